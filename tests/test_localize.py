@@ -40,9 +40,9 @@ def test_foreground_is_strictly_above_mean_plus_gamma_times_range():
     assert localize.foreground(l, 0.0).dtype == bool
 
 
-@pytest.mark.parametrize("l", [[], [0.7], [0.1] * 3, [0.1] * 10, [0.3] * 100, [1 / 3] * 7])
+@pytest.mark.parametrize("l", [[], [0.7], [0.1] * 3, [0.1] * 6, [0.3] * 10])
 def test_constant_curve_has_no_foreground(l):
-    # The rounded mean of some of these is below their value: rounding must not decide.
+    # np.mean([0.1] * 6) and np.mean([0.3] * 10) are below their value: rounding must not decide.
     assert localize.foreground(l, 0.0).tolist() == [False] * len(l)
 
 
@@ -147,7 +147,7 @@ def test_both_classes_and_fallback():
     assert table.label.tolist() == ["run"] and counts["gate_fallback"] == 1 and counts["pairs"] == 1
 
 
-@pytest.mark.parametrize("q, p", [([0.7], [[0.2, 0.1]]), ([0.1] * 10, [[0.1, 0.2]] * 10)])
+@pytest.mark.parametrize("q, p", [([0.7], [[0.2, 0.1]]), ([0.1] * 6, [[0.1, 0.2]] * 6)])
 def test_constant_curve_gives_no_proposal_and_is_counted(q, p):
     table, counts = em_mil(q, p)
     assert table.empty and list(table.columns) == ["video", "t_start", "t_end", "label", "score"]
