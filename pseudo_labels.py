@@ -1,0 +1,47 @@
+"""The pseudo-labels of EM-MIL (Sec. 3.2 to 3.4): Eq. 3 for the E step, Eq. 5 for the M step.
+
+Pure functions of one video: score tensors in, detached 0/1 tensors of the scores' dtype out. The branch that gives
+the scores is frozen while the labels are in use, so the trainer calls these once per phase and video.
+`attention_mil_loss` is what the ablation of Table 3 (and UntrimmedNet) trains with in place of pseudo-labels.
+"""
+import torch
+
+
+@torch.no_grad()
+def key_instance_labels(p, y):
+    """Eq. (3): z_hat[t] = 1 if any c with y[c] = 1 has P[t,c] > mean_t P[:,c], else 0.
+
+    p: (T, C) fused classifier scores in [0, 1]; y: (C,) multi-hot video labels. Returns z_hat (T,).
+    The comparison is strict, so a class whose score is constant over the video (T = 1 included) votes for no clip.
+    """
+    # A mean lies between min and max; rounding can put it just below a constant score, and every clip would vote.
+    mean = p.mean(dim=0).clamp(min=p.amin(dim=0), max=p.amax(dim=0))  # (C,)
+    return ((p > mean) & (y > 0)).any(dim=1).to(p.dtype)              # (T,)
+
+
+@torch.no_grad()
+def class_labels(q, y, gamma, keep_peak=False):
+    """Eq. (5): y_hat[t,c] = 1 if y[c] = 1 and Q[t] > mean(Q) + gamma * (max(Q) - min(Q)), else 0.
+
+    q: (T,) fused assignment scores in [0, 1]; y: (C,) multi-hot video labels. Returns y_hat (T, C); classes that the
+    video does not have are 0 on every clip. Where no clip passes (constant Q, T = 1, a large gamma) the formula gives
+    zeros for the positive classes too; `keep_peak=True` then keeps the first clip of largest Q.
+    NOTE(paper): the paper has no such rescue, so it is off by default.
+    """
+    low, high = q.min(), q.max()
+    chosen = q > q.mean().clamp(low, high) + gamma * (high - low)     # (T,); the clamp as in Eq. 3
+    if keep_peak:
+        chosen[q.argmax()] |= ~chosen.any()
+    return (chosen[:, None] & (y > 0)).to(q.dtype)                    # (T, C)
+
+
+def attention_mil_loss(log_attention, log_class, y):
+    """UntrimmedNet's attention-MIL loss, -sum_c y[c]/|y|_1 * log sum_t a[t] * softmax(s)[t,c], in logarithms.
+
+    log_attention: (T,), log of weights that sum to 1; log_class: (T, C), log-softmax over classes; y: (C,) multi-hot
+    with at least one 1. Returns a scalar. All classes of a clip compete in its softmax, and the attention is applied to
+    whatever the video holds: this is what Eq. 3 and Eq. 5 replace. The sum stays in logarithms, so that a class of
+    vanishing probability has a finite loss and a gradient.
+    """
+    log_video = torch.logsumexp(log_attention[:, None] + log_class, dim=0)            # (C,)
+    return -(y / y.sum() * log_video).sum()
