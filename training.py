@@ -1,0 +1,305 @@
+"""The loop that every network here trains with, and what of it survives the process.
+
+`train` runs the epochs of one *stage* (a phase of EM-MIL, a video-level classifier): batches of whole videos in a
+seeded order, one Adam step a batch, a finite check, one JSON line an epoch. `Session` is the run's memory: the folder,
+its log and its checkpoint, the parts (networks, optimisers) that the checkpoint holds, and the position reached.
+Everything random is drawn from (seed, stage, epoch), so a resumed run draws what an uninterrupted one would have.
+
+Under torchrun every rank owns the videos rank, rank + world, rank + 2 world, ... of the set, steps together with the
+others and averages gradients; features never travel.
+"""
+import fcntl
+import json
+import os
+import queue
+import threading
+import time
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from safe_load import InputError, load_pt, write_atomically
+
+CHECKPOINT = "checkpoint.pt"
+LOG = "log.jsonl"
+
+
+class Interrupted(Exception):
+    """The process was told to stop by `signum`; the checkpoint is written."""
+
+    def __init__(self, signum):
+        super().__init__(signum)
+        self.signum = signum
+
+
+def world():
+    """(rank, number of processes): (0, 1) outside torchrun."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+# ------------------------------------------------------------------------------------------------ features to device
+def feeder(videos, device="cpu", read_ahead=8):
+    """Function that yields the features of `videos` in any order asked: feed(batches) -> lists of (index, rgb, flow).
+
+    videos: objects with `.rgb` (T, D) and `.flow` (T, D'). NumPy arrays are moved to `device` once and stay there;
+    anything else (features kept on disk) is read by a thread, at most `read_ahead` batches before its turn.
+    """
+    if all(isinstance(v.rgb, np.ndarray) for v in videos):
+        held = [(torch.from_numpy(v.rgb).to(device), torch.from_numpy(v.flow).to(device)) for v in videos]
+        return lambda batches: ([(i, *held[i]) for i in batch] for batch in batches)
+
+    def read(batch):
+        return [(i, torch.from_numpy(np.asarray(videos[i].rgb)), torch.from_numpy(np.asarray(videos[i].flow)))
+                for i in batch]
+
+    def feed(batches):
+        ready, gone = queue.Queue(maxsize=read_ahead), threading.Event()
+
+        def put(item):
+            while not gone.is_set():
+                try:
+                    return ready.put(item, timeout=0.1)
+                except queue.Full:
+                    continue
+
+        def work():
+            try:
+                for batch in batches:
+                    if gone.is_set():
+                        return
+                    put(read(batch))
+                put(None)
+            except Exception as error:                 # whatever it is, the consumer raises it where it can be reported
+                put(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        try:
+            while (item := ready.get()) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                yield [(i, rgb.to(device, non_blocking=True), flow.to(device, non_blocking=True))
+                       for i, rgb, flow in item]
+        finally:
+            gone.set()
+            thread.join()
+
+    return feed
+
+
+def shuffled(n, per_step, rng):
+    """The batches of one epoch: (this rank's batches of local indices, videos per step over all ranks).
+
+    n: videos in the whole set; per_step: videos per step and process; rng: NumPy generator, equal on every rank.
+    The set is cut into per_step * world stripes (video i lies in stripe i modulo their number), each is permuted, and
+    a step takes one video from every stripe that still has one. Process r owns the videos i with i % world == r, so
+    several processes make the very steps that one process with per_step * world videos a step makes.
+    """
+    rank, ranks = world()
+    stripes = [rng.permutation(np.arange(s, n, per_step * ranks)) for s in range(per_step * ranks)]
+    steps = -(-n // (per_step * ranks))
+    mine = [[int(s[k]) // ranks for s in stripes[rank::ranks] if k < len(s)] for k in range(steps)]
+    return mine, [sum(k < len(s) for s in stripes) for k in range(steps)]
+
+
+# ------------------------------------------------------------------------------------------------ what outlives a crash
+class Session:
+    """A run's folder: the checkpoint and log in it, the parts the checkpoint holds, and the position reached.
+
+    folder: where to write; None keeps nothing (tests). every: epochs between checkpoints, besides one at the end of
+    each stage. about: plain values saved along (options, class list). With `resume=True` the folder's checkpoint is
+    loaded, and parts added later take their saved state. Raises InputError where the folder is in use by another
+    process, or where the checkpoint is missing, broken or not one of ours.
+    """
+
+    def __init__(self, folder=None, *, seed=0, every=0, about=None, resume=False):
+        self.folder, self.seed, self.every, self.about = folder and Path(folder), seed, every, about or {}
+        self.parts, self.memory = {}, {}
+        self.stage, self.epoch, self.step, self.done = None, 0, 0, []
+        self.partial = None                             # losses and generator states of an epoch cut short
+        self.saved_parts = {}
+        self.stop = None                                # number of the signal that asked to stop
+        self.training = False
+        self.log_bytes = 0
+        if self.folder and world()[0] == 0:
+            self._lock()
+        if resume:
+            self._load()
+        if self.folder and world()[0] == 0:
+            with open(self.folder / LOG, "ab") as log:  # lines written after the checkpoint will be written again
+                log.truncate(self.log_bytes)
+
+    def _lock(self):
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.lock = open(self.folder / ".lock", "w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{self.folder}: in use by another run, expected a folder of its own for each") from None
+
+    def _load(self):
+        path = self.folder / CHECKPOINT
+        state = load_pt(path)
+        if not isinstance(state, dict) or state.get("format") != "em-mil run 1":
+            raise InputError(f"{path}: not a checkpoint of this program")
+        self.about, self.memory, self.saved_parts = state["about"], state["memory"], state["parts"]
+        self.stage, self.epoch, self.step = state["position"]
+        self.done, self.partial, self.log_bytes = state["done"], state["partial"], state["log_bytes"]
+
+    def add(self, name, part):
+        """Registers a network or optimiser (anything with a state_dict) and gives it its saved state, if any."""
+        self.parts[name] = part
+        if name in self.saved_parts:
+            part.load_state_dict(self.saved_parts[name])
+        return part
+
+    def save(self):
+        """Writes the checkpoint; the one before stays until this one is whole."""
+        if not self.folder or world()[0] != 0:
+            return
+        state = {"format": "em-mil run 1", "about": self.about, "memory": self.memory,
+                 "parts": {**self.saved_parts, **{n: p.state_dict() for n, p in self.parts.items()}},
+                 "position": [self.stage, self.epoch, self.step], "done": self.done, "partial": self.partial,
+                 "log_bytes": self.log_bytes}
+        with write_atomically(self.folder / CHECKPOINT) as temporary:
+            torch.save(state, temporary)
+
+    def write(self, record):
+        """Appends one JSON line to the log."""
+        if self.folder and world()[0] == 0:
+            with open(self.folder / LOG, "ab") as log:
+                log.write(json.dumps(record).encode() + b"\n")
+                log.flush()
+                self.log_bytes = log.tell()
+
+    def generator(self, stage, epoch):
+        """NumPy generator for (seed, stage, epoch); PyTorch's own is seeded to match (dropout)."""
+        words = [self.seed, zlib.crc32(stage.encode()), epoch]
+        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+        return np.random.default_rng(words)
+
+    def interrupt(self, signum):
+        """What a signal handler calls: training stops after the step in hand, anything else at once."""
+        self.stop = signum
+        if not self.training:
+            raise Interrupted(signum)
+
+
+# ------------------------------------------------------------------------------------------------ the loop
+def adam(parameters, lr, weight_decay=0.0):
+    """Adam with PyTorch's fused step, for one network; it moves these parameters and no others."""
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, facts=None, bar=None):
+    """Trains one stage and marks it done; a stage done before (resumed run) returns at once.
+
+    stage: its name in log and checkpoint. epochs: number. optimisers: over the parameters this stage moves.
+    feed: see `feeder`. names: video names, for messages. batches(rng) -> (list of lists of video indices, videos per
+    step over all ranks). loss(batch, rng) -> dict of scalar tensors, each the mean over the batch's videos, whose sum
+    is minimised. facts: dict added to each line of the log. bar: a tqdm bar counting epochs.
+    Raises InputError naming the batch's videos where a loss is not finite; Interrupted after a signal.
+    """
+    if stage in session.done:
+        return
+    if session.stage != stage:
+        session.stage, session.epoch, session.step, session.partial = stage, 0, 0, None
+    parameters = [p for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]]
+    ranks = world()[1]
+    session.training = True
+    try:
+        while session.epoch < epochs:
+            began = time.perf_counter()
+            rng = session.generator(stage, session.epoch)
+            order, counts = batches(rng)
+            first, history, keys = session.step, [], None
+            if session.partial:
+                history = list(session.partial["losses"])
+                rng.bit_generator.state = json.loads(session.partial["numpy"])
+                torch.set_rng_state(session.partial["torch"])
+            for batch, count in zip(feed(order[first:]), counts[first:]):
+                for optimiser in optimisers:
+                    optimiser.zero_grad(set_to_none=True)
+                if batch:
+                    losses = loss(batch, rng)
+                    total = sum(losses.values())
+                    keys = list(losses)
+                    history.append(torch.stack([v.detach() for v in losses.values()]))
+                    (total if ranks == 1 else total * (len(batch) / count)).backward()
+                if ranks > 1:
+                    _sum_gradients(parameters)
+                for optimiser in optimisers:
+                    optimiser.step()
+                session.step += 1
+                if session.stop and ranks == 1:
+                    break
+            history = torch.stack(history).cpu() if history else torch.zeros(0, 0)   # the epoch's one wait for the device
+            _check_finite(history, order, names, stage, session.epoch)
+            if session.step < len(order):
+                session.partial = {"losses": list(history), "numpy": json.dumps(rng.bit_generator.state),
+                                   "torch": torch.get_rng_state()}
+                break
+            session.partial = None
+            mean = _mean_over_ranks(history) if ranks > 1 else history.double().mean(0)
+            session.write({"stage": stage, "epoch": session.epoch + 1, **(facts or {}),
+                           "lr": optimisers[0].param_groups[0]["lr"], "loss": dict(zip(keys or [], mean.tolist())),
+                           "videos": int(sum(counts)), "seconds": round(time.perf_counter() - began, 4)})
+            session.epoch, session.step = session.epoch + 1, 0
+            if bar is not None:
+                bar.update()
+            if _any_rank(session.stop):
+                break
+            if session.every and session.epoch % session.every == 0 and session.epoch < epochs:
+                session.save()
+        if session.stop:
+            session.save()
+            raise Interrupted(session.stop)
+        session.done = [*session.done, stage]
+        session.save()
+    finally:
+        session.training = False
+
+
+def _check_finite(history, order, names, stage, epoch):
+    bad = (~torch.isfinite(history).all(dim=1)).nonzero() if len(history) else []
+    if len(bad):
+        videos = ", ".join(names[i] for i in [b for b in order if b][int(bad[0])])
+        raise InputError(f"training stage {stage}, epoch {epoch + 1}: loss is {history[bad[0]].sum().item()} on {videos}, "
+                         "expected a finite number (look at the features' values and the learning rate)")
+
+
+def _sum_gradients(parameters):
+    """Adds up the ranks' gradients, which `train` has weighted by each rank's share of the step's videos."""
+    flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in parameters])
+    dist.all_reduce(flat)
+    for p, g in zip(parameters, flat.split([p.numel() for p in parameters])):
+        p.grad = g.view_as(p)
+
+
+def _mean_over_ranks(history):
+    rows = [None] * world()[1]
+    dist.all_gather_object(rows, history)
+    return torch.cat([r for r in rows if len(r)]).double().mean(0)
+
+
+def _any_rank(stop):
+    if world()[1] == 1:
+        return bool(stop)
+    flags = [None] * world()[1]
+    dist.all_gather_object(flags, stop)
+    return any(flags)
+
+
+def parallel_context():
+    """Joins the process group that torchrun announces in the environment; does nothing outside torchrun.
+
+    gloo on CPU, nccl where every rank has a GPU of its own.
+    """
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        dist.init_process_group("nccl" if cuda else "gloo")
