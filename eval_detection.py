@@ -1,0 +1,699 @@
+"""Average precision of temporal detections under the three protocols of the field, each equal to its official program.
+
+    python eval_detection.py GROUND_TRUTH DETECTIONS --protocol all
+
+Tables. Ground truth and detections are pandas tables with the columns `video, t_start, t_end, label[, score]`; times in
+seconds, labels are class names.
+
+Rules. Each class is scored on its own. A true positive is a detection matched to a ground-truth segment of its class
+and video, one to one; every other detection is a false positive, also in a video without any ground truth. AP sums up
+precision along the list of detections sorted by score; mAP is the mean over the classes that have ground truth, and
+such a class without any detection has AP 0.
+
+| protocol    | who chooses, in which order  | takes, of those still free   | if      | AP                             |
+|-------------|------------------------------|------------------------------|---------|--------------------------------|
+| activitynet | detections, best score first | the segment with most tIoU   | >= tIoU | area under the envelope        |
+| thumos-2015 | ground truths, order of rows | the detection with most tIoU | > tIoU  | sum of precision at hits / #GT |
+| thumos-2014 | ground truths, order of rows | the detection with most tIoU | > tIoU  | 11-point interpolated          |
+
+- `activitynet`: the ActivityNet toolkit, `eval_detection.py`. Ambiguous segments play no part.
+- `thumos-2015`: the THUMOS14 evaluation kit as updated on 2015-09-30, `TH14eventdetpr.m`. A false positive that
+  overlaps an Ambiguous segment of its video, however little, is removed from the list.
+- `thumos-2014`: the kit of the 2014 challenge; Ambiguous segments as in 2015.
+
+Order. Nothing depends on an unstable sort. At equal scores `activitynet` keeps the order of the rows, `thumos-2015`
+sorts by video name and then keeps the order of the rows, `thumos-2014` puts true positives first. At equal tIoU a
+detection (`activitynet`) takes the ground truth of the later row, as the toolkit's reversed ascending sort does, and a
+ground truth (thumos) takes the detection of the earlier row, as the kits' `max` does. The toolkit itself sorts scores
+with an unstable sort, so that at equal scores its value is any of several.
+
+Rows are never merged: two equal ground-truth rows are two segments to find, two equal detections are a hit and a double
+detection. That is what all three programs do. Duplicate names are refused: a video twice in a JSON file, a class twice
+in `classes`.
+
+The test set of THUMOS14 is not one set. Published numbers are on 213, 212, 211 or 210 videos. Nothing is left out here
+unless `--exclude-video` names it, and the header of the command says what was scored:
+
+- 213 videos are in the kit's folder, 212 of them with 3,358 segments of the 20 classes: `video_test_0001292` has
+  Ambiguous segments only. Detections in it can only be false positives, so leaving it out can change the AP.
+- `video_test_0000270` (HammerThrow): its 29 segments run up to 713.7 s, the video ends after 176.2 s, so that
+  most cannot be found. Without it 211 videos and 3,329 segments remain.
+- `video_test_0001496`: its video-level label is FrisbeeCatch, its 18 segments are CricketShot. Without it and the
+  former remain 210 videos and 3,311 segments, the set of `gt-210test.json`.
+"""
+import argparse
+import csv
+import io
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import annotations
+from safe_load import InputError, load_json, open_file, show, write_atomically
+
+PROTOCOLS = ("activitynet", "thumos-2014", "thumos-2015")
+TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+RECALL_TIOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
+RECALL_NUMBERS = (1, 5, 10, 50, 100)
+ERRORS = ("true positive", "double detection", "localization", "wrong label", "confusion", "background", "ignored")
+PAIRS_AT_ONCE = 1 << 21  # detection-segment pairs held at a time: bounds memory at about 200 MB whatever the input
+SEGMENT = ["video", "t_start", "t_end"]
+DETECTION = SEGMENT + ["label", "score"]
+
+
+# ------------------------------------------------------------------------------------------------------ evaluation
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` returns: T tIoU thresholds, C classes.
+
+    `ap` (T, C) and `map` (T,) are fractions, not percent; `n_segments` (C,) ground truths per class.
+    `counts`: `segments`, `videos` with segments, `classes` with segments, `detections` scored, and
+    `unscored_detections`, those of a class that has no ground truth or is not among `classes`.
+    """
+    protocol: str
+    tious: np.ndarray
+    classes: tuple
+    ap: np.ndarray
+    map: np.ndarray
+    n_segments: np.ndarray
+    counts: dict
+
+
+def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=None, classes=None):
+    """AP of every class and mAP at every tIoU threshold; the module's docstring has the rules.
+
+    ground_truth, detections: tables as in the module's docstring; the detections' `score` column is finite.
+    tious: one threshold or T of them, in (0, 1].
+    ambiguous: table `video, t_start, t_end` of segments that forgive false positives (thumos protocols only).
+    classes: the classes to score, in the order of `.ap`'s columns; by default the sorted classes of the ground truth.
+        One without ground truth gets NaN and is left out of the mean; rows of other classes are left out.
+    Detections of a class without ground truth cannot change any AP: they are counted in `.counts`, not refused.
+    A zero-length segment is counted as the official programs count it: nobody can find it.
+
+    Returns an `Evaluation`. Raises InputError for a missing column, NaN or infinite times or scores, an end before its
+    start, missing names, thresholds outside (0, 1], an unknown protocol, duplicate classes, and no ground truth at all.
+    """
+    tious = np.atleast_1d(np.asarray(tious, dtype=float))
+    if tious.ndim != 1 or not len(tious) or not np.all((tious > 0) & (tious <= 1)):
+        raise InputError(f"tIoU: found {tious.tolist()}, expected thresholds in (0, 1]")
+    found = match(ground_truth, detections, tious, protocol, ambiguous, classes)
+    average_precision = AVERAGE_PRECISION[protocol]
+
+    ap = np.full((len(tious), len(found.classes)), np.nan)
+    edges = np.searchsorted(found.label, np.arange(len(found.classes) + 1))
+    for c, (first, last) in enumerate(zip(edges[:-1], edges[1:])):
+        if found.n_segments[c]:
+            hit, counted = found.hit[:, first:last], found.hit[:, first:last] | ~found.forgiven[first:last]
+            ap[:, c] = average_precision(hit, counted, found.score[first:last], found.n_segments[c])
+
+    scored = found.n_segments > 0
+    own = ground_truth["label"].isin([name for name, n in zip(found.classes, found.n_segments) if n])
+    n_scored = int(scored[found.label].sum())
+    counts = {"videos": int(ground_truth["video"][own].nunique()), "segments": int(found.n_segments.sum()),
+              "classes": int(scored.sum()), "detections": n_scored, "unscored_detections": len(detections) - n_scored}
+    return Evaluation(protocol, tious, found.classes, ap, ap[:, scored].mean(axis=1), found.n_segments, counts)
+
+
+def averages(tious, values):
+    """Mean of values (T,) over all tious (`all`) and over 0.1:0.5, 0.3:0.7, 0.1:0.7 (step 0.1) where all are given."""
+    tious, values = np.asarray(tious, dtype=float), np.asarray(values, dtype=float)
+    means = {"all": float(values.mean())}
+    for first, last in ((1, 5), (3, 7), (1, 7)):
+        members = [np.flatnonzero(np.isclose(tious, tenth / 10)) for tenth in range(first, last + 1)]
+        if all(len(at) for at in members):
+            means[f"0.{first}:0.{last}"] = float(np.mean([values[at[0]] for at in members]))
+    return means
+
+
+@dataclass(frozen=True)
+class Matching:
+    """n detections of the scored classes, class by class, in the protocol's order within a class.
+
+    `rows` (n,) rows of the detections table, `label` (n,) class index, `score` (n,), `hit` (T, n) true positive,
+    `forgiven` (n,) removed from the list where it is no hit; `n_segments` (C,).
+    """
+    classes: tuple
+    n_segments: np.ndarray
+    rows: np.ndarray
+    label: np.ndarray
+    score: np.ndarray
+    hit: np.ndarray
+    forgiven: np.ndarray
+
+
+def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=None):
+    """Matches detections to ground truth at T thresholds; a `Matching`. Arguments and errors as in `evaluate`."""
+    if protocol not in PROTOCOLS:
+        raise InputError(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    check(ground_truth, "ground truth", SEGMENT + ["label"])
+    check(detections, "detections", DETECTION)
+    thumos = protocol != "activitynet"
+    if ambiguous is None or not thumos:
+        ambiguous = pd.DataFrame(columns=SEGMENT)
+    check(ambiguous, "Ambiguous segments", SEGMENT)
+    if classes is not None and len(set(classes)) != len(classes):
+        raise InputError(f"classes: found {len(classes) - len(set(classes))} duplicate names, expected each class once")
+    classes = tuple(sorted(set(ground_truth["label"])) if classes is None else classes)
+
+    gt_label = pd.Index(classes, dtype=object).get_indexer(ground_truth["label"])
+    if not np.any(gt_label >= 0):
+        raise InputError("ground truth: found no segment of the classes to score, expected at least one")
+    label = pd.Index(classes, dtype=object).get_indexer(detections["label"])
+    gt_video, video, ambiguous_video = _video_codes(ground_truth, detections, ambiguous)
+    n_videos = 1 + max(part.max(initial=0) for part in (gt_video, video, ambiguous_video))
+
+    score = detections["score"].to_numpy(dtype=float)
+    order = np.lexsort((video, -score, label) if protocol == "thumos-2015" else (-score, label))
+    order = order[label[order] >= 0]
+    start, end = _times(detections)
+    start, end, group = start[order], end[order], (label * n_videos + video)[order]
+
+    gt_group = gt_label * n_videos + gt_video
+    gt_order = np.argsort(gt_group, kind="stable")  # within a class and video the rows keep their order
+    gt_order = gt_order[gt_label[gt_order] >= 0]
+    gt_start, gt_end = (times[gt_order] for times in _times(ground_truth))
+    det, gt, tiou = tiou_pairs(group, start, end, gt_group[gt_order], gt_start, gt_end, protocol, min(tious))
+
+    # One list of choices per chooser, best first; thresholds are independent, so each has its own copy of everyone.
+    best_first = np.lexsort((order[det], -tiou, gt) if thumos else (-gt, -tiou, det))
+    det, gt, tiou = det[best_first], gt[best_first], tiou[best_first]
+    level, pair = np.nonzero(_reaches(tiou, tious[:, None], protocol))
+    det, gt = level * len(order) + det[pair], level * len(gt_order) + gt[pair]
+    made = serial_choice(gt, det) if thumos else serial_choice(det, gt)
+    hit = np.zeros((len(tious), len(order)), dtype=bool)
+    hit.flat[det[made]] = True
+
+    forgiven = np.zeros(len(order), dtype=bool)
+    by_video = np.argsort(ambiguous_video, kind="stable")
+    touched, _, _ = tiou_pairs(video[order], start, end, ambiguous_video[by_video],
+                               *(times[by_video] for times in _times(ambiguous)), protocol, 0.0)
+    forgiven[touched] = True
+    n_segments = np.bincount(gt_label[gt_label >= 0], minlength=len(classes))
+    return Matching(classes, n_segments, order, label[order], score[order], hit, forgiven)
+
+
+def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
+    """All (detection, segment) pairs of one group that overlap, with a tIoU of at least `least`.
+
+    group, start, end (N,): detections; gt_group, gt_start, gt_end (G,): segments, sorted by group.
+    Returns detection indices, segment indices and tIoU, (P,) each. The quotient is the official program's to the last
+    bit: intersection over the sum of lengths less the intersection, or over the extent of both (thumos kits).
+    """
+    first = np.searchsorted(gt_group, group, side="left")
+    count = np.searchsorted(gt_group, group, side="right") - first  # (N,)
+    upto = np.cumsum(count)
+    cuts = np.searchsorted(upto, np.arange(PAIRS_AT_ONCE, count.sum(), PAIRS_AT_ONCE), side="right")
+    cuts = np.unique(np.concatenate(([0], cuts, [len(group)])))
+    kept = [(np.empty(0, dtype=int), np.empty(0, dtype=int), np.empty(0))]
+    for low, high in zip(cuts[:-1], cuts[1:]):
+        n = count[low:high]
+        det = np.repeat(np.arange(low, high), n)
+        gt = np.arange(len(det)) + np.repeat(first[low:high] - (np.cumsum(n) - n), n)
+        shared = np.minimum(end[det], gt_end[gt]) - np.maximum(start[det], gt_start[gt])
+        det, gt, shared = det[shared > 0], gt[shared > 0], shared[shared > 0]
+        if protocol == "activitynet":
+            whole = (gt_end[gt] - gt_start[gt]) + (end[det] - start[det]) - shared
+        else:
+            whole = np.maximum(end[det], gt_end[gt]) - np.minimum(start[det], gt_start[gt])
+        tiou = shared / whole
+        near = tiou >= least
+        kept.append((det[near], gt[near], tiou[near]))
+    return tuple(np.concatenate(part) for part in zip(*kept))
+
+
+def serial_choice(chooser, chosen):
+    """Choosers in ascending order each take the first of their choices that is still free; the pairs so made.
+
+    chooser, chosen (P,): the pairs, sorted by chooser, and for each chooser the best choice first. Returns indices.
+
+    Done for all at once: every chooser asks for its best choice; where several ask for the same one, the earliest
+    holds it and the others ask for their next, until nobody is refused. This deferred acceptance ends in a stable
+    matching, and since whatever is chosen ranks the choosers alike, the only one is that of taking turns.
+    """
+    first = np.flatnonzero(np.diff(chooser, prepend=-1))
+    last = np.append(first[1:], len(chooser))
+    asks = first.copy()  # the pair each chooser asks for now
+    nobody = len(first)
+    holder = np.full(chosen.max(initial=-1) + 1, nobody)
+    asking = np.arange(len(first))
+    while len(asking):
+        asked = chosen[asks[asking]]
+        before = holder[asked]
+        np.minimum.at(holder, asked, asking)
+        now = holder[asked]
+        refused = np.concatenate((asking[now != asking], np.unique(before[(before != now) & (before != nobody)])))
+        asks[refused] += 1
+        asking = refused[asks[refused] < last[refused]]
+    return asks[holder[holder != nobody]]
+
+
+def _reaches(tiou, threshold, protocol):
+    return tiou >= threshold if protocol == "activitynet" else tiou > threshold
+
+
+def _ap_all_points(hit, counted, score, n_segments):
+    """ActivityNet, `interpolated_prec_rec`: each ground truth found adds 1/#GT of the best precision from there on."""
+    precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)  # (T, n)
+    best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    return (best * hit).sum(axis=1) / n_segments
+
+
+def _ap_at_hits(hit, counted, score, n_segments):
+    """THUMOS14 kit of 2015-09-30: sum of precision at each true positive / #GT."""
+    precision = np.cumsum(hit, axis=1) / np.maximum(np.cumsum(counted, axis=1), 1)  # (T, n)
+    return (precision * hit).sum(axis=1) / n_segments
+
+
+def _ap_11_points(hit, counted, score, n_segments):
+    """THUMOS14 kit of 2014: mean over t = 0, 0.1 ... 1 of the best precision at recall >= t; among ties hits first."""
+    if not hit.shape[1]:
+        return np.zeros(len(hit))
+    tie = np.cumsum(np.diff(score, prepend=score[:1]) != 0)  # (n,) number of the run of equal scores
+    hits_first = np.argsort(2 * tie + ~hit, axis=1, kind="stable")
+    hit, counted = np.take_along_axis(hit, hits_first, axis=1), np.take_along_axis(counted, hits_first, axis=1)
+    hits = np.cumsum(hit, axis=1)
+    precision, recall = hits / np.maximum(np.cumsum(counted, axis=1), 1), hits / n_segments  # (T, n)
+    # As in the kit's 0:0.1:1, the point 0.3 is 0.1 * 3 = 0.30000000000000004, which a recall of 36/120 does not reach.
+    points = [np.where(recall >= 0.1 * tenth, precision, 0).max(axis=1) for tenth in range(11)]
+    return np.sum(points, axis=0) / 11
+
+
+AVERAGE_PRECISION = {"activitynet": _ap_all_points, "thumos-2014": _ap_11_points, "thumos-2015": _ap_at_hits}
+
+
+def _video_codes(*tables):
+    """One integer per video name over all tables, in the order of the names; an array per table."""
+    names = np.concatenate([table["video"].to_numpy(dtype=object) for table in tables])
+    codes, _ = pd.factorize(names, sort=True)
+    return np.split(codes, np.cumsum([len(table) for table in tables])[:-1])
+
+
+def _times(table):
+    return table["t_start"].to_numpy(dtype=float), table["t_end"].to_numpy(dtype=float)
+
+
+def check(table, source, columns):
+    """Raises InputError, naming source, video and row, unless the table has the columns, names in every row, finite
+    numbers, and no end before its start."""
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        there = ", ".join(map(str, table.columns))
+        raise InputError(f"{source}: found columns {there}, expected also {', '.join(missing)}")
+
+    def refuse(wrong, what, expected):
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise InputError(f"{source}: {table['video'].iloc[row]}: found {what(table.iloc[row])} in row {row + 1}"
+                             f"{f' and {wrong.sum() - 1:,} more' if wrong.sum() > 1 else ''}, expected {expected}")
+
+    for name in columns:
+        if name in ("video", "label"):
+            refuse(table[name].isna().to_numpy(), lambda row: f"no {name}", f"a {name} in every row")
+            continue
+        try:
+            values = table[name].to_numpy(dtype=float)
+        except (TypeError, ValueError):
+            raise InputError(f"{source}: found a {name} that is no number, expected numbers") from None
+        refuse(~np.isfinite(values), lambda row: f"{name} {row[name]}", "a finite number")
+    start, end = _times(table)
+    refuse(end < start, lambda row: f"end {row['t_end']} before start {row['t_start']}", "start <= end")
+
+
+# -------------------------------------------------------------------------------------------- recall and error profile
+
+def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECALL_TIOUS):
+    """Average recall with the N best proposals of every video, (len(numbers),): the share of ground-truth segments that
+    one of them, of whatever class, overlaps with tIoU >= threshold, averaged over `tious`.
+
+    The recall of ActivityNet's proposal task (`average_recall_vs_avg_nr_proposals`), at N per video; equal scores keep
+    the order of rows. Raises InputError as `evaluate` does.
+    """
+    check(ground_truth, "ground truth", SEGMENT)
+    check(detections, "detections", SEGMENT + ["score"])
+    if not len(ground_truth):
+        raise InputError("ground truth: found no segment, expected at least one")
+    numbers, tious = np.asarray(numbers), np.asarray(tious, dtype=float)
+    gt_video, video = _video_codes(ground_truth, detections)
+    order = np.lexsort((-detections["score"].to_numpy(dtype=float), video))
+    video = video[order]
+    rank = np.arange(len(video)) - np.searchsorted(video, video)  # (N,) place of a proposal within its video
+    order, video, rank = (values[rank < numbers.max()] for values in (order, video, rank))
+
+    gt_order = np.argsort(gt_video, kind="stable")
+    start, end = _times(detections)
+    gt_start, gt_end = _times(ground_truth)
+    det, gt, tiou = tiou_pairs(video, start[order], end[order], gt_video[gt_order], gt_start[gt_order],
+                               gt_end[gt_order], "activitynet", tious.min())
+    needed = np.full((len(tious), len(ground_truth)), np.inf)  # proposals until a segment is found
+    for level, threshold in enumerate(tious):
+        near = tiou >= threshold
+        np.minimum.at(needed[level], gt[near], rank[det[near]] + 1)
+    return np.array([np.mean(needed <= n) for n in numbers])
+
+
+def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None):
+    """Counts of what the detections are, in the spirit of DETAD (Alwassel et al., ECCV 2018, Sec. 4).
+
+    A false positive is judged by the segment of its video, of any class, that it overlaps most (its own class on ties):
+    enough tIoU, own class: `double detection`; enough, other class: `wrong label`; less but at least 0.1:
+    `localization` or `confusion`; less than 0.1: `background`. `ignored` are those that an Ambiguous segment forgives;
+    `missed segments` are ground truths without a true positive. Detections of classes without ground truth are not
+    counted. Raises InputError as `evaluate` does.
+    """
+    found = match(ground_truth, detections, np.array([tiou]), protocol, ambiguous, classes)
+    index = pd.Index(found.classes, dtype=object)
+    scored = found.n_segments[found.label] > 0
+    rows, label, hit, forgiven = found.rows[scored], found.label[scored], found.hit[0][scored], found.forgiven[scored]
+    gt_video, video = _video_codes(ground_truth, detections)
+    gt_order = np.argsort(gt_video, kind="stable")
+    gt_label = index.get_indexer(ground_truth["label"])[gt_order]
+    start, end = _times(detections)
+    gt_start, gt_end = _times(ground_truth)
+    det, gt, overlap = tiou_pairs(video[rows], start[rows], end[rows], gt_video[gt_order], gt_start[gt_order],
+                                  gt_end[gt_order], protocol, min(0.1, tiou))
+    own = gt_label[gt] == label[det]
+    most = np.lexsort((own, overlap, det))  # each detection's largest overlap comes last
+    most = most[np.diff(det[most], append=-1) != 0]
+    best, same = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
+    best[det[most]], same[det[most]] = overlap[most], own[most]
+
+    enough = _reaches(best, tiou, protocol)
+    kind = np.select([hit, forgiven, enough & same, enough, (best >= 0.1) & same, best >= 0.1],
+                     [ERRORS.index(name) for name in ("true positive", "ignored", "double detection", "wrong label",
+                                                      "localization", "confusion")], ERRORS.index("background"))
+    profile = dict(zip(ERRORS, np.bincount(kind, minlength=len(ERRORS)).tolist()))
+    return {**profile, "missed segments": int(found.n_segments.sum() - hit.sum())}
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+def read_detections(path):
+    """Detections from ActivityNet result JSON (`.json`), CSV with a header (`.csv`) or the THUMOS14 kit's text form
+    (`.txt`: `video start end class-id score`, official class ids); a table `video, t_start, t_end, label, score`.
+
+    A file without detections gives an empty table. Raises InputError for a file that cannot be read, a missing field or
+    column, an unknown class id, and whatever `check` refuses.
+    """
+    path = Path(path)
+    readers = {".json": _read_json, ".csv": _read_csv, ".txt": _read_text}
+    if path.suffix.lower() not in readers:
+        raise InputError(f"{path}: found suffix {path.suffix!r}, expected detections as .json, .csv or .txt")
+    table = _table(readers[path.suffix.lower()](path), DETECTION)
+    check(table, path, DETECTION)
+    return table
+
+
+def _read_json(path):
+    content = load_json(path)
+    results = content.get("results") if isinstance(content, dict) else None
+    if not isinstance(results, dict):
+        raise InputError(f"{path}: found no 'results', expected an ActivityNet result file: results, video, detections")
+    rows = []
+    for video, items in results.items():
+        if not isinstance(items, list):
+            raise InputError(f"{path}: {video}: found {type(items).__name__}, expected a list of detections")
+        for item in items:
+            try:
+                (start, end), label, score = item["segment"], item["label"], item["score"]
+            except (TypeError, KeyError, ValueError):
+                raise InputError(f"{path}: {video}: found {show(item)}, expected label, score and segment [start, end]"
+                                 ) from None
+            if not isinstance(label, str):
+                raise InputError(f"{path}: {video}: found label {show(label)}, expected a class name")
+            rows.append((video, *_numbers(path, video, start, end), label, *_numbers(path, video, score)))
+    return rows
+
+
+def _read_csv(path):
+    return [(video, *_numbers(where, video, start, end), label, *_numbers(where, video, score))
+            for where, (video, start, end, label, score) in _csv_rows(path, DETECTION)]
+
+
+def _read_text(path):
+    names = {number: name for name, number in annotations.EVALKIT_IDS.items()}
+    rows = []
+    for where, (video, start, end, class_id, score) in _text_rows(path, ["video", "start", "end", "class-id", "score"]):
+        if not class_id.isdecimal() or int(class_id) not in names:
+            raise InputError(f"{where}: {video}: found class id {show(class_id)}, expected one of the kit's "
+                             f"{', '.join(map(str, sorted(names)))}")
+        rows.append((video, *_numbers(where, video, start, end), names[int(class_id)], *_numbers(where, video, score)))
+    return rows
+
+
+def write_detections(table, path):
+    """Writes a detections table in the form that the suffix names (see `read_detections`), whole or not at all.
+
+    Numbers keep every digit. The JSON form groups rows by video, in order of first appearance. Raises InputError for
+    another suffix, whatever `check` refuses, and in the text form a class without an official id or a name with spaces.
+    """
+    path = Path(path)
+    check(table, path, DETECTION)
+    rows = table[DETECTION].astype({"t_start": float, "t_end": float, "score": float})
+    if path.suffix.lower() == ".json":
+        results = {}
+        for video, start, end, label, score in rows.itertuples(index=False):
+            results.setdefault(video, []).append({"label": label, "score": score, "segment": [start, end]})
+        text = json.dumps({"version": "VERSION 1.3", "results": results, "external_data": {}})
+    elif path.suffix.lower() == ".csv":
+        text = rows.to_csv(index=False)
+    elif path.suffix.lower() == ".txt":
+        ids = annotations.EVALKIT_IDS
+        for row in rows.itertuples(index=False):
+            if row.label not in ids or row.video.split() != [row.video]:
+                raise InputError(f"{path}: {row.video}: found label {show(row.label)}, expected a class of the kit and "
+                                 "a video name without spaces")
+        text = "".join(f"{video} {start!r} {end!r} {ids[label]} {score!r}\n"
+                       for video, start, end, label, score in rows.itertuples(index=False))
+    else:
+        raise InputError(f"{path}: found suffix {path.suffix!r}, expected .json, .csv or .txt")
+    _write(path, text)
+
+
+def _write(path, text):
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_ambiguous(path):
+    """Ambiguous segments from CSV (`video, t_start, t_end`, other columns ignored) or the kit's `Ambiguous_test.txt`
+    (`video start end` a line); a table `video, t_start, t_end`. Raises InputError as `read_detections` does."""
+    path = Path(path)
+    if path.suffix.lower() == ".csv":
+        rows = _csv_rows(path, SEGMENT)
+    elif path.suffix.lower() == ".txt":
+        rows = _text_rows(path, SEGMENT)
+    else:
+        raise InputError(f"{path}: found suffix {path.suffix!r}, expected Ambiguous segments as .csv or .txt")
+    table = _table([(video, *_numbers(where, video, start, end)) for where, (video, start, end) in rows], SEGMENT)
+    check(table, path, SEGMENT)
+    return table
+
+
+def _csv_rows(path, columns):
+    """(where, fields) of each line below the header, fields in the order of `columns`."""
+    lines = csv.reader(_lines(path))
+    try:
+        header = [name.strip() for name in next(lines, [])]
+        if len(set(header)) != len(header) or not set(columns) <= set(header):
+            raise InputError(f"{path}: found header {','.join(header)!r}, expected the columns {','.join(columns)}")
+        at = [header.index(name) for name in columns]
+        for line in lines:
+            if line and len(line) != len(header):
+                raise InputError(f"{path}: line {lines.line_num}: found {len(line)} fields, expected {len(header)}")
+            if line:
+                yield f"{path}: line {lines.line_num}", [line[i] for i in at]
+    except csv.Error as error:
+        raise InputError(f"{path}: line {lines.line_num}: found {error}, expected a CSV table") from None
+
+
+def _text_rows(path, columns):
+    """(where, fields) of each line that is not blank."""
+    for number, line in enumerate(_lines(path), start=1):
+        fields = line.split()
+        if fields and len(fields) != len(columns):
+            raise InputError(f"{path}: line {number}: found {len(fields)} fields, expected {' '.join(columns)}")
+        if fields:
+            yield f"{path}: line {number}", fields
+
+
+def _lines(path):
+    with open_file(path) as (file, _), io.TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
+        try:
+            yield from text
+        except UnicodeDecodeError:
+            raise InputError(f"{path}: found bytes that are no UTF-8, expected a text file") from None
+
+
+def _numbers(where, video, *values):
+    for value in values:
+        try:
+            yield float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise InputError(f"{where}: {video}: found {show(value)}, expected a number") from None
+
+
+def _table(rows, columns):
+    texts = {"video": object, "label": object}
+    return pd.DataFrame(rows, columns=columns).astype({name: texts.get(name, float) for name in columns})
+
+
+# ------------------------------------------------------------------------------------------------------- the command
+
+def main(argv=None):
+    """The stand-alone command; returns the results as a dict. Bad input: one `error:` line and exit code 2."""
+    parser = argparse.ArgumentParser(
+        prog="eval_detection.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="mAP of temporal detections under the protocols of ActivityNet and of both THUMOS14 kits.",
+        epilog="Videos that papers leave out of THUMOS14's test set: video_test_0000270, video_test_0001292, "
+               "video_test_0001496\n(see the head of this file). ActivityNet's thresholds: --tiou $(seq 0.5 0.05 0.95)")
+    parser.add_argument("ground_truth", help="annotations: ActivityNet JSON, CSV, the THUMOS14 kit's folder of text "
+                                             "files, or a W-TALC folder of .npy files")
+    parser.add_argument("detections", help="ActivityNet result .json, .csv, or .txt of the THUMOS14 kit")
+    parser.add_argument("--tiou", nargs="+", type=float, default=TIOUS, metavar="T", help="default: 0.1 0.2 ... 0.7")
+    parser.add_argument("--subset", help="subset of the ground truth; default: the only one with segments, else the "
+                                         "test subset, else the validation subset")
+    parser.add_argument("--protocol", choices=[*PROTOCOLS, "all"], default="activitynet", help="default: activitynet")
+    parser.add_argument("--ambiguous", metavar="FILE", help="Ambiguous segments for the thumos protocols, .csv or "
+                                                            ".txt; default: those of the ground truth's folder")
+    parser.add_argument("--exclude-video", nargs="+", action="extend", default=[], metavar="NAME",
+                        help="leave these videos out, ground truth and detections")
+    parser.add_argument("--per-class", action="store_true", help="print the AP of every class")
+    parser.add_argument("--json", metavar="OUT", help="write all results to this file")
+    args = parser.parse_args(argv)
+    try:
+        results = score_files(args.ground_truth, args.detections, tious=args.tiou, subset=args.subset,
+                              protocols=PROTOCOLS if args.protocol == "all" else (args.protocol,),
+                              ambiguous=args.ambiguous, exclude=args.exclude_video)
+        if args.json:
+            _write(args.json, json.dumps(results, indent=1) + "\n")
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print_results(results, per_class=args.per_class)
+    return results
+
+
+def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous, exclude):
+    """Everything the command reports on two files, as a dict that JSON can hold. Raises InputError.
+
+    Beyond `evaluate`, refuses detections of classes that the ground-truth file does not know, detections of which not
+    one lies in a video of the subset, and names in `exclude` that occur nowhere.
+    """
+    truth = annotations.load(ground_truth)
+    subset = _main_subset(truth) if subset is None else subset
+    videos = annotations.in_subset(truth, subset)
+    found = read_detections(detections)
+    forgiven = truth.ambiguous if ambiguous is None else read_ambiguous(ambiguous)
+
+    names = {video.alias: video.name for video in videos if video.alias}  # W-TALC's video_4 is a YouTube id elsewhere
+    found["video"] = found["video"].map(lambda video: names.get(video, video))
+    exclude = {names.get(video, video) for video in exclude}
+    known = {video.name for video in videos}
+    absent = exclude - known - set(found["video"]) - set(forgiven["video"])
+    if absent:
+        raise InputError(f"--exclude-video: found {_some(absent)}, expected videos of subset {subset} of {ground_truth}"
+                         f" or of {detections}")
+    unknown = set(found["label"]) - set(truth.classes)
+    if unknown:
+        raise InputError(f"{detections}: found unknown class {_some(unknown)}, expected classes of {ground_truth}: "
+                         f"{_some(truth.classes)}")
+    if len(found) and known.isdisjoint(found["video"]):
+        elsewhere = [video for video in set(found["video"]) if video in truth.videos]
+        raise InputError(f"{detections}: found no detection in a video of subset {subset} of {ground_truth} but in "
+                         f"{_some(set(found['video']))}, expected videos such as {_some(known)}"
+                         + (f" ({len(elsewhere)} lie in another subset: see --subset)" if elsewhere else ""))
+
+    videos = [video for video in videos if video.name not in exclude]
+    table = annotations.table(videos)
+    found = found[~found["video"].isin(exclude)]
+    forgiven = forgiven[~forgiven["video"].isin(exclude)]
+    if not len(table):
+        raise InputError(f"{ground_truth}: found no segment in {len(videos)} videos of subset {subset}, expected some")
+
+    scores = {name: evaluate(table, found, tious, name, forgiven) for name in protocols}
+    first = scores[protocols[0]]
+    return {
+        "ground_truth": str(ground_truth), "subset": subset, "excluded_videos": sorted(exclude),
+        "notes": list(truth.notes),
+        "videos": len(videos), "videos_with_segments": first.counts["videos"], "segments": first.counts["segments"],
+        "classes": list(first.classes), "segments_per_class": first.n_segments.tolist(),
+        "ambiguous_segments": len(forgiven), "detections_file": str(detections), "detections": len(found),
+        "videos_with_detections": found["video"].nunique(),
+        "detections_outside": int((~found["video"].isin(known)).sum()),
+        "unscored_detections": first.counts["unscored_detections"],
+        "tiou": first.tious.tolist(),
+        "protocols": {name: {"map": score.map.tolist(), "averages": averages(score.tious, score.map),
+                             "ap": score.ap.tolist(), "errors": error_profile(table, found, 0.5, name, forgiven)}
+                      for name, score in scores.items()},
+        "average_recall": dict(zip(map(str, RECALL_NUMBERS), average_recall(table, found).tolist())),
+    }
+
+
+def _main_subset(truth):
+    """The subset to score where none is named: the only one with segments, else the test, else the validation one."""
+    names = list(dict.fromkeys(video.subset for video in truth.videos.values() if len(video.segments)))
+    for group in (names if len(names) == 1 else (), ("test", "testing"), ("val", "validation")):
+        for name in names:
+            if name in group:
+                return name
+    raise InputError(f"{truth.path}: found subsets {_some(names) or 'without segments'}, expected --subset to name one")
+
+
+def _some(names):
+    """The first few of many names, for a message."""
+    names = sorted(names)
+    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def print_results(results, per_class=False):
+    """Prints what `score_files` returns."""
+    r = results
+    print(f"ground truth  {r['ground_truth']}" + (f", subset {r['subset']}" if r["subset"] else ""))
+    print(f"              {r['videos']:,} videos, {r['videos_with_segments']:,} of them with {r['segments']:,} "
+          f"segments, {len(r['classes'])} classes")
+    if r["excluded_videos"]:
+        print(f"              left out: {', '.join(r['excluded_videos'])}")
+    if set(r["protocols"]) != {"activitynet"}:
+        print(f"              {r['ambiguous_segments'] or 'no'} Ambiguous segments, for the thumos protocols")
+    for note in r["notes"]:
+        print(f"              note: {note}")
+    print(f"detections    {r['detections_file']}: {r['detections']:,} in {r['videos_with_detections']:,} videos")
+    if r["detections_outside"]:
+        print(f"              {r['detections_outside']:,} in videos outside the subset, which can only be false positives")
+    if r["unscored_detections"]:
+        print(f"              {r['unscored_detections']:,} of classes without a segment in the subset, not scored")
+    print(f"protocol      {', '.join(r['protocols'])}")
+
+    heads = [f"{t:g}" for t in r["tiou"]]
+    means = list(next(iter(r["protocols"].values()))["averages"])
+    wide = max([len(name) for name in (r["classes"] if per_class else [])] + [13])
+
+    def line(name, values, more=()):
+        tail = "  |" + "".join(f"{value:>9}" for value in more) if more else ""
+        print(f"{name:<{wide}} " + "".join(f"{value:>7}" for value in values) + tail)
+
+    print("\nmAP (%) at tIoU; average over all of them and over ranges")
+    line("", heads, means)
+    for name, score in r["protocols"].items():
+        line(name, [f"{100 * value:.2f}" for value in score["map"]],
+             [f"{100 * value:.2f}" for value in score["averages"].values()])
+    for name, score in r["protocols"].items() if per_class else ():
+        print(f"\nAP (%) at tIoU of every class, {name}")
+        line("", heads + ["#GT"])
+        for c, label in enumerate(r["classes"]):
+            line(label, [f"{100 * row[c]:.2f}" for row in score["ap"]] + [f"{r['segments_per_class'][c]}"])
+
+    print(f"\naverage recall (%) at N proposals per video, tIoU {RECALL_TIOUS[0]:g} to {RECALL_TIOUS[-1]:g}")
+    print("  ".join(f"AR@{n} {100 * value:.2f}" for n, value in r["average_recall"].items()))
+    print("\nwhat the detections are, at tIoU 0.5")
+    for name, score in r["protocols"].items():
+        print(f"{name}: " + ", ".join(f"{n:,} {kind}" for kind, n in score["errors"].items()))
+
+
+if __name__ == "__main__":
+    main()
