@@ -13,6 +13,7 @@ import functools
 import hashlib
 import math
 import os
+import re
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -99,9 +100,11 @@ class FeatureSource:
     def adopt(self, videos):
         """Find those annotated videos that are stored under their YouTube id, or with or without its prefix `v_`, and
         call them by the name in the annotations. Returns how many."""
+        annotated = {video.name for video in videos}
         stored = {video.name: other for video in videos if video.name not in self
                   for known in filter(None, (video.alias, video.name))
-                  for other in (known, f"v_{known}", known.removeprefix("v_")) if other in self}
+                  for other in (known, f"v_{known}", known.removeprefix("v_"))
+                  if other in self and other not in annotated}
         self._streams = {**{name: array for name, array in self._streams.items() if name not in stored.values()},
                          **{name: self._streams[other] for name, other in stored.items()}}
         self.names = list(self._streams)
@@ -164,10 +167,10 @@ class FeatureSource:
         array = self._streams[name][i]
         try:
             return array.read()
-        except (OSError, EOFError, RuntimeError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"{self.path}: {name}: cannot be read: {_one_line(error)}") from None
+        except InputError:
+            raise
+        except (OSError, EOFError, RuntimeError, ValueError, MemoryError) as error:
+            raise InputError(f"{self.path}: {name}: found {_one_line(error)}, expected readable values") from None
 
     def _checked(self, raw, name, stream):
         with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 becomes infinite, which is reported below
@@ -191,7 +194,7 @@ def _open_h5(path):
         # without chunk cache: every dataset is read whole, and thousands of them stay open in a streamed set
         return h5py.File(path, "r", rdcc_nbytes=0)
     except OSError as error:
-        raise InputError(f"{path}: cannot be opened as HDF5: {_one_line(error)}") from None
+        raise InputError(f"{path}: found a broken file ({_one_line(error)}), expected HDF5") from None
 
 
 def _members(group, where):
@@ -202,7 +205,7 @@ def _members(group, where):
         if isinstance(member, h5py.Group):
             inside = list(member)
             if len(inside) != 1:
-                raise InputError(f"{where}: {name}: found a group of {_some(inside) or 'nothing'}, "
+                raise InputError(f"{where}: {name}: found a group of {some(inside) or 'nothing'}, "
                                  "expected `rgb` and `flow`, or one dataset")
             key = f"{name}/{inside[0]}"
         found[name] = _H5Array(group, key, f"{where}: {name}")
@@ -212,12 +215,7 @@ def _members(group, where):
 def _declared_snippet_seconds(file):
     if "snippet_seconds" not in file.attrs:
         return None
-    found = file.attrs["snippet_seconds"]
-    try:
-        return _positive(found.decode() if isinstance(found, bytes) else found)
-    except (TypeError, ValueError):
-        raise InputError(f"{file.filename}: attribute snippet_seconds: found {safe_load.show(found)}, "
-                         "expected a positive number of seconds") from None
+    return _seconds(file.attrs["snippet_seconds"], f"{file.filename}: attribute snippet_seconds")
 
 
 class _H5Array:
@@ -231,7 +229,7 @@ class _H5Array:
             try:
                 dataset = self._parent[self._key]
             except (KeyError, OSError, RuntimeError) as error:
-                raise InputError(f"{self._where}: no readable dataset here: {_one_line(error)}") from None
+                raise InputError(f"{self._where}: found no dataset ({_one_line(error)}), expected one") from None
             if not isinstance(dataset, h5py.Dataset):
                 raise InputError(f"{self._where}: found a group, expected a dataset")
             if dataset.shape is None:
@@ -268,8 +266,7 @@ class _NpyArray:
 
     @functools.cached_property
     def _header(self):
-        with safe_load.open_file(self._path) as (file, size):
-            return safe_load._read_header(file, size, self._path)
+        return safe_load.npy_header(self._path)
 
     @property
     def dtype(self):
@@ -286,8 +283,8 @@ class _NpyArray:
 class _WholeFile:
     """An array that has to be read for its shape to be known, and is read again for its values."""
 
-    def __init__(self, read):
-        self.read = read
+    def __init__(self, read, *where):
+        self.read = functools.partial(read, *where)
 
     @functools.cached_property
     def _header(self):
@@ -297,10 +294,14 @@ class _WholeFile:
     dtype, shape = _NpyArray.dtype, _NpyArray.shape
 
 
+def _whole(read, *places):
+    return tuple(_WholeFile(read, *place) for place in places)
+
+
 def _read_npz(path, key):
     arrays = safe_load.load_npz(path)
     if key not in arrays:
-        raise InputError(f"{path}: found arrays {_some(arrays) or 'none'}, expected rgb and flow")
+        raise InputError(f"{path}: found arrays {some(arrays) or 'none'}, expected rgb and flow")
     return arrays[key]
 
 
@@ -335,9 +336,9 @@ def _canonical(path, flow_path, annotations):
 
 
 def _hdf5(path, flow_path, annotations):
-    """HDF5 of other shapes, three of them. Two files, one per stream; one file with groups `rgb` and `flow`, a dataset
-    per video in each; one file with a dataset per video, streams side by side. Where a dataset is expected, a group
-    around a single one will do."""
+    """HDF5 of other shapes. Two files, one per stream, a dataset per video in each; or one file with groups `rgb` and
+    `flow` like these; or one file with a dataset per video, streams side by side. A group around a single dataset will
+    do for a dataset."""
     file = _open_h5(path)
     if flow_path is not None:
         flow = _open_h5(flow_path)
@@ -353,7 +354,7 @@ def _hdf5(path, flow_path, annotations):
     return FeatureSource(path, "hdf5", streams, _declared_snippet_seconds(file), (file,))
 
 
-def _wtalc(path, flow_path, annotations):
+def _joint_npy(path, flow_path, annotations):
     """W-TALC's joint file: a pickled object array, per video (T, 2D) with RGB first, in the order of videoname.npy."""
     if os.path.isdir(path):
         joint = sorted(Path(path).glob("*JOINTFeatures.npy"))
@@ -370,19 +371,16 @@ def _wtalc(path, flow_path, annotations):
     names = annotation_files.wtalc_names(listed.parent)
     if len(names) != len(arrays):
         raise InputError(f"{path}: found {len(arrays)} arrays, expected {len(names)}: one per name in {listed}")
-    streams = {}
-    for name, array in zip(names, arrays):
-        _add(streams, name, (array,), listed)
-    return FeatureSource(path, "wtalc", streams)
+    return FeatureSource(path, "joint-npy", {name: (array,) for name, array in zip(names, arrays)})
 
 
-def _files(path, flow_path, annotations):
-    """A file per video and stream: DIR/{rgb,flow}/VIDEO.npy; or a file per video: DIR/VIDEO.npy with both streams side
-    by side, DIR/VIDEO.npz with arrays `rgb` and `flow`; each also with DIR/{train,test,val}; or two folders, one per
-    stream, given as two paths."""
-    streams = {}
+def _per_video(path, flow_path, annotations):
+    """A folder with files per video. DIR/{rgb,flow}/VIDEO.npy; DIR/VIDEO.npy with both streams side by side;
+    DIR/VIDEO.npz with arrays `rgb` and `flow`; each of them also in DIR/{train,test,val}; or two folders of VIDEO.npy,
+    one per stream, given as two paths."""
     if flow_path is not None:
-        return FeatureSource(path, "files", _paired(_npy_files(path), _npy_files(flow_path), (path, flow_path)))
+        return FeatureSource(path, "per-video", _paired(_npy_files(path), _npy_files(flow_path), (path, flow_path)))
+    streams = {}
     for folder in (Path(path), *_subfolders(path, *_SPLITS)):
         found = {child.name.lower(): child for child in _subfolders(folder, "rgb", "flow")}
         videos = {}
@@ -394,26 +392,32 @@ def _files(path, flow_path, annotations):
         for name, arrays in videos.items():
             _add(streams, name, arrays, path)
         for file in sorted(folder.glob("*.npz")):
-            _add(streams, file.stem, tuple(_WholeFile(functools.partial(_read_npz, file, key)) for key in ("rgb", "flow")), path)
-    return FeatureSource(path, "files", streams)
+            _add(streams, file.stem, _whole(_read_npz, (file, "rgb"), (file, "flow")), path)
+    return FeatureSource(path, "per-video", streams)
 
 
-def _release(path, flow_path, annotations):
-    """The layout of the released EM-MIL code: DIR/{trainSet,...}/{X_RGB,X_flow,Name_flow}/N.pt. Its Y_flow is not
-    read: the labels come from the annotations."""
+def _released_pt(path, flow_path, annotations):
+    """The layout of the released EM-MIL code, DIR/{trainSet,...}/{X_RGB,X_flow,Name_flow}/N.pt. Y_flow is not read:
+    the labels come from the annotations."""
     streams = {}
     for folder in (Path(path), *_subfolders(path)):
         if not (folder / "X_RGB").is_dir():
             continue
-        for file in sorted((folder / "X_RGB").glob("*.pt"), key=lambda file: (len(file.stem), file.stem)):
-            label = folder / "Name_flow" / file.name
-            _add(streams, _text(safe_load.load_pt(label), label),
-                 tuple(_WholeFile(functools.partial(_read_pt, folder / key / file.name)) for key in ("X_RGB", "X_flow")),
-                 path)
-    return FeatureSource(path, "release", streams)
+        numbers = {file.name for file in (folder / "X_RGB").glob("*.pt")}
+        for key in ("X_flow", "Name_flow"):
+            other = {file.name for file in (folder / key).glob("*.pt")}
+            if other != numbers:
+                raise InputError(f"{folder}: found {len(numbers)} files in X_RGB and {len(other)} in {key}, expected "
+                                 f"the same N.pt in both (not so: {some(sorted(numbers ^ other))})")
+        for number in sorted(numbers, key=lambda number: (len(number), number)):
+            named = folder / "Name_flow" / number
+            _add(streams, _text(safe_load.load_pt(named), named),
+                 _whole(_read_pt, (folder / "X_RGB" / number,), (folder / "X_flow" / number,)), path)
+    return FeatureSource(path, "released-pt", streams)
 
 
-_LAYOUTS = {"canonical": _canonical, "wtalc": _wtalc, "files": _files, "release": _release, "hdf5": _hdf5}
+_LAYOUTS = {"canonical": _canonical, "joint-npy": _joint_npy, "per-video": _per_video, "released-pt": _released_pt,
+            "hdf5": _hdf5}
 LAYOUTS = ("auto", *_LAYOUTS)
 _SPLITS = ("train", "training", "test", "testing", "val", "validation")
 
@@ -423,15 +427,15 @@ def _recognise(path, flow_path):
     path = Path(path)
     if path.is_dir():
         if flow_path is not None:
-            return "files"
+            return "per-video"
         if any((folder / "X_RGB").is_dir() for folder in (path, *_subfolders(path))):
-            return "release"
+            return "released-pt"
         if any(path.glob("*JOINTFeatures.npy")):
-            return "wtalc"
+            return "joint-npy"
         inside = sorted(file.name for pattern in ("*.h5", "*.hdf5") for file in path.glob(pattern))
         if inside:
-            raise InputError(f"{path}: found a folder with {_some(inside)}, expected the file itself as the path")
-        return "files"
+            raise InputError(f"{path}: found a folder with {some(inside)}, expected the file itself as the path")
+        return "per-video"
     with safe_load.open_file(path) as (file, _):
         start = file.read(8)
     if start == b"\x89HDF\r\n\x1a\n":
@@ -443,7 +447,7 @@ def _recognise(path, flow_path):
             return "canonical" if first is None or isinstance(first, h5py.Group) and (
                 "rgb" in first or "flow" in first) else "hdf5"
     if start[:6] == b"\x93NUMPY":
-        return "wtalc"
+        return "joint-npy"
     raise InputError(f"{path}: found a file that is neither HDF5 nor NumPy, expected features"
                      + (" (are features and annotations swapped?)" if start.lstrip()[:1] == b"{" else ""))
 
@@ -454,14 +458,14 @@ def _subfolders(path, *names):
         return sorted(child for child in Path(path).iterdir()
                       if child.is_dir() and (not names or child.name.lower() in names))
     except OSError as error:
-        raise InputError(f"{path}: cannot be listed: {error.strerror}") from None
+        raise InputError(f"{path}: found {error.strerror}, expected a folder") from None
 
 
 def _npy_files(folder):
     try:
         return {file.stem: _NpyArray(file) for file in sorted(Path(folder).iterdir()) if file.suffix == ".npy"}
     except OSError as error:
-        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from None
+        raise InputError(f"{folder}: found {error.strerror}, expected a folder") from None
 
 
 def _paired(rgb, flow, places):
@@ -487,6 +491,11 @@ def _text(name, where):
     return str(name)
 
 
+def describe(layout):
+    """What a layout looks like: the first sentence about it."""
+    return " ".join(re.split(r"\.(?:\s|$)", _LAYOUTS[layout].__doc__)[0].split())
+
+
 def open_features(path, *, layout="auto", flow_path=None, annotations=None, snippet_seconds=None):
     """Open the features at `path` as a `FeatureSource`; reads headers at most.
 
@@ -499,17 +508,14 @@ def open_features(path, *, layout="auto", flow_path=None, annotations=None, snip
         raise InputError(f"feature layout: found {layout!r}, expected one of {', '.join(LAYOUTS)}")
     if layout == "auto":
         layout = _recognise(path, flow_path)
-    if flow_path is not None and layout not in ("files", "hdf5"):
+    if flow_path is not None and layout not in ("per-video", "hdf5"):
         raise InputError(f"{flow_path}: found a second path for the flow stream, expected none ({layout} layout)")
     source = _LAYOUTS[layout](path, flow_path, annotations)
     if not source.names:
         source.close()
-        raise InputError(f"{path}: found no videos, expected features ({source.layout} layout)")
+        raise InputError(f"{path}: found no videos, expected features ({source.layout}: {describe(source.layout)})")
     if snippet_seconds is not None:
-        try:
-            snippet_seconds = _positive(snippet_seconds)
-        except (TypeError, ValueError):
-            raise InputError(f"snippet_seconds: found {snippet_seconds!r}, expected a positive number") from None
+        snippet_seconds = _seconds(snippet_seconds, "snippet_seconds")
         if source.snippet_seconds and not np.isclose(source.snippet_seconds, snippet_seconds, rtol=1e-3):
             source.notes.append(f"{path}: the file declares {source.snippet_seconds:g} s per clip; "
                                 f"the given {snippet_seconds:g} s is used")
@@ -523,13 +529,16 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
          flow_features=None, video_labels="segments", allow_missing=False, in_memory=True, memory_limit=None):
     """Read features and annotations, check them against each other, and return `Data`.
 
+    `annotations`: a path, or what annotations.load made of one (`video_labels` is then not looked at).
     `train_subset`/`test_subset`: names of the annotations' subsets, None for none. `classes`: class list in order;
     default: all of the annotations, sorted. `video_labels`: see annotations.load. `allow_missing`: videos without
     features become a note instead of an error. `in_memory=False` leaves the features on disk (`StoredArray`), and so
     does more than `memory_limit` bytes of them as float32; NaN and infinity are then found when a video is read.
     InputError on everything that cannot be right; what was mended or looks odd is in `Data.notes`.
     """
-    truth = annotation_files.load(annotations, video_labels=video_labels)
+    truth = annotations
+    if not isinstance(truth, annotation_files.Annotations):
+        truth = annotation_files.load(annotations, video_labels=video_labels)
     notes = list(truth.notes)
     wanted = [annotation_files.in_subset(truth, subset) if subset is not None else []
               for subset in (train_subset, test_subset)]
@@ -539,27 +548,28 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
     unlabelled = [video.name for video in wanted[0] if not video.labels]
     if unlabelled:
         notes.append(f"{truth.path}: {_count(unlabelled, 'training video')} without any label left out: "
-                     f"{_some(unlabelled)}")
+                     f"{some(unlabelled)}")
         wanted[0] = [video for video in wanted[0] if video.labels]
 
-    source = open_features(features, layout=layout, flow_path=flow_features, annotations=annotations,
+    source = open_features(features, layout=layout, flow_path=flow_features, annotations=truth.path,
                            snippet_seconds=snippet_seconds)
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
         notes += source.notes
-        if renamed := source.adopt(truth.videos.values()):
-            notes.append(f"{source.path}: {renamed} videos of {truth.path} found under their YouTube id or by the prefix "
-                         "v_")
+        if renamed := source.adopt(list(truth.videos.values())):
+            notes.append(f"{source.path}: {renamed} videos of {truth.path} found under their YouTube id or with or without "
+                         "its prefix v_")
         wanted = _drop_missing(source, truth, wanted, allow_missing, notes)
         videos = [video for subset in wanted for video in subset]
         if not videos:
             raise InputError(f"{truth.path}: found no videos in the chosen subsets, expected at least one")
-        shapes = _check_shapes(source, videos, notes)
-        _check_geometry(source, truth, videos, shapes, notes)
-        untrained = [c for c in classes if wanted[0] and not any(c in video.labels for video in wanted[0])]
-        if untrained:
+        shapes = check_shapes(source, [video.name for video in videos], notes)
+        check_geometry(source, truth, videos, shapes, notes)
+        trained = {label for video in wanted[0] for label in video.labels}
+        untrained = [label for label in classes if label not in trained]
+        if trained and untrained:
             notes.append(f"{truth.path}: {_count(untrained, 'class', 'classes')} without a training video: "
-                         f"{_some(untrained)}")
+                         f"{some(untrained)}")
 
         size = sum(t * (d_rgb + d_flow) * 4 for t, d_rgb, d_flow in shapes.values())
         if in_memory and memory_limit is not None and size > memory_limit:
@@ -599,11 +609,12 @@ def _check_labels(truth, wanted, classes):
     if len(set(classes)) < len(classes):
         twice = next(c for c, n in Counter(classes).items() if n > 1)
         raise InputError(f"classes: found {twice!r} twice, expected distinct names")
+    known = set(classes)
     for video in (video for subset in wanted for video in subset):
         for label in (*video.labels, *video.segment_labels):
-            if label not in classes:
+            if label not in known:
                 raise InputError(f"{truth.path}: {video.name}: found label {label!r}, "
-                                 f"expected one of the {len(classes)} classes ({_some(classes)})")
+                                 f"expected one of the {len(classes)} classes ({some(classes)})")
 
 
 def _drop_missing(source, truth, wanted, allow_missing, notes):
@@ -611,27 +622,26 @@ def _drop_missing(source, truth, wanted, allow_missing, notes):
     missing = [video.name for subset in wanted for video in subset if video.name not in source]
     if missing:
         line = (f"{source.path}: found no features for {len(missing)} of {sum(map(len, wanted))} videos of "
-                f"{truth.path}: {_some(missing)}")
+                f"{truth.path}: {some(missing)}")
         if not allow_missing:
             raise InputError(f"{line}, expected all (--allow-missing goes on without them)")
         notes.append(f"{line}; left out")
     surplus = [name for name in source.names if name not in truth.videos]
     if surplus:
-        notes.append(f"{source.path}: {_count(surplus, 'video')} without annotation not used: {_some(surplus)}")
+        notes.append(f"{source.path}: {_count(surplus, 'video')} without annotation not used: {some(surplus)}")
     return [[video for video in subset if video.name in source] for subset in wanted]
 
 
-def _check_shapes(source, videos, notes):
-    """{name: (T, D, D')} of all videos. InputError on mixed dimensions, notes on cut streams and converted types."""
+def check_shapes(source, names, notes):
+    """{name: (T, D, D')}. InputError on mixed dimensions; cut streams and converted types go to `notes`."""
     shapes, cut, converted = {}, [], {}
-    for video in videos:
-        name = video.name
+    for name in names:
         (t_rgb, _), (t_flow, _) = source.stream_shapes(name)
         shapes[name] = source.shape(name)
         if t_rgb != t_flow:
             cut.append(name)
-        for dtype in set(source.dtypes(name)) - {np.dtype(np.float32), np.dtype(np.float16)}:
-            converted.setdefault(dtype.name, []).append(name)
+        for dtype in {dtype.name for dtype in source.dtypes(name)} - {"float16", "float32"}:
+            converted.setdefault(dtype, []).append(name)
     (expected, n_usual), = Counter((d_rgb, d_flow) for _, d_rgb, d_flow in shapes.values()).most_common(1)
     for i, (name, (_, *widths)) in enumerate(shapes.items(), 1):
         if tuple(widths) != expected:
@@ -639,9 +649,9 @@ def _check_shapes(source, videos, notes):
                              f"flow dimensions, expected {expected[0]} and {expected[1]} as in {n_usual} others")
     if cut:
         notes.append(f"{source.path}: {_count(cut, 'video')} with streams of unequal length cut to the shorter: "
-                     f"{_some(cut)}")
+                     f"{some(cut)}")
     for dtype, names in sorted(converted.items()):
-        notes.append(f"{source.path}: {_count(names, 'video')} of type {dtype} converted to float32: {_some(names)}")
+        notes.append(f"{source.path}: {_count(names, 'video')} of type {dtype} converted to float32: {some(names)}")
     return shapes
 
 
@@ -657,8 +667,9 @@ def fitting_convention(implied):
     return nearest if abs(nearest / implied - 1) <= GEOMETRY_TOLERANCE else None
 
 
-def _check_geometry(source, truth, videos, shapes, notes):
-    """T * snippet_seconds against the annotated durations: the commonest cause of wrong numbers."""
+def check_geometry(source, truth, videos, shapes, notes):
+    """T * snippet_seconds against the annotated durations: the commonest cause of wrong numbers. A median off by more
+    than 5% goes to `notes`; InputError where nobody says what snippet_seconds is."""
     implied = implied_snippet_seconds(videos, {name: shape[0] for name, shape in shapes.items()})
     fits = ""
     if implied is not None:
@@ -670,10 +681,18 @@ def _check_geometry(source, truth, videos, shapes, notes):
         raise InputError(f"{source.path}: found no snippet_seconds (seconds per clip), expected it as the attribute "
                          f"snippet_seconds of the file or given as snippet_seconds in opts.py "
                          f"(--snippet-seconds {value}){'; ' + fits if fits else ''}")
-    if implied is not None and abs(source.snippet_seconds / implied - 1) > GEOMETRY_TOLERANCE:
+    if implied is None:
+        return
+    if abs(source.snippet_seconds / implied - 1) > GEOMETRY_TOLERANCE:
         notes.append(f"{source.path}: GEOMETRY: clips of {source.snippet_seconds:.4g} s cover "
-                     f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations (median), so times will "
-                     f"be wrong; {fits}: check snippet_seconds")
+                     f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations (median), so times "
+                     f"will be wrong; {fits}: check snippet_seconds")
+    each = np.array([video.duration / shapes[video.name][0] for video in videos if video.duration])
+    off = np.abs(each / implied - 1) > 0.2
+    if off.mean() > 0.1:
+        notes.append(f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds per clip that differ by "
+                     f"more than 20% from the median ({each.min():.4g} to {each.max():.4g} s), so their times will be "
+                     "wrong (features resampled to a fixed length, or of several frame rates?)")
 
 
 # ------------------------------------------------------------------------------------------------ writing
@@ -685,32 +704,41 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
     and an interrupted call leaves none. `compression`: None or "gzip". InputError on values that do not fit `dtype`,
     names that HDF5 cannot hold or that come twice, and a file that does not read back.
     """
-    snippet_seconds = _positive(snippet_seconds)
-    sums = {}
-    with safe_load.write_atomically(path) as temporary:
-        with h5py.File(temporary, "w", rdcc_nbytes=0) as file:
-            file.attrs["snippet_seconds"] = snippet_seconds
-            for name, rgb, flow in items:
-                if not name or name == "." or "/" in name or "\0" in name:
-                    raise InputError(f"{path}: found {name!r} as the name of a video, expected one without / and NUL")
-                if name in file:
-                    raise InputError(f"{path}: {name}: found twice, expected each video once")
-                for stream, array in (("rgb", rgb), ("flow", flow)):
-                    with np.errstate(over="ignore"):
-                        stored = np.ascontiguousarray(array, dtype=dtype)
-                    if not np.isfinite(stored).all():
-                        raise InputError(f"{path}: {name}: found {np.abs(array).max():.4g} in {stream}, "
-                                         f"expected values within {dtype} (float32 holds more)")
-                    file.create_dataset(f"{name}/{stream}", data=stored, chunks=_chunks(stored),
-                                        compression=compression, shuffle=compression is not None)
-                    sums[f"{name}/{stream}"] = stored.shape, zlib.crc32(stored)
-        with h5py.File(temporary, "r", rdcc_nbytes=0) as file:
-            for key, expected in sums.items():
-                array = file[key][()]
-                if (array.shape, zlib.crc32(array)) != expected:
-                    raise InputError(f"{path}: {key}: found other values than were written, expected the same "
-                                     "(is the disk sound?)")
+    snippet_seconds = _seconds(snippet_seconds, "snippet_seconds")
+    try:
+        with safe_load.write_atomically(path) as temporary:
+            with h5py.File(temporary, "w", rdcc_nbytes=0) as file:
+                file.attrs["snippet_seconds"] = snippet_seconds
+                sums = {}
+                for name, rgb, flow in items:
+                    if name in ("", ".") or "/" in name or "\0" in name or name in file:
+                        raise InputError(f"{path}: found {safe_load.show(name)} as the name of a video, expected a new "
+                                         "one without / and NUL")
+                    for stream, array in (("rgb", rgb), ("flow", flow)):
+                        stored = _fitting(array, dtype, f"{path}: {name}: {stream}")
+                        file.create_dataset(f"{name}/{stream}", data=stored, chunks=_chunks(stored),
+                                            compression=compression, shuffle=compression is not None)
+                        sums[f"{name}/{stream}"] = stored.shape, zlib.crc32(stored)
+            with h5py.File(temporary, "r", rdcc_nbytes=0) as file:
+                for key, expected in sums.items():
+                    array = file[key][()]
+                    if (array.shape, zlib.crc32(array)) != expected:
+                        raise InputError(f"{path}: {key}: found other values than were written, expected the same "
+                                         "(is the disk sound?)")
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path}: found {_one_line(error)}, expected to write here") from None
     return len(sums) // 2
+
+
+def _fitting(array, dtype, where):
+    array = np.asarray(array)
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"{where}: found an array {_shape(array)}, expected (clips, dimensions)")
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(array, dtype=dtype)
+    if not np.isfinite(stored).all():
+        raise InputError(f"{where}: found values up to {np.abs(array).max():.4g}, expected finite ones that fit {dtype}")
+    return stored
 
 
 def _chunks(array):
@@ -730,7 +758,8 @@ def fingerprint(*paths):
     """
     digest = hashlib.blake2b(digest_size=8)
     for path in (Path(path) for path in paths if path is not None):
-        files = sorted(Path(folder, name) for folder, _, names in os.walk(path) for name in names) or [path]
+        files = sorted(Path(folder, name) for folder, _, names in os.walk(path, followlinks=True)
+                       for name in names) or [path]
         total = sum(file.stat().st_size for file in files if file.is_file())
         step = 4096 * max(1, -(-total // 2**25))
         for name in files:
@@ -743,11 +772,15 @@ def fingerprint(*paths):
 
 # ------------------------------------------------------------------------------------------------ words
 
-def _positive(value):
-    value = float(value)
-    if not 0 < value < float("inf"):
-        raise ValueError(value)
-    return value
+def _seconds(value, where):
+    """`value` as a positive number of seconds. InputError for anything else."""
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InputError(f"{where}: found {safe_load.show(value)}, expected a positive number of seconds")
+    return seconds
 
 
 def _shape(array):
@@ -762,7 +795,8 @@ def _count(things, singular, plural=None):
     return f"{len(things)} {singular if len(things) == 1 else plural or singular + 's'}"
 
 
-def _some(names, most=5):
+def some(names, most=5):
+    """The first few of `names` for a message, and how many more there are."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
