@@ -269,11 +269,11 @@ class _NpyArray:
         return safe_load.npy_header(self._path)
 
     @property
-    def dtype(self):
+    def shape(self):
         return self._header[0]
 
     @property
-    def shape(self):
+    def dtype(self):
         return self._header[1]
 
     def read(self):
@@ -289,9 +289,9 @@ class _WholeFile:
     @functools.cached_property
     def _header(self):
         array = self.read()
-        return array.dtype, array.shape
+        return array.shape, array.dtype
 
-    dtype, shape = _NpyArray.dtype, _NpyArray.shape
+    shape, dtype = _NpyArray.shape, _NpyArray.dtype
 
 
 def _whole(read, *places):
@@ -557,8 +557,8 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
         stack.callback(source.close)
         notes += source.notes
         if renamed := source.adopt(list(truth.videos.values())):
-            notes.append(f"{source.path}: {renamed} videos of {truth.path} found under their YouTube id or with or without "
-                         "its prefix v_")
+            notes.append(f"{source.path}: {renamed} of the videos of {truth.path} found under their YouTube id or by its "
+                         "prefix v_")
         wanted = _drop_missing(source, truth, wanted, allow_missing, notes)
         videos = [video for subset in wanted for video in subset]
         if not videos:
@@ -690,8 +690,8 @@ def check_geometry(source, truth, videos, shapes, notes):
     each = np.array([video.duration / shapes[video.name][0] for video in videos if video.duration])
     off = np.abs(each / implied - 1) > 0.2
     if off.mean() > 0.1:
-        notes.append(f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds per clip that differ by "
-                     f"more than 20% from the median ({each.min():.4g} to {each.max():.4g} s), so their times will be "
+        notes.append(f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds per clip that differ "
+                     f"by more than 20% from the median ({each.min():.4g} to {each.max():.4g} s), so their times will be "
                      "wrong (features resampled to a fixed length, or of several frame rates?)")
 
 
@@ -737,7 +737,7 @@ def _fitting(array, dtype, where):
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(array, dtype=dtype)
     if not np.isfinite(stored).all():
-        raise InputError(f"{where}: found values up to {np.abs(array).max():.4g}, expected finite ones that fit {dtype}")
+        raise InputError(f"{where}: found values up to {np.abs(array).max():.4g}, expected finite ones of {dtype}")
     return stored
 
 
