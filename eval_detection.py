@@ -60,7 +60,7 @@ TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 RECALL_TIOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 RECALL_NUMBERS = (1, 5, 10, 50, 100)
 ERRORS = ("true positive", "double detection", "localization", "wrong label", "confusion", "background", "ignored")
-PAIRS_AT_ONCE = 1 << 21  # detection-segment pairs held at a time: bounds memory at about 200 MB whatever the input
+PAIRS_AT_ONCE = 1 << 21  # detection-segment pairs looked at in one go, about 150 MB; those that overlap enough stay
 SEGMENT = ["video", "t_start", "t_end"]
 DETECTION = SEGMENT + ["label", "score"]
 
@@ -664,7 +664,7 @@ def print_results(results, per_class=False):
         print(f"              note: {note}")
     print(f"detections    {r['detections_file']}: {r['detections']:,} in {r['videos_with_detections']:,} videos")
     if r["detections_outside"]:
-        print(f"              {r['detections_outside']:,} in videos outside the subset, which can only be false positives")
+        print(f"              {r['detections_outside']:,} in videos outside the subset: never true positives")
     if r["unscored_detections"]:
         print(f"              {r['unscored_detections']:,} of classes without a segment in the subset, not scored")
     print(f"protocol      {', '.join(r['protocols'])}")
