@@ -341,18 +341,20 @@ def training_figure(*paths, records, width=PAGE):
 def convergence_figure(*paths, phases, width=COLUMN):
     """How EM-MIL converges, over the epochs before each phase: the shrinkage from all-positive bags of Sec. 3.4.
 
-    phases: the `phase_table`s of one or several runs of the same schedule, a list; with a column "map" where the mAP of
-    the pseudo-labels against the ground truth, a fraction, was measured (a diagnostic: training never sees it).
-    Bands: ± one standard deviation over the runs.
+    phases: the `phase_table` of a run, or those of several runs of the same schedule one below the other (pd.concat);
+    with a column "map" where the mAP of the pseudo-labels against the ground truth, a fraction, was measured (a
+    diagnostic: training never sees it). Bands: ± one standard deviation over the runs. Nothing is drawn where the log
+    has no pseudo-labels.
     """
-    runs = pd.concat(phases)
-    panels = [("positive", "positive clips (%)"), ("changed", "labels changed (%)")]
-    if "map" in runs:
-        panels.append(("map", "pseudo-label mAP\n(%), diagnostic"))
+    panels = [("positive", "positive clips (%)"), ("changed", "labels changed (%)"),
+              ("map", "pseudo-label mAP\n(%), diagnostic")]
+    panels = [panel for panel in panels if panel[0] in phases and phases[panel[0]].notna().any()]
+    if not panels:
+        return
     with _figure(paths, width, 0.45 + 1.2 * len(panels)) as figure:
-        grid = figure.subplots(len(panels), 1, sharex=True)
+        grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (column, name) in zip(grid, panels):
-            _phase_lines(axes, runs, column, STEPS, LINES)
+            _phase_lines(axes, phases, column, STEPS, LINES)
             axes.set_ylabel(name)
             axes.set_ylim(bottom=0)
             axes.grid(True)

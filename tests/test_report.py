@@ -157,6 +157,8 @@ def test_localization_figure_takes_one_clip_no_segments_and_several_thresholds(t
 def test_long_names_share_no_line(tmp_path, drawn):
     fig5(tmp_path / "short.png", label="CleanAndJerk", video="video_test_0000324")
     fig5(tmp_path / "long.png", label="Putting in contact lenses", video="a_$long_$name_of_a_video")
+    for figure in drawn:
+        figure.draw_without_rendering()                                  # the extents at the resolution asked below
     short, long = (figure.axes[0] for figure in drawn)
     assert [short.get_title("left"), long.get_title("left")] == ["CleanAndJerk", "Putting in contact lenses\n"]
     assert short._left_title.get_window_extent().x1 < short._right_title.get_window_extent().x0
@@ -223,15 +225,18 @@ def test_training_figure_without_labels_without_em_mil_and_without_anything(tmp_
 def test_convergence_figure_averages_runs(tmp_path, drawn):
     one, other = report.phase_table(RECORDS), report.phase_table(RECORDS)
     other["positive"] += 0.1
-    report.convergence_figure(tmp_path / "a.png", phases=[one, other])
+    report.convergence_figure(tmp_path / "a.png", phases=pd.concat([one, other]))
     positive, changed = drawn[0].axes
     found = lines(positive)
     np.testing.assert_allclose(found["E step, labels for q (Eq. 3)"], [[2, 55], [4, 30]])
     np.testing.assert_allclose(found["M step, labels for p (Eq. 5)"], [[0, 105], [3, 45]])
     band = positive.collections[0].get_paths()[0].get_extents()                 # ± sqrt(2 * 5 ** 2) around 105 and 45
     np.testing.assert_allclose([band.y0, band.y1], [45 - 50 ** 0.5, 105 + 50 ** 0.5])
-    report.convergence_figure(tmp_path / "b.png", phases=[one.assign(map=[0.1, 0.2, 0.3, 0.4])])
+    report.convergence_figure(tmp_path / "b.png", phases=one.assign(map=[0.1, 0.2, 0.3, 0.4]))
     assert len(drawn[1].axes) == 3 and "diagnostic" in drawn[1].axes[2].get_ylabel()
+    report.convergence_figure(tmp_path / "c.png", phases=one[:1])                 # one phase: nothing has changed yet
+    report.convergence_figure(tmp_path / "d.png", phases=report.phase_table(CLASSIFIER))
+    assert len(drawn[2].axes) == 1 and not (tmp_path / "d.png").exists()
 
 
 def test_curve_figure(tmp_path, drawn):
