@@ -557,8 +557,8 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
         stack.callback(source.close)
         notes += source.notes
         if renamed := source.adopt(list(truth.videos.values())):
-            notes.append(f"{source.path}: {renamed} of the videos of {truth.path} found under their YouTube id or by its "
-                         "prefix v_")
+            notes.append(f"{source.path}: {renamed} of the videos of {truth.path} found by their YouTube id or "
+                         "its prefix v_")
         wanted = _drop_missing(source, truth, wanted, allow_missing, notes)
         videos = [video for subset in wanted for video in subset]
         if not videos:
@@ -691,8 +691,8 @@ def check_geometry(source, truth, videos, shapes, notes):
     off = np.abs(each / implied - 1) > 0.2
     if off.mean() > 0.1:
         notes.append(f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds per clip that differ "
-                     f"by more than 20% from the median ({each.min():.4g} to {each.max():.4g} s), so their times will be "
-                     "wrong (features resampled to a fixed length, or of several frame rates?)")
+                     f"by more than 20% from the median ({each.min():.4g} to {each.max():.4g} s), so their times "
+                     "will be wrong (features resampled to a fixed length, or of several frame rates?)")
 
 
 # ------------------------------------------------------------------------------------------------ writing
