@@ -335,6 +335,7 @@ def training_figure(*paths, records, width=PAGE):
                 axes.plot(np.arange(1, len(rows) + 1), [row["loss"].get(name, math.nan) for row in rows], color=colour,
                           linestyle=line, label=name)
             _dress(axes, stage, "loss")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_xlabel("epoch")
 
 
