@@ -127,9 +127,9 @@ def choose_subsets(annotations, train="auto", test="auto"):
         test = next((names[n] for n in ("test", "testing", "val", "validation")
                      if n in names and names[n] != train and found[names[n]]), None)
     if train is None or test is None:
-        listed = ", ".join(f"{show(name) if name else '(none given)'}" for name in sorted(found))
-        raise InputError(f"{annotations.path}: found the subsets {listed}, expected one to train and one to test on, by "
-                         f"name or with --train-subset and --test-subset")
+        listed = ", ".join(show(name) if name else "(none given)" for name in sorted(found))
+        raise InputError(f"{annotations.path}: found the subsets {listed}, expected one to train and one to test on, "
+                         f"by name or with --train-subset and --test-subset")
     return train, test
 
 
@@ -180,32 +180,33 @@ def _load_activitynet(path):
 def _load_wtalc(folder, video_labels):
     names = wtalc_names(folder)
 
-    def column(file, required=True):
+    def column(file, required=True, lists=False):
+        """A value per video; with `lists`, a list of values per video."""
         if not required and not (folder / file).exists():
             return None
         values = load_npy(folder / file)
-        if values.ndim == 2 and values.shape[1] == 1:               # THUMOS14's duration.npy is a column
-            values = values[:, 0]
+        if values.ndim == 2 and not lists:                          # THUMOS14's duration.npy is (412, 1)
+            values = values.reshape(-1)
         if values.ndim == 0 or len(values) != len(names):
             raise InputError(f"{folder / file}: found shape {values.shape}, expected {len(names)} entries as in "
                              f"videoname.npy")
-        return values.tolist()
+        values = values.tolist()
+        for name, value in zip(names, values):
+            if lists and not isinstance(value, (list, tuple, np.ndarray)):
+                raise InputError(f"{folder / file}: {name}: found {show(value)}, expected a list")
+        return values
 
-    subsets, labels, segments = column("subset.npy"), column("labels.npy"), column("segments.npy")
-    durations = column("duration.npy", required=False) or [None] * len(names)
-    urls = column("url.npy", required=False)
-    labels_all = column("labels_all.npy", required=video_labels == "labels_all")
+    subsets, durations, urls = column("subset.npy"), column("duration.npy", False), column("url.npy", False)
+    labels, segments = column("labels.npy", lists=True), column("segments.npy", lists=True)
+    labels_all = column("labels_all.npy", required=video_labels == "labels_all", lists=True)
     classes = [_text(name, folder / "classlist.npy", f"entry {i}", "class name")
                for i, name in enumerate(load_npy(folder / "classlist.npy").reshape(-1).tolist())]
     entries, row = [], 0
     for i, name in enumerate(names):
-        for file, value in (("segments", segments[i]), ("labels", labels[i])):
-            if not isinstance(value, (list, tuple, np.ndarray)):
-                raise InputError(f"{folder}/{file}.npy: {name}: found {show(value)}, expected a list")
         if len(segments[i]) != len(labels[i]):
             raise InputError(f"{folder}: {name}: found {len(segments[i])} segments and {len(labels[i])} labels, "
                              f"expected as many of both")
-        entries.append((name, subsets[i], durations[i],
+        entries.append((name, subsets[i], durations[i] if durations else None,
                         [(s, label, row + k) for k, (s, label) in enumerate(zip(segments[i], labels[i]))]))
         row += len(segments[i])
     aliases = None
@@ -213,13 +214,8 @@ def _load_wtalc(folder, video_labels):
         ids = [re.search(r"[?&]v=([\w-]{11})", _text(url, folder / "url.npy", name, "URL"))
                for name, url in zip(names, urls)]
         aliases = [match and match[1] for match in ids]
-    given = None
-    if labels_all is not None:
-        given = []
-        for name, value in zip(names, labels_all):
-            if not isinstance(value, (list, tuple, np.ndarray)):
-                raise InputError(f"{folder}/labels_all.npy: {name}: found {show(value)}, expected a list")
-            given.append([_text(label, folder / "labels_all.npy", name, "label") for label in value])
+    given = labels_all and [[_text(label, folder / "labels_all.npy", name, "label") for label in value]
+                            for name, value in zip(names, labels_all)]
     ambiguous = folder / "Ambiguous_test.txt"
     return _annotations(folder, entries, classes=classes, aliases=aliases, given_labels=given,
                         use_given=video_labels == "labels_all",

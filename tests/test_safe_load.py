@@ -124,7 +124,8 @@ def test_a_file_that_is_no_npy_is_refused(tmp_path, data, found):
 @pytest.mark.parametrize("protocol", range(6))
 def test_object_arrays_of_every_pickle_protocol(tmp_path, protocol):
     values = [["Diving", "LongJump"], [], [[0.5, 1], [2, 3.25]], b"\xff\x00bytes", "\u00e9\u4e2d", 1, 2**70, -1.5, True,
-              None, np.float32(2.5), np.int64(-3), np.str_("text"), np.str_(""), np.bytes_(b"b"), np.bool_(True), (1, ("a",)),
+              None, np.float32(2.5), np.int64(-3), np.str_("text"), np.str_(""), np.bytes_(b"b"), np.bool_(True),
+              (1, ("a",)),
               {"key": [1]}, np.array(["ab", "\u00e9"]), np.array([b"ab", b"c"]), np.array([["x"], [None]], object),
               b"z" * 300, "long " * 100]
     for version in (1, 2, 3):
