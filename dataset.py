@@ -779,7 +779,8 @@ def _seconds(value, where):
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 < seconds < math.inf:
-        raise InputError(f"{where}: found {safe_load.show(value)}, expected a positive number of seconds")
+        found = safe_load.show(value.item() if isinstance(value, np.generic) else value)
+        raise InputError(f"{where}: found {found}, expected a positive number of seconds")
     return seconds
 
 
