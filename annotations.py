@@ -7,7 +7,7 @@ What the dialects are like, as the files that people hold show it:
 - Times are seconds, as numbers or as text. Durations may be absent (BaS-Net's THUMOS14 JSON has none).
 - Subsets go by any name: validation videos of ActivityNet1.2 are "validation" in one file and "test" in another.
 - ActivityNet1.2 has segments of no length ([0, 0]): they are dropped and counted, the label still holds for the video.
-  It also lists 21 videos' segments twice; they stay, as the official evaluator counts them twice.
+  In 21 of its videos a segment is listed twice; it stays so, as the official evaluator counts it twice.
 - W-TALC's labels_all.npy and the labels of its segments disagree on 28 THUMOS14 videos, 8 of them for training:
   `video_labels="segments"` (default) takes the labels of the segments, `"labels_all"` the other file.
 - W-TALC's ActivityNet1.2 folder calls its videos video_4, ..., which is also the order of the joint feature file; the
@@ -16,7 +16,9 @@ What the dialects are like, as the files that people hold show it:
   video_test_0000270 run far past its end; BaS-Net's 210 are without that one and video_test_0001496.
 """
 import csv
+import io
 import math
+import os
 import pathlib
 import re
 from collections import Counter
@@ -75,13 +77,17 @@ def load(path, video_labels="segments"):
     if video_labels not in ("segments", "labels_all"):
         raise ValueError(f"video_labels: found {video_labels!r}, expected 'segments' or 'labels_all'")
     folder = pathlib.Path(path)
-    if folder.is_dir() and (folder / "videoname.npy").exists():
-        return _load_wtalc(folder, video_labels)
+    try:
+        inside = os.listdir(folder) if os.path.isdir(folder) else None
+    except OSError as error:
+        raise InputError(f"{path}: found {error.strerror}, expected a folder that can be read") from None
+    if inside is not None and "videoname.npy" in inside:
+        return _load_wtalc(folder, inside, video_labels)
     if video_labels == "labels_all":
         raise InputError(f"{path}: found no labels_all.npy, expected a W-TALC folder for video_labels='labels_all'")
-    if folder.is_dir() and (folder / "detclasslist.txt").exists():
-        return _load_evalkit(folder)
-    if folder.is_dir():
+    if inside is not None and "detclasslist.txt" in inside:
+        return _load_evalkit(folder, inside)
+    if inside is not None:
         raise InputError(f"{path}: found a folder without annotations, expected videoname.npy (W-TALC) or "
                          f"detclasslist.txt (evaluation kit) in it, or a .json or .csv file as the path")
     readers = {".json": _load_activitynet, ".csv": _load_csv}
@@ -177,12 +183,12 @@ def _load_activitynet(path):
     return _annotations(path, entries)
 
 
-def _load_wtalc(folder, video_labels):
+def _load_wtalc(folder, inside, video_labels):
     names = wtalc_names(folder)
 
     def column(file, required=True, lists=False):
         """A value per video; with `lists`, a list of values per video."""
-        if not required and not (folder / file).exists():
+        if not required and file not in inside:
             return None
         values = load_npy(folder / file)
         if values.ndim == 2 and not lists:                          # THUMOS14's duration.npy is (412, 1)
@@ -192,7 +198,7 @@ def _load_wtalc(folder, video_labels):
                              f"videoname.npy")
         values = values.tolist()
         for name, value in zip(names, values):
-            if lists and not isinstance(value, (list, tuple, np.ndarray)):
+            if lists and not _is_list(value):
                 raise InputError(f"{folder / file}: {name}: found {show(value)}, expected a list")
         return values
 
@@ -216,13 +222,12 @@ def _load_wtalc(folder, video_labels):
         aliases = [match and match[1] for match in ids]
     given = labels_all and [[_text(label, folder / "labels_all.npy", name, "label") for label in value]
                             for name, value in zip(names, labels_all)]
-    ambiguous = folder / "Ambiguous_test.txt"
-    return _annotations(folder, entries, classes=classes, aliases=aliases, given_labels=given,
-                        use_given=video_labels == "labels_all",
-                        ambiguous=_read_segments(ambiguous) if ambiguous.exists() else ())
+    ambiguous = _read_segments(folder / "Ambiguous_test.txt") if "Ambiguous_test.txt" in inside else ()
+    return _annotations(folder, entries, classes=classes, ambiguous=ambiguous, aliases=aliases, given_labels=given,
+                        use_given=video_labels == "labels_all")
 
 
-def _load_evalkit(folder):
+def _load_evalkit(folder, inside):
     classes = []
     for number, fields in _fields(folder / "detclasslist.txt"):
         where = f"{folder / 'detclasslist.txt'}: line {number}"
@@ -231,7 +236,7 @@ def _load_evalkit(folder):
         if EVALKIT_IDS.get(fields[1], int(fields[0])) != int(fields[0]):
             raise InputError(f"{where}: found id {fields[0]} for {fields[1]}, expected {EVALKIT_IDS[fields[1]]}")
         classes.append(fields[1])
-    unlisted = {file.name[:-len("_test.txt")] for file in folder.glob("*_test.txt")} - set(classes) - {AMBIGUOUS}
+    unlisted = {file[:-len("_test.txt")] for file in inside if file.endswith("_test.txt")} - {*classes, AMBIGUOUS}
     if unlisted:
         raise InputError(f"{folder}: found {sorted(unlisted)[0]}_test.txt, expected only classes of detclasslist.txt")
     videos, row = {}, 0
@@ -240,7 +245,7 @@ def _load_evalkit(folder):
             videos.setdefault(video, []).append(((start, end), label, row))
             row += 1
     notes, ambiguous = [], []
-    if (folder / "Ambiguous_test.txt").exists():
+    if "Ambiguous_test.txt" in inside:
         ambiguous = _read_segments(folder / "Ambiguous_test.txt")
     else:
         notes.append(f"{folder}: no Ambiguous_test.txt, so no detection is excused for lying on an ambiguous segment")
@@ -249,7 +254,7 @@ def _load_evalkit(folder):
 
 
 def _load_csv(path):
-    reader = csv.reader(_text_of(path).splitlines(), strict=True)
+    reader = csv.reader(io.StringIO(_text_of(path), newline=""), strict=True)
     header, videos = None, {}
     try:
         for row, fields in enumerate(reader):
@@ -383,6 +388,10 @@ def _some(n, thing):
     return f"{n} {thing}{'' if n == 1 else 's'}"
 
 
+def _is_list(value):
+    return isinstance(value, (list, tuple)) or isinstance(value, np.ndarray) and value.ndim > 0
+
+
 def _text(value, path, video, what):
     """A name, label or subset as str; bytes are read as UTF-8, or as Latin-1 where they are not."""
     if isinstance(value, bytes):
@@ -397,7 +406,7 @@ def _text(value, path, video, what):
 
 def _number(value, path, video, what):
     """A time in seconds: a finite number >= 0, or its text."""
-    if not isinstance(value, (int, float, str, bytes, np.number)) or isinstance(value, bool):
+    if not isinstance(value, (int, float, str, bytes, np.integer, np.floating)) or isinstance(value, bool):
         raise InputError(f"{path}: {video}: found {what} {show(value)}, expected a number of seconds")
     try:
         number = float(value)
@@ -409,6 +418,6 @@ def _number(value, path, video, what):
 
 
 def _segment(value, path, video):
-    if not isinstance(value, (list, tuple, np.ndarray)) or len(value) != 2:
+    if not _is_list(value) or len(value) != 2:
         raise InputError(f"{path}: {video}: found segment {show(value)}, expected [start, end]")
     return _number(value[0], path, video, "segment start"), _number(value[1], path, video, "segment end")

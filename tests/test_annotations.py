@@ -226,6 +226,12 @@ BAD_WTALC = [
     ("a number for segments", {"segments": objects_of(3, [[1, 2]], [])}, "segments.npy: v_b: found 3, expected a list"),
     ("text for labels", {"labels": objects_of(["Run", "Dive"], "Run", [])},
      "labels.npy: v_a: found 'Run', expected a list"),
+    ("arrays without dimension", {"labels": objects_of(["Run", "Dive"], np.array("Run"), [])},
+     "labels.npy: v_a: found an array () of <U3, expected a list"),
+    ("a segment without dimension", {"segments": objects_of([[1, 2], np.array(3)], [[1, 2]], [])},
+     "v_b: found segment an array () of int64, expected [start, end]"),
+    ("a complex time", {"segments": objects_of([[1, 2], [1, np.complex64(2)]], [[1, 2]], [])},
+     "2+0j), expected a number of seconds"),
     ("flat segments", {"segments": objects_of([1, 2], [[1, 2]], [])}, "v_b: found segment 1, expected [start, end]"),
     ("a NaN duration", {"duration": np.array([1, np.nan, 2])}, "v_a: found duration nan"),
     ("a date for a time", {"segments": objects_of([[1, 2], ["2014-01-01", 3]], [[1, 2]], [])},
@@ -353,6 +359,15 @@ def test_what_load_does_not_know(tmp_path):
     assert "labels_all.npy: found no such file" in line_of(load, folder, video_labels="labels_all")
     with pytest.raises(ValueError, match="found 'all', expected 'segments' or 'labels_all'"):
         load(path, video_labels="all")
+
+
+def test_a_folder_that_may_not_be_listed(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+    monkeypatch.setattr("os.listdir", refuse)
+    line = line_of(load, tmp_path)
+    monkeypatch.undo()
+    assert line == f"{tmp_path}: found Permission denied, expected a folder that can be read"
 
 
 @pytest.mark.parametrize("asked, expected", [("train", ["a"]), ("training", ["b"]), ("Train", ["a", "b"]),
