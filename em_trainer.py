@@ -11,11 +11,10 @@ import contextlib
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 
 from pseudo_labels import attention_mil_loss, class_labels, key_instance_labels
-from training import adam, shuffled, train, world
+from training import adam, gathered, shuffled, train, world
 
 
 class Phase(NamedTuple):
@@ -81,8 +80,9 @@ def fit(model, *, session, feed, names, labels, phases, gamma, keep_peak=False, 
             facts, targets = {"phase": k + 1, "step": phase.step}, {}
             for step in steps:
                 with torch.no_grad(), autocast():
-                    targets[step] = _gathered([targets_of(step, phase.targets, *clips)
-                                               for batch in feed([[i] for i in range(len(mine))]) for clips in batch])
+                    own = [targets_of(step, phase.targets, *clips)
+                           for batch in feed([[i] for i in range(len(mine))]) for clips in batch]
+                targets[step] = own if ranks == 1 else [t.to(labels.device) for t in gathered([t.cpu() for t in own])]
                 if not attention:
                     facts.update(_label_facts(step, targets[step], session.memory.get(f"targets {step}"), labels))
                 session.memory[f"targets {step}"] = _pack(targets[step])
@@ -160,14 +160,3 @@ def _pack(targets):
 
 def _unpack(packed, device):
     return list(packed["values"].to(device).split(packed["clips"]))
-
-
-def _gathered(mine):
-    """The targets of all videos, from every process that owns some; in the set's order."""
-    ranks = world()[1]
-    if ranks == 1:
-        return mine
-    parts = [None] * ranks
-    dist.all_gather_object(parts, [t.cpu() for t in mine])
-    device = mine[0].device if mine else "cpu"
-    return [parts[i % ranks][i // ranks].to(device) for i in range(sum(map(len, parts)))]

@@ -62,11 +62,11 @@ class Opts:
     method: tuple = option(("em-mil",), "localizers to evaluate, one table row each",
                            choices=("em-mil", "untrimmednet", "wtalc"), when="test")
     # data
-    features: str = option("", "feature file or folder (README: \"Put your features in\")")
-    flow_features: str | None = option(None, "second file, where the flow stream has one of its own")
+    features: str = option("", "feature file or folder (README: \"Put your features in\")", when="run")
+    flow_features: str | None = option(None, "second file, where the flow stream has one of its own", when="run")
     feature_layout: str = option("auto", "force a layout instead of recognising it",
                                  choices=("auto", "canonical", "joint-npy", "per-video", "released-pt", "hdf5"))
-    annotations: str = option("", "annotation file or folder")
+    annotations: str = option("", "annotation file or folder", when="run")
     train_subset: str = option("auto", "subset to train on; auto: train/training, else validation")
     test_subset: str = option("auto", "subset to test on; auto: test/testing, else validation, where it has segments")
     video_labels: str = option("segments", "source of the training labels in W-TALC's annotation folder",
@@ -120,7 +120,7 @@ class Opts:
                                high_open=True, when="test")
     nms: float | None = option(None, "tIoU above which the lower-scored proposal of a class goes", low=0.0, high=1.0,
                                when="test")
-    soft_nms: bool = option(False, "with --nms: lower the score by overlap (Gaussian) instead", when="test")
+    soft_nms: bool = option(False, "with --nms: lower the score by the overlap (linear) instead", when="test")
     # evaluation
     tious: tuple = option((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "tIoU thresholds of the table", low=0.0, high=1.0,
                           low_open=True, when="test", flag="--tiou")
@@ -198,9 +198,13 @@ def _kind(f):
     return int if "int" in str(f.type) else str
 
 
+def show(value):
+    """A value as its flag would take it; "none" where there is none."""
+    return " ".join(map(str, value)) or "none" if isinstance(value, tuple) else "none" if value in (None, "") else str(value)
+
+
 def _defaults(f):
     values = {name: row.get(f.name, f.default) for name, row in PRESETS.items()}
-    show = lambda v: " ".join(map(str, v)) or "none" if isinstance(v, tuple) else "none" if v in (None, "") else str(v)
     if f.name == "dataset":
         return DATASET
     if len(set(values.values())) == 1:

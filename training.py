@@ -24,15 +24,16 @@ import torch.distributed as dist
 from safe_load import InputError, load_pt, write_atomically
 
 CHECKPOINT = "checkpoint.pt"
+FORMAT = "em-mil run 1"
 LOG = "log.jsonl"
 
 
 class Interrupted(Exception):
-    """The process was told to stop by `signum`; the checkpoint is written."""
+    """The process was told to stop by `signum`; `folder` holds the checkpoint to go on from, if one was written."""
 
-    def __init__(self, signum):
+    def __init__(self, signum, folder=None):
         super().__init__(signum)
-        self.signum = signum
+        self.signum, self.folder = signum, folder
 
 
 def world():
@@ -141,10 +142,7 @@ class Session:
             raise InputError(f"{self.folder}: in use by another run, expected a folder of its own for each") from None
 
     def _load(self):
-        path = self.folder / CHECKPOINT
-        state = load_pt(path)
-        if not isinstance(state, dict) or state.get("format") != "em-mil run 1":
-            raise InputError(f"{path}: not a checkpoint of this program")
+        state = load_checkpoint(self.folder)
         self.about, self.memory, self.saved_parts = state["about"], state["memory"], state["parts"]
         self.stage, self.epoch, self.step = state["position"]
         self.done, self.partial, self.log_bytes = state["done"], state["partial"], state["log_bytes"]
@@ -160,7 +158,7 @@ class Session:
         """Writes the checkpoint; the one before stays until this one is whole."""
         if not self.folder or world()[0] != 0:
             return
-        state = {"format": "em-mil run 1", "about": self.about, "memory": self.memory,
+        state = {"format": FORMAT, "about": self.about, "memory": self.memory,
                  "parts": {**self.saved_parts, **{n: p.state_dict() for n, p in self.parts.items()}},
                  "position": [self.stage, self.epoch, self.step], "done": self.done, "partial": self.partial,
                  "log_bytes": self.log_bytes}
@@ -185,7 +183,16 @@ class Session:
         """What a signal handler calls: training stops after the step in hand, anything else at once."""
         self.stop = signum
         if not self.training:
-            raise Interrupted(signum)
+            raise Interrupted(signum, self.folder)
+
+
+def load_checkpoint(folder):
+    """The checkpoint in a run's folder, as Session.save wrote it. Raises InputError: missing, broken, not one of ours."""
+    path = Path(folder) / CHECKPOINT
+    state = load_pt(path)
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise InputError(f"{path}: found something else, expected a checkpoint of this program")
+    return state
 
 
 # ------------------------------------------------------------------------------------------------ the loop
@@ -256,7 +263,7 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
                 session.save()
         if session.stop:
             session.save()
-            raise Interrupted(session.stop)
+            raise Interrupted(session.stop, session.folder)
         session.done = [*session.done, stage]
         session.save()
     finally:
@@ -280,9 +287,7 @@ def _sum_gradients(parameters):
 
 
 def _mean_over_ranks(history):
-    rows = [None] * world()[1]
-    dist.all_gather_object(rows, history)
-    return torch.cat([r for r in rows if len(r)]).double().mean(0)
+    return torch.stack(gathered(list(history))).double().mean(0)
 
 
 def _any_rank(stop):
@@ -293,13 +298,33 @@ def _any_rank(stop):
     return any(flags)
 
 
-def parallel_context():
+# ------------------------------------------------------------------------------------------------ several processes
+def join_processes():
     """Joins the process group that torchrun announces in the environment; does nothing outside torchrun.
 
-    gloo on CPU, nccl where every rank has a GPU of its own.
+    gloo on CPU; nccl where there are GPUs, one for each process of a machine.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        cuda = torch.cuda.is_available()
-        if cuda:
+        if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        dist.init_process_group("nccl" if cuda else "gloo")
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+
+
+def leave_processes():
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def wait_for_all():
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def gathered(mine):
+    """The list of which every process holds the items rank, rank + world, ...: whole, in order, on every process."""
+    ranks = world()[1]
+    if ranks == 1:
+        return mine
+    parts = [None] * ranks
+    dist.all_gather_object(parts, mine)
+    return [parts[i % ranks][i // ranks] for i in range(sum(map(len, parts)))]

@@ -1,0 +1,579 @@
+"""EM-MIL from features to the mAP table: `python run.py`. Options: opts.py, or `python run.py --help`.
+
+The only file that knows all others. `main` picks the job: `run` trains and is the story, in numbered sections;
+`evaluate_again` and `predict` use what a run left behind.
+"""
+import contextlib
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+import torch.distributed as dist
+from tqdm import tqdm
+
+import annotations
+import dataset
+import demo_data
+import em_trainer
+import eval_detection
+import localize
+import opts
+import report
+import score_file
+import training
+import video_classifier
+from model import EMMIL
+from safe_load import InputError, load_json
+
+METHODS = {"em-mil": "EM-MIL", "untrimmednet": "UntrimmedNet", "wtalc": "W-TALC"}
+CLASSIFIERS = {"untrimmednet": video_classifier.UntrimmedNet, "wtalc": video_classifier.WTALC}
+
+
+def main(argv=None):
+    """Runs the command line `argv` (default: the program's); returns the results (see `finish`), or None.
+
+    Bad input ends the program with one line on stderr and code 2, Ctrl-C and SIGTERM with one line and 130 or 143.
+    """
+    command = opts.parse(argv)
+    with _signals() as session_slot:
+        try:
+            training.join_processes()
+            job = predict if command.predict else evaluate_again if command.evaluate else run
+            return job(command, session_slot)
+        except training.Interrupted as stopped:
+            name = signal.Signals(stopped.signum).name
+            kept = f"; go on with: python run.py --resume {stopped.folder}" if stopped.folder else ""
+            _end(128 + stopped.signum, f"stopped by {name}{kept}")
+        except (InputError, opts.OptionError) as error:
+            _end(2, f"error: {error}")
+        except OSError as error:                        # disk full, no permission; files are replaced whole or not at all
+            _end(2, f"error: {error.filename or 'while writing'}: {error.strerror or error}")
+        finally:
+            training.leave_processes()
+
+
+def run(command, session_slot):
+    """Trains, localizes, evaluates; resumes where --resume names a run."""
+    # 1. Options and device
+    o, folder = _options(command)
+    rank, ranks = training.world()
+    say = print if rank == 0 else lambda *_: None
+    say(_option_lines(o))
+    if command.dry_run:
+        return None
+    if command.resume and (folder / "results.json").exists():
+        say(f"{folder}: this run is finished; to score it again: python run.py --evaluate {folder}")
+        return load_json(folder / "results.json")
+    device = _device(o)
+    seconds = {}
+
+    # 2. Data. Training videos carry their video-level labels and no segments.
+    with _timed(seconds, "loading"):
+        data, truth, ambiguous = _data(o, say)
+    say(_data_lines(data))
+
+    # 3. The run's folder: what is needed to go on, or to score again, without asking anybody
+    about = {"options": dataclasses.asdict(o), "classes": list(data.classes), "snippet_seconds": data.snippet_seconds,
+             "dims": [data.train[0].rgb.shape[1], data.train[0].flow.shape[1]],
+             "fingerprint": dataset.fingerprint(o.features, o.flow_features, o.annotations)}
+    session = training.Session(folder, seed=o.seed, every=o.checkpoint_every, resume=bool(command.resume))
+    session_slot.append(session)
+    if command.resume:
+        _same_data(session.about, about, folder)
+    session.about = about
+    if rank == 0:
+        report.write_json(folder / "opts.json", about["options"])
+        report.write_json(folder / "environment.json", _environment(device))
+        report.write_csv(folder / "ground_truth.csv", truth)
+        report.write_csv(folder / "ambiguous.csv", ambiguous)
+
+    # 4. Training: the video-level classifiers, then EM-MIL's phases
+    mine = data.train[rank::ranks]
+    with _timed(seconds, "moving features"):
+        feed = training.feeder(mine, device)
+    common = {"session": session, "feed": feed, "names": [video.name for video in mine],
+              "labels": torch.from_numpy(np.stack([video.labels for video in data.train])).to(device)}
+    networks = {name: session.add(name, network.to(device)) for name, network in _networks(o, about, session).items()}
+    for name, network in networks.items():
+        with _timed(seconds, f"training {METHODS[name]}"):
+            if name == "em-mil":
+                phases = [em_trainer.Phase(*row) for row in opts.schedule(o)]
+                with _bar(METHODS[name], sum(phase.epochs for phase in phases)) as bar:
+                    em_trainer.fit(network, phases=phases, gamma=o.gamma, keep_peak=o.keep_peak, objective=o.objective,
+                                   refresh=o.joint, per_step=o.videos_per_step, autocast=_autocast(o, device), bar=bar,
+                                   **common)
+            else:
+                length = {"untrimmednet": o.untrimmednet_epochs, "wtalc": o.wtalc_iterations}[name]
+                with _bar(METHODS[name], video_classifier.epochs_of(network, length)) as bar:
+                    video_classifier.fit(network, lr=o.lr, length=length, max_clips=o.wtalc_max_clips, bar=bar, **common)
+    session.save()
+    say(_training_lines(folder, seconds))
+
+    # 5. Scores of the test videos' clips
+    with _timed(seconds, "scoring"):
+        records = training.gathered([_scores(video, networks, o, device) for video in data.test[rank::ranks]])
+    if rank != 0:
+        return None
+    score_file.write(folder / "clip_scores.h5", records, data.classes, data.snippet_seconds)
+
+    # 6. Localization, evaluation, tables, files
+    results = finish(o, folder, folder, records, data.classes, data.snippet_seconds, truth, ambiguous, seconds)
+    report.training_figure(folder / "training.png", records=_log(folder))
+    report.convergence_figure(folder / "pseudo_labels.png", phases=report.phase_table(_log(folder)))
+    report.write_json(folder / "results.json", results)  # last: its presence says that the run is finished
+    return results
+
+
+def evaluate_again(command, _):
+    """--evaluate RUN: localizes and scores from a finished run's stored clip scores, with other test-time options."""
+    folder = Path(command.evaluate)
+    saved = load_json(folder / "opts.json")
+    o = opts.resolve(command.given, saved)
+    _refuse(opts.changed(opts.resolve({}, saved), o, "train"), "of a trained run; train anew to change it")
+    records, classes, snippet_seconds = score_file.read(folder / "clip_scores.h5")
+    truth, ambiguous = (_segments(folder / name) for name in ("ground_truth.csv", "ambiguous.csv"))
+    if o.ambiguous:
+        ambiguous = eval_detection.read_ambiguous(o.ambiguous)
+    print(_option_lines(o))
+    out = Path(command.out) if command.out else folder / datetime.datetime.now().strftime("evaluate-%Y%m%d-%H%M%S")
+    results = finish(o, folder, out, records, classes, snippet_seconds, truth, ambiguous, {})
+    report.write_json(out / "opts.json", dataclasses.asdict(o))
+    report.write_json(out / "results.json", results)
+    return results
+
+
+def finish(o, run_folder, out, records, classes, snippet_seconds, truth, ambiguous, seconds):
+    """Localizes, evaluates, prints and writes into `out`; returns the results.
+
+    records: see score_file. truth, ambiguous: tables of segments. seconds: wall times so far, by section.
+    The results: `methods` -> {label, localization counts, `protocols` -> {tious, map, averages, ap by class, counts}},
+    `classification` of each video-level classifier, `seconds`, and what the numbers come from.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    unknown = set(o.exclude_video) - {record["name"] for record in records}
+    if unknown:
+        raise InputError(f"--exclude-video: found {sorted(unknown)[0]}, expected the name of a test video")
+    records = [record for record in records if record["name"] not in o.exclude_video]
+    truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
+    if not len(truth):
+        raise InputError(f"{o.annotations}: found no segment in the test videos, expected at least one to score against")
+    given = o.video_scores and video_classifier.read_video_scores(o.video_scores, [r["name"] for r in records], classes)
+    protocols = eval_detection.PROTOCOLS if o.protocol == "all" else (o.protocol,)
+    results = {"dataset": o.dataset, "features": o.features, "seed": o.seed, "recipe": o.recipe, "run": str(run_folder),
+               "test": {"videos": len(records), "segments": len(truth), "classes": len(set(truth["label"]))},
+               "methods": {}, "classification": {}}
+    rows, tables = {protocol: {} for protocol in protocols}, {}
+    for method in o.method:
+        label = METHODS[method] + _classes_from(o, method)
+        with _timed(seconds, "localization"):
+            table, counts = localize.table(_localized(o, method, records, classes, snippet_seconds, given))
+        tables[method], results["methods"][method] = table, {"label": label, "localization": counts, "protocols": {}}
+        for protocol in protocols:
+            with _timed(seconds, "evaluation"):
+                e = eval_detection.evaluate(truth, table, o.tious, protocol, ambiguous)
+            means = eval_detection.averages(e.tious, e.map)
+            if len(e.tious) == 7 and "0.1:0.7" in means:
+                del means["all"]                        # the same mean under another name
+            rows[protocol][label] = {**dict(zip(e.tious.tolist(), e.map.tolist())), **means}
+            results["methods"][method]["protocols"][protocol] = {
+                "tious": e.tious.tolist(), "map": e.map.tolist(), "averages": means, "counts": e.counts,
+                "ap": dict(zip(e.classes, e.ap.T.tolist())), "segments": dict(zip(e.classes, e.n_segments.tolist()))}
+    for name in CLASSIFIERS:
+        if records and name in records[0]:
+            metrics = video_classifier.classification_metrics(np.stack([r[name]["video"] for r in records]),
+                                                              np.stack([r["labels"] for r in records]))
+            results["classification"][METHODS[name]] = {"map": metrics.map, "top1": metrics.top1}
+    results["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
+
+    page = _page(o, results, rows)
+    print("\n\n".join(text if table is None else f"{text}\n\n{report.text(table)}" for text, table in page))
+    report.write_text(out / "table.md", "\n\n".join(text if table is None else f"{text}\n\n{report.markdown(table)}"
+                                                    for text, table in page) + "\n")
+    for method, table in tables.items():
+        for suffix in (".json", ".csv"):
+            stem = "detections" if method == o.method[0] else f"detections-{method}"
+            eval_detection.write_detections(table, out / (stem + suffix))
+    if "em-mil" in tables:
+        _draw(o, out, records, classes, snippet_seconds, truth, tables["em-mil"])
+    print(f"\nFiles: {out}/")
+    return results
+
+
+def predict(command, _):
+    """--predict RUN: localizes in the videos of --features with a run's networks, one video at a time.
+
+    Writes detections.json and .csv, with --save-clip-scores clip_scores.h5, with --pictures N figures, into --out (a
+    folder, or a .json file and what goes beside it), by default predict-TIME in the run's folder. Needs no annotations.
+    With --keep-going a bad video is reported and left out, and the exit code is 3 in the end.
+    """
+    folder = Path(command.predict)
+    state = training.load_checkpoint(folder)
+    about, paths = state["about"], ("features", "flow_features", "feature_layout", "snippet_seconds", "annotations")
+    o = opts.resolve({name: value for name, value in command.given.items() if name not in paths}, about["options"])
+    _refuse(opts.changed(opts.resolve({}, about["options"]), o, "train"), "of a trained run; train anew to change it")
+    at = {name: command.given.get(name) for name in paths}
+    if not at["features"]:
+        raise InputError("--predict: found no --features, expected the features of the videos to localize in")
+    if o.video_classifier == "oracle" or (o.video_scores and "video_scores" not in command.given):
+        raise InputError("--predict: found a run without a video-level classifier, expected --video-scores for the new videos")
+    device = _device(o)
+    networks = _networks(o, about, training.Session(seed=o.seed))
+    for name, network in networks.items():
+        if name not in state["parts"]:
+            raise InputError(f"{folder}: found no {METHODS[name]} in its checkpoint, expected a run that has trained it")
+        network.load_state_dict(state["parts"][name])
+        network.to(device)
+
+    source = dataset.open_features(at["features"], layout=at["feature_layout"] or "auto", flow_path=at["flow_features"],
+                                   annotations=at["annotations"], snippet_seconds=at["snippet_seconds"])
+    with contextlib.closing(source):
+        step = source.snippet_seconds or about["snippet_seconds"]
+        if abs(step - about["snippet_seconds"]) > 1e-3 * step:
+            raise InputError(f"{source.path}: found clips of {step:g} s, expected {about['snippet_seconds']:g} s as in "
+                             "training (--snippet-seconds overrides what the file says)")
+        given = o.video_scores and video_classifier.read_video_scores(o.video_scores, source.names, about["classes"])
+        bad, found, drawn = [], [], []
+
+        def scored():
+            for k, name in enumerate(tqdm(source.names, "videos", disable=None)):
+                try:
+                    dims = list(source.shape(name)[1:])
+                    if dims != about["dims"]:
+                        raise InputError(f"{source.path}: {name}: found {dims[0]} and {dims[1]} features a clip, expected "
+                                         f"{about['dims'][0]} and {about['dims'][1]} as in training")
+                    rgb, flow = source.read(name)
+                except InputError as error:
+                    if not command.keep_going:
+                        raise
+                    bad.append(name)
+                    print(f"left out: {error}", file=sys.stderr)
+                    continue
+                record = _scores(dataset.Video(name, rgb, flow, np.zeros(len(about["classes"]), np.float32),
+                                               len(rgb) * step, np.zeros((0, 2)), np.zeros(0, int), step),
+                                 networks, o, device)
+                found.extend(_localized(o, "em-mil", [record], about["classes"], step,
+                                        None if given is None else given[k:k + 1]))
+                if len(drawn) < command.given.get("pictures", 0):
+                    drawn.append(record)
+                yield record
+
+        target = Path(command.out) if command.out else folder / datetime.datetime.now().strftime("predict-%Y%m%d-%H%M%S")
+        out, json_path = (target.parent, target) if target.suffix == ".json" else (target, target / "detections.json")
+        out.mkdir(parents=True, exist_ok=True)
+        if command.save_clip_scores:
+            score_file.write(out / "clip_scores.h5", scored(), about["classes"], step)
+        else:
+            for _ in scored():
+                pass
+    table, counts = localize.table(found)
+    for path in (json_path, json_path.with_suffix(".csv")):
+        eval_detection.write_detections(table, path)
+    _draw(o, out, drawn, about["classes"], step, None, table)
+    print(f"{counts['videos']} videos, {counts['proposals']} detections: {json_path}, {json_path.with_suffix('.csv')}")
+    if bad:
+        _end(3, f"{len(bad)} bad videos left out: {', '.join(bad[:5])}{' ...' if len(bad) > 5 else ''}")
+    return {"videos": counts["videos"], "detections": str(json_path), "localization": counts}
+
+
+# ------------------------------------------------------------------------------------------------ options, device, data
+def _options(command):
+    """(Opts, folder of the run), from flags, a saved opts.json, or the run to resume."""
+    if command.resume:
+        folder = Path(command.resume)
+        saved = load_json(folder / "opts.json")
+        old, o = opts.resolve({}, saved), opts.resolve(command.given, saved)
+        _refuse(opts.changed(old, o, "train") + (["method"] if _trained(old) != _trained(o) else []),
+                f"of {folder}, which has begun; resume without it, or begin anew")
+        return o, folder
+    o = opts.resolve(command.given, load_json(command.config) if command.config else None)
+    name = f"{o.dataset}-s{o.seed}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    folder = Path(command.out or Path("runs") / name)
+    if (folder / "opts.json").exists():
+        raise InputError(f"{folder}: found a run there, expected a new folder (--resume {folder} goes on with that run)")
+    return o, folder
+
+
+def _refuse(names, why):
+    if names:
+        raise opts.OptionError(f"{', '.join('--' + name.replace('_', '-') for name in names)}: cannot be changed {why}")
+
+
+def _trained(o):
+    """The networks a run trains, in order: classifiers that are shown or that gate, then EM-MIL."""
+    wanted = set(o.method) | ({o.video_classifier} if "em-mil" in o.method and not o.video_scores else set())
+    return [name for name in (*CLASSIFIERS, "em-mil") if name in wanted]
+
+
+def _networks(o, about, session):
+    """The networks by name, each drawn from the run's seed; no network's draw depends on which others there are."""
+    (rgb_dim, flow_dim), n_classes, networks = about["dims"], len(about["classes"]), {}
+    for name in _trained(o):
+        session.generator(f"weights of {name}", 0)
+        networks[name] = EMMIL(rgb_dim, flow_dim, n_classes, o.rgb_weight) if name == "em-mil" else CLASSIFIERS[name](
+            rgb_dim, flow_dim, n_classes)
+    return networks
+
+
+def _device(o):
+    if o.device == "cuda" and not torch.cuda.is_available():
+        raise opts.OptionError("--device: found cuda, but PyTorch sees no GPU here; expected auto or cpu")
+    device = torch.device("cpu" if o.device == "cpu" or not torch.cuda.is_available() else "cuda")
+    if o.precision == "tf32" and device.type != "cuda":
+        raise opts.OptionError("--precision: found tf32, which needs a GPU; expected fp32 or bf16")
+    torch.set_float32_matmul_precision("high" if o.precision == "tf32" else "highest")
+    if o.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(o.deterministic)
+    return device
+
+
+def _autocast(o, device):
+    return functools.partial(torch.autocast, device.type, torch.bfloat16) if o.precision == "bf16" else contextlib.nullcontext
+
+
+def _data(o, say):
+    """(dataset.Data, table of the test videos' segments, table of ambiguous segments)."""
+    rank, ranks = training.world()
+    preset = opts.PRESETS["demo"]
+    if o.dataset == "demo" and (o.features, o.annotations) == (preset["features"], preset["annotations"]):
+        if rank == 0:
+            say(demo_data.write_demo(Path(o.features).parent))
+        training.wait_for_all()
+    for name in ("features", "annotations"):
+        if not getattr(o, name):
+            raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
+    truth = annotations.load(o.annotations, video_labels=o.video_labels)
+    train_subset, test_subset = annotations.choose_subsets(truth, o.train_subset, o.test_subset)
+    limit = o.feature_memory * 1e9 if o.feature_memory is not None else _free_memory() / 2
+    data = dataset.load(o.features, truth, train_subset=train_subset, test_subset=test_subset, layout=o.feature_layout,
+                        flow_features=o.flow_features, snippet_seconds=o.snippet_seconds,
+                        allow_missing=o.allow_missing, memory_limit=limit)
+    for note in data.notes:
+        say(f"warning: {note}")
+    for subset, videos in ((train_subset, data.train), (test_subset, data.test)):
+        if not videos:
+            raise InputError(f"{o.annotations}: found no video of subset {subset} with features, expected at least one")
+    tested = {video.name for video in data.test}
+    segments = annotations.table([video for video in truth.videos.values() if video.name in tested])
+    return data, segments, eval_detection.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
+
+
+def _segments(path):
+    """A table of segments as a run keeps it: numbers exactly as written, no class name read as a missing value."""
+    try:
+        return pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: found no readable table ({error}), expected that of a finished run") from None
+
+
+def _free_memory():
+    """Bytes of memory that this process may take."""
+    try:
+        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):             # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _same_data(then, now, folder):
+    for name in ("fingerprint", "classes", "dims", "snippet_seconds"):
+        if then[name] != now[name]:
+            raise InputError(f"{folder}: found features or annotations that have changed since the run began ({name} was "
+                             f"{then[name]}, is {now[name]}), expected the same ones")
+
+
+# ------------------------------------------------------------------------------------------------ scores and detections
+def _scores(video, networks, o, device):
+    """What the networks say of one test video: a record of score_file."""
+    rgb, flow = (torch.from_numpy(np.asarray(x)).to(device) for x in (video.rgb, video.flow))
+    record = {"name": video.name, "duration": video.duration, "labels": video.labels}
+    for name, network in networks.items():
+        if name == "em-mil":
+            q, p = em_trainer.clip_scores(network, rgb, flow, o.objective)
+            record[name] = {"q": q, "p": p}
+        else:
+            record[name] = {k: v for k, v in video_classifier.scores(network, rgb, flow)._asdict().items() if v is not None}
+        record[name] = {score: values.cpu().numpy() for score, values in record[name].items()}
+    return record
+
+
+def _localized(o, method, records, classes, snippet_seconds, given):
+    """(rows, counts) of each video, for localize.table. given: (N, C) video-level scores from outside, or None."""
+    for k, record in enumerate(records):
+        classifier = o.video_classifier if method == "em-mil" else method
+        missing = [n for n in {method} | ({classifier} if given is None and o.video_classifier != "oracle" else set())
+                   if n not in record]
+        if missing:
+            raise InputError(f"found no scores of {METHODS[missing[0]]} in this run, expected a run that has trained it")
+        if given is not None:
+            video_scores = given[k]
+        elif o.video_classifier == "oracle":
+            video_scores = record["labels"]
+            if not video_scores.any():                  # nothing to localize, and the gate would take a class anyway
+                yield [], {"videos": 1}
+                continue
+        else:
+            video_scores = record[classifier]["video"]
+        scores = record[method]
+        common = dict(snippet_seconds=snippet_seconds, duration=record["duration"], gate_threshold=o.gate)
+        by_threshold = dict(gammas=o.gammas_at_test, score=o.proposal_score, video_weight=o.video_weight, nms_tiou=o.nms,
+                            soft=o.soft_nms)
+        if method == "em-mil":
+            yield localize.em_mil(record["name"], scores["q"], scores["p"], video_scores, classes, lam=o.lam, **common,
+                                  **by_threshold)
+        elif method == "untrimmednet":
+            yield localize.untrimmednet(record["name"], scores["attention"], scores["clips"], video_scores, classes,
+                                        **common, **by_threshold)
+        else:
+            yield localize.wtalc(record["name"], scores["clips"], video_scores, classes, **common)
+
+
+def _classes_from(o, method):
+    """What a row's label adds where a test video's classes are not from the method's own classifier."""
+    if o.video_scores:
+        return f" (classes from {Path(o.video_scores).name})"
+    return " (oracle classes)" if o.video_classifier == "oracle" else ""
+
+
+# ------------------------------------------------------------------------------------------------ what is printed
+def _option_lines(o):
+    lines = [f"  {opts.flag_of(f)[2:]:<20} {opts.show(getattr(o, f.name))}" for f in dataclasses.fields(o)]
+    rows = opts.schedule(o)
+    phases = " ".join(f"{step}{epochs}" for step, epochs, _, _ in rows[:8]) + (" ..." if len(rows) > 8 else "")
+    rates = " then ".join(f"{lr:g}" for lr in dict.fromkeys(row[2] for row in rows))
+    return "\n".join(["Options", *lines, f"  schedule: {phases} ({sum(row[1] for row in rows)} epochs), "
+                      f"learning rate {rates}"])
+
+
+def _data_lines(data):
+    clips = [sum(len_(v) for v in videos) for videos in (data.train, data.test)]
+    labels = np.mean([video.labels.sum() for video in data.train])
+    where = "in memory" if data.in_memory else "read from disk as needed"
+    return (f"\nData ({data.layout} layout)\n"
+            f"  training: {len(data.train)} videos, {clips[0]} clips, {labels:.2f} labels a video\n"
+            f"  test: {len(data.test)} videos, {clips[1]} clips\n"
+            f"  {len(data.classes)} classes, rgb {data.train[0].rgb.shape[1]}-d and flow {data.train[0].flow.shape[1]}-d, "
+            f"clips of {data.snippet_seconds:g} s, {data.feature_bytes / 1e6:.0f} MB as float32, {where}\n")
+
+
+def len_(video):
+    return video.rgb.shape[0]
+
+
+def _training_lines(folder, seconds):
+    last = {record["stage"].split()[0] + record.get("step", ""): record for record in _log(folder)}
+    lines = ["Training"]
+    for record in last.values():
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in record["loss"].items())
+        lines.append(f"  {record['stage']}: loss {losses} in the last epoch")
+    spent = [f"{name.removeprefix('training ')} {value:.1f} s" for name, value in seconds.items() if "training" in name]
+    return "\n".join([*lines, f"  wall time: {', '.join(spent)}\n"])
+
+
+def _page(o, results, rows):
+    """The result page: (text, table or None), printed and written alike."""
+    test, page = results["test"], []
+    for classifier, m in results["classification"].items():
+        page.append((f"Video-level classification, {classifier}: mAP {100 * m['map']:.1f}%, top-1 {100 * m['top1']:.1f}%",
+                     None))
+    published = {"thumos14": report.PAPER_EMMIL["thumos14"], "activitynet12": report.PAPER_EMMIL["activitynet12"]}.get(o.dataset)
+    for protocol, methods in rows.items():
+        ours = next((m["label"] for name, m in results["methods"].items() if name == "em-mil"), None)
+        compared = published and ours == METHODS["em-mil"]
+        page.append((f"{o.dataset}, seed {o.seed}, recipe {o.recipe}: {test['videos']} test videos, {test['segments']} segments, "
+                     f"{test['classes']} classes; protocol {protocol}; gate from {o.video_scores or o.video_classifier}",
+                     report.map_table(methods, published={"EM-MIL (paper)": published} if published else None,
+                                      compare=(ours, "EM-MIL (paper)") if compared else None)))
+    for name, method in results["methods"].items():
+        protocol, e = next(iter(method["protocols"].items()))
+        tiou = min(e["tious"], key=lambda x: abs(x - 0.5))
+        ap = np.array(list(e["ap"].values()))[:, [e["tious"].index(tiou)]].T
+        page.append((f"{method['label']}, by class, protocol {protocol}",
+                     report.class_table(list(e["ap"]), ap, [tiou], list(e["segments"].values()))))
+        c = method["localization"]
+        page.append((f"{c['proposals']} proposals; {c['pairs_empty']} of {c['pairs']} pairs of video and class without one "
+                     f"({c['pairs_constant']} with a constant score); {c['gate_fallback']} videos with no class above the gate",
+                     None))
+    return page
+
+
+def _draw(o, out, records, classes, snippet_seconds, truth, table):
+    """Fig. 5 for `--pictures` videos, spread evenly over those with something to show."""
+    shown = [r for r in records if (table["video"] == r["name"]).any() or truth is not None and (truth["video"] == r["name"]).any()]
+    if shown and o.pictures:
+        (out / "figures").mkdir(exist_ok=True)
+    for k in np.unique(np.linspace(0, len(shown) - 1, min(o.pictures, len(shown))).round().astype(int)):
+        record = shown[k]
+        own = [t[t["video"] == record["name"]] if t is not None else table[:0] for t in (truth, table)]
+        label = (own[0] if len(own[0]) else own[1])["label"].iloc[0]
+        l = localize.fuse(record["em-mil"]["q"], record["em-mil"]["p"][:, list(classes).index(label)], o.lam)
+        segments = [t.loc[t["label"] == label, ["t_start", "t_end"]].to_numpy() for t in own]
+        stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{record['name']}-{label}")
+        report.localization_figure(out / f"figures/{stem}.png", scores=l, snippet_seconds=snippet_seconds,
+                                   duration=record["duration"], threshold=[localize.threshold(l, g) for g in o.gammas_at_test],
+                                   ground_truth=segments[0], predictions=segments[1], label=label, video=record["name"])
+
+
+# ------------------------------------------------------------------------------------------------ around a run
+def _log(folder):
+    return [json.loads(line) for line in (folder / training.LOG).read_text().splitlines()]
+
+
+def _environment(device):
+    """Where and with what a run was made."""
+    git = lambda *words: subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+    versions = {module.__name__: module.__version__ for module in (torch, np, pd, h5py)}
+    return {"commit": git("rev-parse", "HEAD") or None, "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+            "python": platform.python_version(), "machine": platform.platform(), "versions": versions,
+            "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
+            "threads": torch.get_num_threads(), "processes": training.world()[1]}
+
+
+@contextlib.contextmanager
+def _timed(seconds, name):
+    began = time.perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
+
+
+def _bar(name, epochs):
+    return tqdm(total=epochs, desc=name, unit="epoch", disable=None if training.world()[0] == 0 else True)
+
+
+@contextlib.contextmanager
+def _signals():
+    """Ctrl-C and SIGTERM reach the session (appended to the list this yields), which stops where it can go on later."""
+    slot = []
+
+    def handler(signum, _):
+        if not slot:
+            raise training.Interrupted(signum)
+        slot[0].interrupt(signum)
+
+    before = {s: signal.signal(s, handler) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield slot
+    finally:
+        for s, old in before.items():
+            signal.signal(s, old)
+
+
+def _end(code, line):
+    print(line, file=sys.stderr)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()
