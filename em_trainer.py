@@ -110,8 +110,8 @@ def fit(model, *, session, feed, names, labels, phases, gamma, keep_peak=False, 
 
 def log_class_probabilities(model, rgb, flow):
     """Log of the softmax over classes, fused over the streams, (T, C): what the attention objective makes of p_theta."""
-    logits, w = model.classifier(rgb, flow), model.classifier.rgb_weight
-    return (w * logits.rgb.softmax(1) + (1 - w) * logits.flow.softmax(1)).log()
+    logits = model.classifier(rgb, flow)
+    return _log_average(logits.rgb.log_softmax(1), logits.flow.log_softmax(1), model.classifier.rgb_weight)
 
 
 def log_attention(model, rgb, flow, uniform=False):
@@ -119,10 +119,16 @@ def log_attention(model, rgb, flow, uniform=False):
 
     uniform: equal weights instead, the counterpart of labelling every clip 1 before the first E phase.
     """
-    logits, w = model.assignment(rgb, flow), model.assignment.rgb_weight
     if uniform:
-        return torch.zeros_like(logits.rgb[:, 0]).log_softmax(0)
-    return (w * logits.rgb.softmax(0) + (1 - w) * logits.flow.softmax(0))[:, 0].log()
+        return rgb.new_zeros(len(rgb)).log_softmax(0)
+    logits = model.assignment(rgb, flow)
+    return _log_average(logits.rgb[:, 0].log_softmax(0), logits.flow[:, 0].log_softmax(0), model.assignment.rgb_weight)
+
+
+def _log_average(log_a, log_b, weight):
+    """log(weight * a + (1 - weight) * b) without leaving logarithms."""
+    log_w, log_rest = torch.tensor([weight, 1 - weight]).log().tolist()
+    return torch.logaddexp(log_a + log_w, log_b + log_rest)
 
 
 @torch.no_grad()

@@ -96,7 +96,7 @@ class Opts:
                         "(an ablation of Table 3)", choices=("off", "epoch", "step"))
     videos_per_step: int = option(1, "videos per update and process; the paper's recipe is 1, more is a different one",
                                   low=1)
-    precision: str = option("fp32", "arithmetic of the forward and backward products in training",
+    precision: str = option("fp32", "arithmetic of EM-MIL's products in training (classifiers: fp32 or tf32)",
                             choices=("fp32", "tf32", "bf16"))
     # the video-level classifier (Sec. 3.5)
     video_classifier: str = option("untrimmednet", "what says which classes a test video has; oracle: its annotations "
