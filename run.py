@@ -13,6 +13,7 @@ import platform
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def run(command, session_slot):
     # 2. Data. Training videos carry their video-level labels and no segments.
     with _timed(seconds, "loading"):
         data, truth, ambiguous = _data(o, say)
+    _test_time_input(o, [video.name for video in data.test], data.classes)     # before training, lest it be in vain
     say(_data_lines(data))
 
     # 3. The run's folder: what is needed to go on, or to score again, without asking anybody
@@ -162,14 +164,13 @@ def finish(o, run_folder, out, records, classes, snippet_seconds, truth, ambiguo
     `classification` of each video-level classifier, `seconds`, and what the numbers come from.
     """
     out.mkdir(parents=True, exist_ok=True)
-    unknown = set(o.exclude_video) - {record["name"] for record in records}
-    if unknown:
-        raise InputError(f"--exclude-video: found {sorted(unknown)[0]}, expected the name of a test video")
+    given = _test_time_input(o, [record["name"] for record in records], classes)
+    if given is not None:
+        given = given[[record["name"] not in o.exclude_video for record in records]]
     records = [record for record in records if record["name"] not in o.exclude_video]
     truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
     if not len(truth):
         raise InputError(f"{o.annotations}: found no segment in the test videos, expected at least one to score against")
-    given = o.video_scores and video_classifier.read_video_scores(o.video_scores, [r["name"] for r in records], classes)
     protocols = eval_detection.PROTOCOLS if o.protocol == "all" else (o.protocol,)
     results = {"dataset": o.dataset, "features": o.features, "seed": o.seed, "recipe": o.recipe, "run": str(run_folder),
                "test": {"videos": len(records), "segments": len(truth), "classes": len(set(truth["label"]))},
@@ -370,6 +371,14 @@ def _data(o, say):
     return data, segments, eval_detection.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
 
 
+def _test_time_input(o, names, classes):
+    """--video-scores as (N, C) for the test videos `names`, or None; --exclude-video is checked against them."""
+    unknown = sorted(set(o.exclude_video) - set(names))
+    if unknown:
+        raise InputError(f"--exclude-video: found {unknown[0]}, expected the name of a test video")
+    return video_classifier.read_video_scores(o.video_scores, names, classes) if o.video_scores else None
+
+
 def _segments(path):
     """A table of segments as a run keeps it: numbers exactly as written, no class name read as a missing value."""
     try:
@@ -449,12 +458,14 @@ def _classes_from(o, method):
 
 # ------------------------------------------------------------------------------------------------ what is printed
 def _option_lines(o):
-    lines = [f"  {opts.flag_of(f)[2:]:<20} {opts.show(getattr(o, f.name))}" for f in dataclasses.fields(o)]
+    values = "; ".join(f"{opts.flag_of(f)[2:]} {opts.show(getattr(o, f.name))}" for f in dataclasses.fields(o))
     rows = opts.schedule(o)
     phases = " ".join(f"{step}{epochs}" for step, epochs, _, _ in rows[:8]) + (" ..." if len(rows) > 8 else "")
     rates = " then ".join(f"{lr:g}" for lr in dict.fromkeys(row[2] for row in rows))
-    return "\n".join(["Options", *lines, f"  schedule: {phases} ({sum(row[1] for row in rows)} epochs), "
-                      f"learning rate {rates}"])
+    wrap = functools.partial(textwrap.fill, width=100, initial_indent="  ", subsequent_indent="  ",
+                             break_long_words=False, break_on_hyphens=False)
+    return (f"Options\n{wrap(values)}\n"
+            f"Schedule\n  {phases} ({sum(row[1] for row in rows)} epochs), learning rate {rates}")
 
 
 def _data_lines(data):
