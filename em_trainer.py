@@ -8,8 +8,10 @@ Two more choices serve the ablation of Table 3: the step "EM" trains both branch
 `objective="attention"` replaces the pseudo-labels by UntrimmedNet's attention-MIL loss.
 """
 import contextlib
+import time
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -34,6 +36,7 @@ def fit(model, *, session, feed, names, labels, phases, gamma, keep_peak=False, 
     objective: "pseudo-labels" or "attention". refresh: of step "EM", labels anew every "epoch" or every "step".
     per_step: videos per update and process. autocast: context factory for the forward passes. bar: tqdm over epochs.
     Raises InputError where a loss is not finite, Interrupted after a signal (both from training.train).
+    The log says how long a phase's labels took (label_seconds), and session.memory keeps them (see `label_history`).
     """
     rank, ranks = world()
     mine = labels[rank::ranks]                                        # (n, C): this process's videos
@@ -77,7 +80,7 @@ def fit(model, *, session, feed, names, labels, phases, gamma, keep_peak=False, 
             facts, targets = session.memory["facts"], {step: _unpack(session.memory[f"targets {step}"], labels.device)
                                                        for step in steps}
         else:
-            facts, targets = {"phase": k + 1, "step": phase.step}, {}
+            facts, targets, began = {"phase": k + 1, "step": phase.step}, {}, time.perf_counter()
             for step in steps:
                 with torch.no_grad(), autocast():
                     own = [targets_of(step, phase.targets, *clips)
@@ -85,7 +88,10 @@ def fit(model, *, session, feed, names, labels, phases, gamma, keep_peak=False, 
                 targets[step] = own if ranks == 1 else [t.to(labels.device) for t in gathered([t.cpu() for t in own])]
                 if not attention:
                     facts.update(_label_facts(step, targets[step], session.memory.get(f"targets {step}"), labels))
+                    bits = np.packbits(torch.cat(targets[step]).cpu().numpy())
+                    session.memory.setdefault("history", []).append([k + 1, step, torch.from_numpy(bits)])
                 session.memory[f"targets {step}"] = _pack(targets[step])
+            facts["label_seconds"] = round(time.perf_counter() - began, 4)
             session.memory["facts"] = facts
         for step in steps:
             optimisers[step].param_groups[0]["lr"] = phase.lr
@@ -157,6 +163,15 @@ def _label_facts(step, masks, packed_before, labels):
     before = packed_before and torch.cat(_unpack(packed_before, flat.device))
     return {"positive": flat.float().mean().item(), "empty": int(bags.sum()),
             "changed": None if before is None else (flat != before).float().mean().item()}
+
+
+def label_history(memory):
+    """Every phase's pseudo-labels, from a session's memory: [(phase, step, [bool (T,) array of each video])].
+
+    For diagnostics after training; training reads none of it back. A bit per clip and phase is what it costs.
+    """
+    return [(phase, step, np.split(np.unpackbits(bits.numpy(), count=sum(clips)).astype(bool), np.cumsum(clips)[:-1]))
+            for phase, step, bits in memory.get("history", []) for clips in [memory[f"targets {step}"]["clips"]]]
 
 
 def _pack(targets):
