@@ -118,18 +118,17 @@ class FeatureSource:
         """((T, D), (T', D')) of the RGB and flow stream as stored. InputError where they are no such arrays."""
         arrays = self._streams[name]
         for stream, array in zip(("rgb", "flow") if len(arrays) == 2 else ("features",), arrays):
-            where = f"{self.path}: {name}: {stream}"
+            found, expected = None, "(clips, dimensions), at least 1 of each"
             if array.dtype.kind not in "fiu":
-                raise InputError(f"{where}: found values of type {array.dtype}, expected floating-point numbers")
-            if len(array.shape) != 2:
-                raise InputError(f"{where}: found a {len(array.shape)}-D array {_shape(array)}, "
-                                 "expected (clips, dimensions)")
-            if array.shape[0] == 0:
-                raise InputError(f"{where}: found 0 clips {_shape(array)}, expected at least 1")
-            if array.shape[1] == 0:
-                raise InputError(f"{where}: found 0 dimensions {_shape(array)}, expected at least 1")
+                found, expected = f"values of type {array.dtype}", "floating-point numbers"
+            elif len(array.shape) != 2:
+                found = f"a {len(array.shape)}-D array {_shape(array)}"
+            elif 0 in array.shape:
+                found = f"{('0 dimensions', '0 clips')[array.shape[0] == 0]} {_shape(array)}"
+            if found:
+                raise InputError(f"{self.path}: {name}: {stream}: found {found}, expected {expected}")
         if len(arrays) == 2:
-            return tuple(tuple(array.shape) for array in arrays)
+            return arrays[0].shape, arrays[1].shape
         length, width = arrays[0].shape
         if width % 2:
             raise InputError(f"{self.path}: {name}: found {width} dimensions, expected an even number: "
@@ -164,13 +163,8 @@ class FeatureSource:
         return self._checked(self._raw(name, 0)[:, stream * widths[0]:(stream + 1) * widths[0]], name, stream)
 
     def _raw(self, name, i):
-        array = self._streams[name][i]
-        try:
-            return array.read()
-        except InputError:
-            raise
-        except (OSError, EOFError, RuntimeError, ValueError, MemoryError) as error:
-            raise InputError(f"{self.path}: {name}: found {_one_line(error)}, expected readable values") from None
+        with _in_one_line(f"{self.path}: {name}"):
+            return self._streams[name][i].read()
 
     def _checked(self, raw, name, stream):
         with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 becomes infinite, which is reported below
@@ -187,23 +181,36 @@ class FeatureSource:
             handle.close()
 
 
+@contextlib.contextmanager
+def _in_one_line(where):
+    """Turn what h5py raises on broken data, which may be nearly anything, into InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
+        raise InputError(f"{where}: found broken data ({_one_line(error)}), expected readable features") from None
+
+
 def _open_h5(path):
     with safe_load.open_file(path):     # says what is wrong with the path itself better than HDF5 does
         pass
-    try:
+    with _in_one_line(path):
         # without chunk cache: every dataset is read whole, and thousands of them stay open in a streamed set
         return h5py.File(path, "r", rdcc_nbytes=0)
-    except OSError as error:
-        raise InputError(f"{path}: found a broken file ({_one_line(error)}), expected HDF5") from None
+
+
+def _names(group):
+    return [_text(name, group.file.filename) for name in group]
 
 
 def _members(group, where):
     """{video: array} of the datasets in a group, or of the single dataset of each of its groups."""
     found = {}
-    for name in group:
+    for name in _names(group):
         key, member = name, group.get(name)
         if isinstance(member, h5py.Group):
-            inside = list(member)
+            inside = _names(member)
             if len(inside) != 1:
                 raise InputError(f"{where}: {name}: found a group of {some(inside) or 'nothing'}, "
                                  "expected `rgb` and `flow`, or one dataset")
@@ -219,43 +226,39 @@ def _declared_snippet_seconds(file):
 
 
 class _H5Array:
-    """A dataset of an open HDF5 file, opened when its shape is first asked for."""
+    """A dataset of an open HDF5 file, opened and checked when its shape is first asked for, and kept open."""
 
     def __init__(self, parent, key, where):
-        self._parent, self._key, self._where, self._dataset = parent, key, where, None
+        self._parent, self._key, self._where = parent, key, where
 
-    def _open(self):
-        if self._dataset is None:
-            try:
-                dataset = self._parent[self._key]
-            except (KeyError, OSError, RuntimeError) as error:
-                raise InputError(f"{self._where}: found no dataset ({_one_line(error)}), expected one") from None
-            if not isinstance(dataset, h5py.Dataset):
-                raise InputError(f"{self._where}: found a group, expected a dataset")
+    @functools.cached_property
+    def _dataset(self):
+        with _in_one_line(self._where):
+            # the low-level call: half of the time that parent[key] takes, which counts in sets of many short videos
+            found = h5py.h5d.open(self._parent.id, self._key.encode())
+            made, dataset = found.get_create_plist(), h5py.Dataset(found)
+            if (made.get_external_count() or made.get_layout() == h5py.h5d.VIRTUAL
+                    or h5py.h5f.get_name(found) != h5py.h5f.get_name(self._parent.id)):
+                raise InputError(f"{self._where}: found a dataset stored in another file, expected the values here")
             if dataset.shape is None:
                 raise InputError(f"{self._where}: found an empty dataset, expected (clips, dimensions)")
-            made = dataset.id.get_create_plist()
-            if (made.get_external_count() or made.get_layout() == h5py.h5d.VIRTUAL
-                    or h5py.h5f.get_name(dataset.id) != h5py.h5f.get_name(self._parent.id)):
-                raise InputError(f"{self._where}: found a dataset stored in another file, expected the values here")
-            claimed, held = math.prod(dataset.shape) * dataset.dtype.itemsize, dataset.id.get_storage_size()
+            claimed, held = math.prod(dataset.shape) * dataset.dtype.itemsize, found.get_storage_size()
             # deflate packs at most 1032 to 1; a shape beyond that is a claim that no bytes stand behind
             if claimed > held * (1100 if made.get_nfilters() else 1):
                 raise InputError(f"{self._where}: found a claim of {claimed} bytes {_shape(dataset)} over {held} "
                                  "stored ones, expected all values in the file")
-            self._dataset = dataset
-        return self._dataset
+            return dataset
 
-    @property
+    @functools.cached_property
     def shape(self):
-        return self._open().shape
+        return self._dataset.shape
 
-    @property
+    @functools.cached_property
     def dtype(self):
-        return self._open().dtype
+        return self._dataset.dtype
 
     def read(self):
-        return self._open()[()]
+        return self._dataset[()]
 
 
 class _NpyArray:
@@ -331,7 +334,7 @@ def _canonical(path, flow_path, annotations):
     """One HDF5 file: a group per video with datasets `rgb` and `flow`, the file's attribute `snippet_seconds`."""
     file = _open_h5(path)
     streams = {name: tuple(_H5Array(file, f"{name}/{stream}", f"{path}: {name}: {stream}")
-                           for stream in ("rgb", "flow")) for name in file}
+                           for stream in ("rgb", "flow")) for name in _names(file)}
     return FeatureSource(path, "canonical", streams, _declared_snippet_seconds(file), (file,))
 
 
@@ -345,8 +348,8 @@ def _hdf5(path, flow_path, annotations):
         pair = _members(file, path), _members(flow, flow_path)
         return FeatureSource(path, "hdf5", _paired(*pair, (path, flow_path)), _declared_snippet_seconds(file),
                              (file, flow))
-    top = {name.lower(): name for name in file}
-    if set(top) == {"rgb", "flow"} and all(isinstance(file.get(name), h5py.Group) for name in file):
+    top = {name.lower(): name for name in _names(file)}
+    if set(top) == {"rgb", "flow"} and all(isinstance(file.get(name), h5py.Group) for name in top.values()):
         pair = (_members(file[top[stream]], f"{path}: {stream}") for stream in ("rgb", "flow"))
         streams = _paired(*pair, (f"{path}: rgb", f"{path}: flow"))
     else:
@@ -506,11 +509,12 @@ def open_features(path, *, layout="auto", flow_path=None, annotations=None, snip
     """
     if layout not in LAYOUTS:
         raise InputError(f"feature layout: found {layout!r}, expected one of {', '.join(LAYOUTS)}")
-    if layout == "auto":
-        layout = _recognise(path, flow_path)
-    if flow_path is not None and layout not in ("per-video", "hdf5"):
-        raise InputError(f"{flow_path}: found a second path for the flow stream, expected none ({layout} layout)")
-    source = _LAYOUTS[layout](path, flow_path, annotations)
+    with _in_one_line(path):
+        if layout == "auto":
+            layout = _recognise(path, flow_path)
+        if flow_path is not None and layout not in ("per-video", "hdf5"):
+            raise InputError(f"{flow_path}: found a second path for the flow stream, expected none ({layout} layout)")
+        source = _LAYOUTS[layout](path, flow_path, annotations)
     if not source.names:
         source.close()
         raise InputError(f"{path}: found no videos, expected features ({source.layout}: {describe(source.layout)})")
@@ -789,7 +793,7 @@ def _shape(array):
 
 
 def _one_line(error):
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).strip("'\"").split()) or type(error).__name__
 
 
 def _count(things, singular, plural=None):

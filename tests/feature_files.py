@@ -1,4 +1,4 @@
-"""One small set of features, written in every layout that dataset.py reads: for the tests of reading and of the tools."""
+"""A small set of features, written in every layout that dataset.py reads: for the tests of reading and the tools."""
 import json
 
 import h5py

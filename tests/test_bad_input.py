@@ -149,13 +149,13 @@ def two_joint_files(folder, arguments):
 
 # ------------------------------------------------------------------------------------------------ HDF5
 
-@case(("features.h5: found a broken file (", "truncated", "expected HDF5"))
+@case(("features.h5: found broken data (", "expected readable features"))
 def truncated_hdf5(folder, arguments):
     data = arguments["features"].read_bytes()
     arguments["features"].write_bytes(data[:len(data) // 2])
 
 
-@case("features.h5: found a broken file (")
+@case("features.h5: found broken data (")
 def hdf5_signature_and_noise(folder, arguments):
     arguments["features"].write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 20)
 
@@ -176,13 +176,13 @@ def features_of_other_videos(folder, arguments):
     edit(arguments, lambda database: [database.update({f"x{name}": database.pop(name)}) for name in list(database)])
 
 
-@case((f"features.h5: {FIRST}: flow: found no dataset (", "expected one"))
+@case((f"features.h5: {FIRST}: flow: found broken data (", "doesn't exist"))
 def stream_missing(folder, arguments):
     with h5py.File(arguments["features"], "r+") as file:
         del file[f"{FIRST}/flow"]
 
 
-@case(f"features.h5: {FIRST}: rgb: found a group, expected a dataset")
+@case((f"features.h5: {FIRST}: rgb: found broken data (", "not a dataset"))
 def group_for_a_dataset(folder, arguments):
     with h5py.File(arguments["features"], "r+") as file:
         del file[f"{FIRST}/rgb"]
@@ -291,12 +291,12 @@ def a_number_for_an_array(folder, arguments):
     change(arguments, **{f"{FIRST}__flow": 3.0})
 
 
-@case(f"features.h5: {SECOND}: rgb: found 0 clips (0, 4), expected at least 1")
+@case(f"features.h5: {SECOND}: rgb: found 0 clips (0, 4), expected (clips, dimensions), at least 1 of each")
 def no_clips(folder, arguments):
     change(arguments, **{f"{SECOND}__rgb": np.ones((0, 4))})
 
 
-@case(f"features.h5: {SECOND}: rgb: found 0 dimensions (5, 0), expected at least 1")
+@case(f"features.h5: {SECOND}: rgb: found 0 dimensions (5, 0), expected (clips, dimensions), at least 1 of each")
 def no_dimensions(folder, arguments):
     change(arguments, **{f"{SECOND}__rgb": np.ones((5, 0))})
 
@@ -714,7 +714,7 @@ def test_data_destroyed_inside_hdf5(tmp_path, arguments):
         file.seek(chunk.byte_offset)
         file.write(b"\xff" * chunk.size)
     feature_files.write_json(arguments["annotations"], feature_files.database(streams))
-    with pytest.raises(InputError, match=f"features.h5: {FIRST}: found .*expected readable values"):
+    with pytest.raises(InputError, match=f"features.h5: {FIRST}: found broken data .*expected readable features"):
         dataset.load(**arguments)
 
 
@@ -730,7 +730,7 @@ def run(tool, *arguments):
 
 @pytest.mark.parametrize("function, expected", [
     (missing_features, "nowhere.h5: found no such file"),
-    (truncated_hdf5, "features.h5: found a broken file ("),
+    (truncated_hdf5, "features.h5: found broken data ("),
     (nan, f"features.h5: {FIRST}: found nan in rgb, clip 2"),
     (joint_file_that_executes, "JOINTFeatures.npy: found a pickle that asks for "),
     (released_file_that_executes, "X_RGB/0.pt: found a file that asks for ")])

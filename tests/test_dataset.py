@@ -262,8 +262,9 @@ def test_geometry_sees_features_of_a_fixed_length(tmp_path):
 def test_undeclared_seconds_are_asked_for_with_the_value_that_fits(tmp_path):
     streams = feature_files.features((100, 40, 20))
     database = feature_files.database(streams)
-    for seconds, expected in ((0.65, "--snippet-seconds 0.64); the durations of .* imply 0.65 s; the known convention "
-                                     "0.64 s .W-TALC"), (0.3, "--snippet-seconds 0.3); the durations of .* imply 0.3 s$")):
+    for seconds, expected in (
+            (0.65, "--snippet-seconds 0.64); the durations of .* imply 0.65 s; the known convention 0.64 s .W-TALC"),
+            (0.3, "--snippet-seconds 0.3); the durations of .* imply 0.3 s$")):
         for (rgb, _), entry in zip(streams.values(), database.values()):
             entry["duration"] = len(rgb) * seconds
         with pytest.raises(InputError, match=expected.replace(")", r"\)")):
@@ -375,8 +376,8 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, streams, bad):
         else:
             raise bad
 
-    expected = {"overflow": "b: flow: found values up to 7e\\+04, expected finite ones of float16", "twice": "found 'a' as",
-                "slash": "found '../a' as", "empty": r"b: rgb: found an array \(0, 3\)"}.get(bad)
+    expected = {"overflow": "b: flow: found values up to 7e\\+04, expected finite ones of float16",
+                "twice": "found 'a' as", "slash": "found '../a' as", "empty": r"b: rgb: found an array \(0, 3\)"}.get(bad)
     with pytest.raises(KeyboardInterrupt if bad is KeyboardInterrupt else InputError, match=expected):
         dataset.write_canonical(path, items(), 1.0)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["out.h5"]

@@ -86,7 +86,8 @@ def test_what_is_odd_is_said(tmp_path, capsys):
     paths, truth = write(tmp_path, streams=streams, database=database)
     convert_features.main([str(paths["features"]), str(truth), str(tmp_path / "out.h5"), "--snippet-seconds", "0.4"])
     notes = capsys.readouterr().err
-    for text in ("1 video of type float64 converted", "1 video with streams of unequal length", "GEOMETRY: clips of 0.4 s",
+    for text in ("1 video of type float64 converted", "1 video with streams of unequal length",
+                 "GEOMETRY: clips of 0.4 s",
                  "declares 0.5 s per clip; the given 0.4 s", "no features for 1 of 7 annotated videos, such as more"):
         assert text in notes
 
@@ -136,7 +137,8 @@ def test_conversion_and_inspection_hold_one_video_at_a_time(tmp_path):
     paths, truth = write(tmp_path, feature_files.joint_npy, streams=streams)
     del streams
     arguments = [str(paths["features"]), str(truth)]
-    for tool, more in ((convert_features, [str(tmp_path / "out.h5"), "--snippet-seconds", "0.5"]), (inspect_features, [])):
+    for tool, more in ((convert_features, [str(tmp_path / "out.h5"), "--snippet-seconds", "0.5"]),
+                       (inspect_features, [])):
         tracemalloc.start()
         tool.main(arguments + more)
         _, peak = tracemalloc.get_traced_memory()
@@ -184,7 +186,8 @@ def test_inspection_says_what_to_set(tmp_path, capsys, clip, declared, setting, 
     assert [line.split()[0] for line in lines["snippet_seconds"][1:] if ": fits" in line] == fits
     assert sum("fits best" in line for line in lines["snippet_seconds"]) == bool(fits)
     assert lines["in opts.py"][0].endswith(f", snippet_seconds={setting}" if setting else f'annotations="{truth}"')
-    assert ("set" in lines["verdict"][0]) == (declared is None) and ("wrong" in lines["verdict"][0]) == (declared == 0.6)
+    assert ("set" in lines["verdict"][0]) == (declared is None)
+    assert ("wrong" in lines["verdict"][0]) == (declared == 0.6)
 
 
 def test_inspection_finds_missing_and_surplus_videos(tmp_path, capsys):
@@ -216,7 +219,8 @@ def test_inspection_lists_all_problems(tmp_path, capsys):
     paths, truth = write(tmp_path, streams=streams)
     fails(inspect_features, paths["features"], truth)
     out, err = capsys.readouterr()
-    for text in (f"{NAMES[0]}: found nan in rgb", f"{NAMES[2]}: found rgb 3 and flow 3 dimensions, expected 4 and 4 as in 3",
+    for text in (f"{NAMES[0]}: found nan in rgb",
+                 f"{NAMES[2]}: found rgb 3 and flow 3 dimensions, expected 4 and 4 as in 3",
                  f"{NAMES[3]}: found 9 clips of rgb and 2 of flow", "not usable, 3 problem(s)"):
         assert text in out
     line, = err.splitlines()
