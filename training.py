@@ -8,7 +8,9 @@ Everything random is drawn from (seed, stage, epoch), so a resumed run draws wha
 Under torchrun every rank owns the videos rank, rank + world, rank + 2 world, ... of the set, steps together with the
 others and averages gradients; features never travel.
 """
+import contextlib
 import fcntl
+import io
 import json
 import os
 import queue
@@ -28,8 +30,11 @@ FORMAT = "em-mil run 1"
 LOG = "log.jsonl"
 
 
-class Interrupted(Exception):
-    """The process was told to stop by `signum`; `folder` holds the checkpoint to go on from, if one was written."""
+class Interrupted(BaseException):
+    """The process was told to stop by `signum`; `folder` is that of the run to go on with, if one has begun.
+
+    Like KeyboardInterrupt no `Exception`, which code that deals with its own errors would take for one of them.
+    """
 
     def __init__(self, signum, folder=None):
         super().__init__(signum)
@@ -112,8 +117,9 @@ class Session:
 
     folder: where to write; None keeps nothing (tests). every: epochs between checkpoints, besides one at the end of
     each stage. about: plain values saved along (options, class list). With `resume=True` the folder's checkpoint is
-    loaded, and parts added later take their saved state. Raises InputError where the folder is in use by another
-    process, or where the checkpoint is missing, broken or not one of ours.
+    loaded, and parts added later take their saved state; a run that was stopped before its first checkpoint has none
+    and begins anew. Raises InputError where the folder is in use by another process, where the checkpoint is broken or
+    not one of ours or the log does not go with it, and without `resume` where there is a checkpoint.
     """
 
     def __init__(self, folder=None, *, seed=0, every=0, about=None, resume=False):
@@ -125,23 +131,50 @@ class Session:
         self.stop = None                                # number of the signal that asked to stop
         self.training = False
         self.log_bytes = 0
-        if self.folder and world()[0] == 0:
-            self._lock()
-        if resume:
-            self._load()
-        if self.folder and world()[0] == 0:
-            with open(self.folder / LOG, "ab") as log:  # lines written after the checkpoint will be written again
-                log.truncate(self.log_bytes)
+        self.lock = None
+        if not self.folder:
+            return
+        try:
+            if world()[0] == 0:
+                self._lock()
+            if resume:
+                self._load()
+            elif (self.folder / CHECKPOINT).exists():
+                raise InputError(f"{self.folder}: found a checkpoint there, expected a new folder")
+            if world()[0] == 0:
+                self._tidy()
+        except BaseException:
+            self.close()
+            raise
 
     def _lock(self):
         self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = open(self.folder / ".lock", "w")
-        try:
+        try:                                            # the kernel drops it with the process, however that ends
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"{self.folder}: in use by another run, expected a folder of its own for each") from None
+        except OSError:                                 # a file system without locks
+            pass
+
+    def close(self):
+        """Lets go of the folder. The end of the process does it too."""
+        if self.lock:
+            self.lock.close()
+
+    def _tidy(self):
+        """Removes what a killed process left: temporary files, and lines of the log that will be written again."""
+        for left in self.folder.glob(".*.????????.*"):
+            left.unlink()
+        with _writing(self.folder / LOG), open(self.folder / LOG, "ab") as log:
+            if log.tell() < self.log_bytes:
+                raise InputError(f"{self.folder / LOG}: found {log.tell()} bytes, expected the {self.log_bytes} or more "
+                                 f"that were there when {CHECKPOINT} was written")
+            log.truncate(self.log_bytes)
 
     def _load(self):
+        if not (self.folder / CHECKPOINT).exists():
+            return
         state = load_checkpoint(self.folder)
         self.about, self.memory, self.saved_parts = state["about"], state["memory"], state["parts"]
         self.stage, self.epoch, self.step = state["position"]
@@ -151,7 +184,7 @@ class Session:
         """Registers a network or optimiser (anything with a state_dict) and gives it its saved state, if any."""
         self.parts[name] = part
         if name in self.saved_parts:
-            part.load_state_dict(self.saved_parts[name])
+            load_state(part, self.saved_parts[name], f"{self.folder / CHECKPOINT}: {name}")
         return part
 
     def save(self):
@@ -162,13 +195,17 @@ class Session:
                  "parts": {**self.saved_parts, **{n: p.state_dict() for n, p in self.parts.items()}},
                  "position": [self.stage, self.epoch, self.step], "done": self.done, "partial": self.partial,
                  "log_bytes": self.log_bytes}
-        with write_atomically(self.folder / CHECKPOINT) as temporary:
-            torch.save(state, temporary)
+        whole = io.BytesIO()                            # torch.save makes a page of RuntimeError of a full disk
+        torch.save(state, whole)
+        with _writing(self.folder / CHECKPOINT), write_atomically(self.folder / CHECKPOINT) as temporary:
+            temporary.write_bytes(whole.getbuffer())
+            with open(self.folder / LOG, "ab") as log:  # on the disk before the checkpoint that counts its bytes
+                os.fsync(log.fileno())
 
     def write(self, record):
         """Appends one JSON line to the log."""
         if self.folder and world()[0] == 0:
-            with open(self.folder / LOG, "ab") as log:
+            with _writing(self.folder / LOG), open(self.folder / LOG, "ab") as log:
                 log.write(json.dumps(record).encode() + b"\n")
                 log.flush()
                 self.log_bytes = log.tell()
@@ -193,6 +230,25 @@ def load_checkpoint(folder):
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise InputError(f"{path}: found something else, expected a checkpoint of this program")
     return state
+
+
+def load_state(part, state, where):
+    """Gives a network or optimiser its saved state. Raises InputError, which begins with `where`, if it does not fit."""
+    try:
+        part.load_state_dict(state)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
+        why = str(error).strip().split("\n")[-1].strip()
+        raise InputError(f"{where}: found the state of another network ({why}), expected this one's") from None
+
+
+@contextlib.contextmanager
+def _writing(path):
+    """Disk full, no permission: one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: found {error.strerror or error}, expected to write there; the last checkpoint "
+                         "is whole") from None
 
 
 # ------------------------------------------------------------------------------------------------ the loop
@@ -224,9 +280,9 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
             order, counts = batches(rng)
             first, history, keys = session.step, [], None
             if session.partial:
-                history = list(session.partial["losses"])
+                history = list(session.partial["losses"].to(parameters[0].device))
                 rng.bit_generator.state = json.loads(session.partial["numpy"])
-                torch.set_rng_state(session.partial["torch"])
+                _set_rng_states(session.partial["torch"])
             for batch, count in zip(feed(order[first:]), counts[first:]):
                 for optimiser in optimisers:
                     optimiser.zero_grad(set_to_none=True)
@@ -246,8 +302,8 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
             history = torch.stack(history).cpu() if history else torch.zeros(0, 0)   # the epoch's one wait for the device
             _check_finite(history, order, names, stage, session.epoch)
             if session.step < len(order):
-                session.partial = {"losses": list(history), "numpy": json.dumps(rng.bit_generator.state),
-                                   "torch": torch.get_rng_state()}
+                session.partial = {"losses": history, "numpy": json.dumps(rng.bit_generator.state),
+                                   "torch": _rng_states()}
                 break
             session.partial = None
             mean = _mean_over_ranks(history) if ranks > 1 else history.double().mean(0)
@@ -268,6 +324,19 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
         session.save()
     finally:
         session.training = False
+    if session.stop:                                    # it came while the stage's last checkpoint was being written
+        raise Interrupted(session.stop, session.folder)
+
+
+def _rng_states():
+    """PyTorch's generators, which dropout draws from: the CPU's, and the GPU's where there is one in use."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state()] if torch.cuda.is_initialized() else [])]
+
+
+def _set_rng_states(states):
+    torch.set_rng_state(states[0])
+    if len(states) > 1 and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states[1])
 
 
 def _check_finite(history, order, names, stage, epoch):
