@@ -53,7 +53,7 @@ class Head(nn.Module):
 
     def forward(self, x):
         """x: (T, dim). Returns logits (T, outputs)."""
-        return self.linear(torch.relu(self.conv(shifted(x)))).float()    # float: autocast ends here
+        return self.linear(torch.relu(self.conv(shifted(x)))).to(x.dtype)    # autocast, if any, ends here
 
 
 class Branch(nn.Module):

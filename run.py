@@ -469,7 +469,7 @@ def _option_lines(o):
 
 
 def _data_lines(data):
-    clips = [sum(len_(v) for v in videos) for videos in (data.train, data.test)]
+    clips = [sum(_clips(v) for v in videos) for videos in (data.train, data.test)]
     labels = np.mean([video.labels.sum() for video in data.train])
     where = "in memory" if data.in_memory else "read from disk as needed"
     return (f"\nData ({data.layout} layout)\n"
@@ -479,7 +479,7 @@ def _data_lines(data):
             f"clips of {data.snippet_seconds:g} s, {data.feature_bytes / 1e6:.0f} MB as float32, {where}\n")
 
 
-def len_(video):
+def _clips(video):
     return video.rgb.shape[0]
 
 
