@@ -119,6 +119,21 @@ def test_youtube_ids_of_a_w_talc_folder_are_looked_through(streams):
     assert source._streams == {"other": ("C",), "video_1": ("A",), "video_2": ("B",)}
 
 
+@pytest.mark.parametrize("kind", ["S9", "U9", bytes, str])
+def test_names_of_a_joint_file_as_bytes_or_text(tmp_path, streams, kind):
+    arguments = write(tmp_path, streams, writer=feature_files.joint_npy)
+    names = [name.encode() if kind in ("S9", bytes) else name for name in streams]
+    names = feature_files.objects(names) if isinstance(kind, type) else np.array(names, kind)
+    np.save(tmp_path / "features" / "Set-Annotations" / "videoname.npy", names)
+    assert dataset.open_features(arguments["features"]).names == list(streams)
+
+
+def test_released_numbers_are_in_order(tmp_path):
+    streams = feature_files.features([2] * 24)
+    source = dataset.open_features(write(tmp_path, streams, writer=feature_files.released_pt)["features"])
+    assert source.names == [*list(streams)[1::2], *list(streams)[0::2]]         # testSet, trainSet; 2.pt before 10.pt
+
+
 # ------------------------------------------------------------------------------------------------ contents
 
 def test_labels_and_segments(tmp_path, streams):
@@ -440,6 +455,16 @@ def test_fingerprint_of_a_big_file_sees_a_changed_video(tmp_path):
             file.seek(offset)
             file.write(b"\0" * length)
     assert dataset.fingerprint(path) == before
+
+
+def test_fingerprint_looks_through_links(tmp_path):
+    source = tmp_path / "elsewhere" / "f.npy"
+    feature_files.save(source, np.ones((2, 2)))
+    (tmp_path / "features").mkdir()
+    (tmp_path / "features" / "rgb").symlink_to(tmp_path / "elsewhere")
+    before = dataset.fingerprint(tmp_path / "features")
+    np.save(source, np.zeros((2, 2)))
+    assert dataset.fingerprint(tmp_path / "features") != before
 
 
 def test_fingerprint_of_nothing(tmp_path):
