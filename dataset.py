@@ -770,8 +770,7 @@ def fingerprint(*paths):
             with safe_load.open_file(name) as (file, size):
                 digest.update(f"{name.relative_to(path)}:{size};".encode())
                 for offset in range(0, size, step):
-                    file.seek(offset)
-                    digest.update(file.read(4096))
+                    digest.update(os.pread(file.fileno(), 4096, offset))
     return digest.hexdigest()
 
 
