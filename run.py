@@ -36,7 +36,7 @@ import score_file
 import training
 import video_classifier
 from model import EMMIL
-from safe_load import InputError, load_json
+from safe_load import InputError, load_json, show
 
 METHODS = {"em-mil": "EM-MIL", "untrimmednet": "UntrimmedNet", "wtalc": "W-TALC"}
 CLASSIFIERS = {"untrimmednet": video_classifier.UntrimmedNet, "wtalc": video_classifier.WTALC}
@@ -52,16 +52,22 @@ def main(argv=None):
         try:
             training.join_processes()
             job = predict if command.predict else evaluate_again if command.evaluate else run
+            if job is not run and training.world()[1] > 1:
+                raise InputError(f"found {training.world()[1]} processes, expected one: only training takes several")
             return job(command, session_slot)
         except training.Interrupted as stopped:
+            _ignore_signals()
             name = signal.Signals(stopped.signum).name
-            kept = f"; go on with: python run.py --resume {stopped.folder}" if stopped.folder else ""
+            begun = stopped.folder and (stopped.folder / "opts.json").exists()
+            kept = f"; go on with: python run.py --resume {stopped.folder}" if begun else ""
             _end(128 + stopped.signum, f"stopped by {name}{kept}")
         except (InputError, opts.OptionError) as error:
             _end(2, f"error: {error}")
         except OSError as error:                        # disk full, no permission; files are replaced whole or not at all
             _end(2, f"error: {error.filename or 'while writing'}: {error.strerror or error}")
         finally:
+            for session in session_slot:
+                session.close()
             training.leave_processes()
 
 
@@ -141,15 +147,15 @@ def run(command, session_slot):
 def evaluate_again(command, _):
     """--evaluate RUN: localizes and scores from a finished run's stored clip scores, with other test-time options."""
     folder = Path(command.evaluate)
-    saved = load_json(folder / "opts.json")
-    o = opts.resolve(command.given, saved)
-    _refuse(opts.changed(opts.resolve({}, saved), o, "train"), "of a trained run; train anew to change it")
-    records, classes, snippet_seconds = score_file.read(folder / "clip_scores.h5")
-    truth, ambiguous = (_segments(folder / name) for name in ("ground_truth.csv", "ambiguous.csv"))
-    if o.ambiguous:
-        ambiguous = eval_detection.read_ambiguous(o.ambiguous)
+    o = _at_test(command, _saved_options(folder / "opts.json"), no_effect=set(_fields("run")) - {"pictures"})
+    _only_predict(command)
     print(_option_lines(o))
-    out = Path(command.out) if command.out else folder / datetime.datetime.now().strftime("evaluate-%Y%m%d-%H%M%S")
+    if command.dry_run:
+        return None
+    records, classes, snippet_seconds = score_file.read(folder / "clip_scores.h5")
+    truth = _segments(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
+    ambiguous = eval_detection.read_ambiguous(o.ambiguous) if o.ambiguous else _segments(folder / "ambiguous.csv")
+    out = _output_folder(command.out, folder, "evaluate")
     results = finish(o, folder, out, records, classes, snippet_seconds, truth, ambiguous, {})
     report.write_json(out / "opts.json", dataclasses.asdict(o))
     report.write_json(out / "results.json", results)
@@ -215,37 +221,49 @@ def finish(o, run_folder, out, records, classes, snippet_seconds, truth, ambiguo
 def predict(command, _):
     """--predict RUN: localizes in the videos of --features with a run's networks, one video at a time.
 
-    Writes detections.json and .csv, with --save-clip-scores clip_scores.h5, with --pictures N figures, into --out (a
-    folder, or a .json file and what goes beside it), by default predict-TIME in the run's folder. Needs no annotations.
+    Writes detections.json and .csv, with --save-clip-scores clip_scores.h5, with --pictures N figures of the first N
+    videos, into --out (a folder, or a .json file and what goes beside it), by default predict-TIME in the run's
+    folder. Needs no annotations; given, they tell the videos' durations, which otherwise are those of their clips.
     With --keep-going a bad video is reported and left out, and the exit code is 3 in the end.
     """
     folder = Path(command.predict)
     state = training.load_checkpoint(folder)
     about, paths = state["about"], ("features", "flow_features", "feature_layout", "snippet_seconds", "annotations")
-    o = opts.resolve({name: value for name, value in command.given.items() if name not in paths}, about["options"])
-    _refuse(opts.changed(opts.resolve({}, about["options"]), o, "train"), "of a trained run; train anew to change it")
-    at = {name: command.given.get(name) for name in paths}
+    o = _at_test(command, about["options"], apart=paths, no_effect={"tious", "protocol", "ambiguous", "exclude_video",
+                                                                    "feature_memory", "checkpoint_every"})
+    at, classes = {name: command.given.get(name) for name in paths}, about["classes"]
+    if command.dry_run:
+        return print(_option_lines(o))
     if not at["features"]:
         raise InputError("--predict: found no --features, expected the features of the videos to localize in")
     if o.video_classifier == "oracle" or (o.video_scores and "video_scores" not in command.given):
-        raise InputError("--predict: found a run without a video-level classifier, expected --video-scores for the new videos")
+        raise InputError("--predict: found a run without a video-level classifier, expected --video-scores for the "
+                         "new videos")
     device = _device(o)
-    networks = _networks(o, about, training.Session(seed=o.seed))
-    for name, network in networks.items():
-        if name not in state["parts"]:
-            raise InputError(f"{folder}: found no {METHODS[name]} in its checkpoint, expected a run that has trained it")
-        network.load_state_dict(state["parts"][name])
-        network.to(device)
+    networks = _trained_networks(o, state, folder, device)
 
     source = dataset.open_features(at["features"], layout=at["feature_layout"] or "auto", flow_path=at["flow_features"],
                                    annotations=at["annotations"], snippet_seconds=at["snippet_seconds"])
     with contextlib.closing(source):
+        truth = list(annotations.load(at["annotations"]).videos.values()) if at["annotations"] else []
+        source.adopt(truth)
+        durations = {video.name: video.duration for video in truth if video.duration is not None}
+        notes = list(source.notes)
+        if not source.snippet_seconds:
+            notes.append(f"{source.path}: found no seconds per clip, taken to be {about['snippet_seconds']:g} as in "
+                         "training")
+        unknown = [name for name in source.names if name not in durations] if truth else []
+        if unknown:
+            notes.append(f"{at['annotations']}: found no duration of {len(unknown)} of {len(source.names)} videos, "
+                         "taken to be that of their clips")
+        for note in notes:
+            print(f"warning: {note}")
         step = source.snippet_seconds or about["snippet_seconds"]
         if abs(step - about["snippet_seconds"]) > 1e-3 * step:
             raise InputError(f"{source.path}: found clips of {step:g} s, expected {about['snippet_seconds']:g} s as in "
                              "training (--snippet-seconds overrides what the file says)")
-        given = o.video_scores and video_classifier.read_video_scores(o.video_scores, source.names, about["classes"])
-        bad, found, drawn = [], [], []
+        given = video_classifier.read_video_scores(o.video_scores, source.names, classes) if o.video_scores else None
+        bad, drawn, found = [], [], {method: [] for method in o.method}
 
         def scored():
             for k, name in enumerate(tqdm(source.names, "videos", disable=None)):
@@ -255,50 +273,79 @@ def predict(command, _):
                         raise InputError(f"{source.path}: {name}: found {dims[0]} and {dims[1]} features a clip, expected "
                                          f"{about['dims'][0]} and {about['dims'][1]} as in training")
                     rgb, flow = source.read(name)
+                    record = _scores(dataset.Video(name, rgb, flow, np.zeros(len(classes), np.float32),
+                                                   durations.get(name, len(rgb) * step), np.zeros((0, 2)),
+                                                   np.zeros(0, int), step), networks, o, device)
+                    score_file.check(record)
                 except InputError as error:
                     if not command.keep_going:
                         raise
                     bad.append(name)
                     print(f"left out: {error}", file=sys.stderr)
                     continue
-                record = _scores(dataset.Video(name, rgb, flow, np.zeros(len(about["classes"]), np.float32),
-                                               len(rgb) * step, np.zeros((0, 2)), np.zeros(0, int), step),
-                                 networks, o, device)
-                found.extend(_localized(o, "em-mil", [record], about["classes"], step,
-                                        None if given is None else given[k:k + 1]))
+                for method, rows in found.items():
+                    rows += _localized(o, method, [record], classes, step, None if given is None else given[k:k + 1])
                 if len(drawn) < command.given.get("pictures", 0):
                     drawn.append(record)
+                if "em-mil" in record:
+                    scores = record["em-mil"]
+                    record = {**record, "em-mil": {**scores, "l": localize.fuse(scores["q"], scores["p"], o.lam)}}
                 yield record
 
-        target = Path(command.out) if command.out else folder / datetime.datetime.now().strftime("predict-%Y%m%d-%H%M%S")
-        out, json_path = (target.parent, target) if target.suffix == ".json" else (target, target / "detections.json")
-        out.mkdir(parents=True, exist_ok=True)
+        target = Path(command.out or "")
+        named = target.suffix in (".json", ".csv")
+        out = _output_folder(target.parent if named else command.out, folder, "predict")
+        stem = target.stem if named else "detections"
         if command.save_clip_scores:
-            score_file.write(out / "clip_scores.h5", scored(), about["classes"], step)
+            out.mkdir(parents=True, exist_ok=True)
+            score_file.write(out / (f"{stem}-clip_scores.h5" if named else "clip_scores.h5"), scored(), classes, step)
         else:
             for _ in scored():
                 pass
-    table, counts = localize.table(found)
-    for path in (json_path, json_path.with_suffix(".csv")):
-        eval_detection.write_detections(table, path)
-    _draw(o, out, drawn, about["classes"], step, None, table)
-    print(f"{counts['videos']} videos, {counts['proposals']} detections: {json_path}, {json_path.with_suffix('.csv')}")
+    out.mkdir(parents=True, exist_ok=True)
+    for method in reversed(o.method):                   # the first method's table and counts stay for what follows
+        table, counts = localize.table(found[method])
+        path = out / f"{stem if method == o.method[0] else f'{stem}-{method}'}.json"
+        for suffix in (".json", ".csv"):
+            eval_detection.write_detections(table, path.with_name(path.stem + suffix))
+        print(f"{METHODS[method]}: {counts['videos']} videos, {counts['proposals']} detections: {path} and .csv")
+        if method == "em-mil":
+            _draw(o, out, drawn, classes, step, None, table)
     if bad:
         _end(3, f"{len(bad)} bad videos left out: {', '.join(bad[:5])}{' ...' if len(bad) > 5 else ''}")
-    return {"videos": counts["videos"], "detections": str(json_path), "localization": counts}
+    return {"videos": counts["videos"], "detections": str(path), "localization": counts}
+
+
+def _trained_networks(o, state, folder, device):
+    """The networks that `o` asks for with what a run's checkpoint holds of them."""
+    networks = _networks(o, state["about"], training.Session(seed=o.seed))
+    done = [stage.split()[0] for stage in state["done"]]
+    for name, network in networks.items():
+        if name not in state["parts"]:
+            raise InputError(f"{folder}: found no {METHODS[name]} in its checkpoint, expected a run that has trained it")
+        if done.count(name) < (len(opts.schedule(o)) if name == "em-mil" else 1):
+            raise InputError(f"{folder}: found {METHODS[name]} not trained to its end, expected it finished "
+                             f"(python run.py --resume {folder})")
+        training.load_state(network, state["parts"][name], f"{folder / training.CHECKPOINT}: {name}")
+        network.to(device)
+    return networks
 
 
 # ------------------------------------------------------------------------------------------------ options, device, data
 def _options(command):
     """(Opts, folder of the run), from flags, a saved opts.json, or the run to resume."""
+    _only_predict(command)
     if command.resume:
         folder = Path(command.resume)
-        saved = load_json(folder / "opts.json")
+        saved = _saved_options(folder / "opts.json")
         old, o = opts.resolve({}, saved), opts.resolve(command.given, saved)
-        _refuse(opts.changed(old, o, "train") + (["method"] if _trained(old) != _trained(o) else []),
+        deciding = {"method", "video_classifier", "video_scores"} if _trained(old) != _trained(o) else set()
+        _refuse(opts.changed(old, o, "train") + [name for name in opts.changed(old, o, "test") if name in deciding],
                 f"of {folder}, which has begun; resume without it, or begin anew")
+        if command.out:
+            raise opts.OptionError(f"--out: found with --resume, expected none: the run goes on in {folder}")
         return o, folder
-    o = opts.resolve(command.given, load_json(command.config) if command.config else None)
+    o = opts.resolve(command.given, _saved_options(Path(command.config)) if command.config else None)
     name = f"{o.dataset}-s{o.seed}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(command.out or Path("runs") / name)
     if (folder / "opts.json").exists():
@@ -306,9 +353,57 @@ def _options(command):
     return o, folder
 
 
+def _saved_options(path):
+    """The options in a run's opts.json."""
+    if not path.exists():
+        raise InputError(f"{path}: found no such file, expected that of a run (one that was stopped before it wrote its "
+                         "options has nothing to resume: begin it anew)")
+    saved = load_json(path)
+    if not isinstance(saved, dict):
+        raise InputError(f"{path}: found other JSON, expected a run's options")
+    return saved
+
+
+def _at_test(command, saved, no_effect, apart=()):
+    """Opts for using a trained run: only what touches test time may differ from `saved`, and --gamma means the test's.
+
+    no_effect: fields that would be silently without one. apart: fields that here are no options of the run.
+    """
+    given = {name: value for name, value in command.given.items() if name not in apart}
+    if "gamma" in given and "test_gamma" in given:
+        raise opts.OptionError("--gamma: found with --test-gamma, expected one: both are the gamma of the test here")
+    if "gamma" in given:
+        given["test_gamma"] = given.pop("gamma")
+    if "test_gamma" in given:
+        given.setdefault("thresholds", ())              # the run's own would win over it
+    old, o = opts.resolve({}, saved), opts.resolve(given, saved)
+    _refuse(opts.changed(old, o, "train"), "of a trained run; train anew to change it")
+    _refuse([name for name in given if name in no_effect], "here, where it has no effect")
+    return o
+
+
+def _fields(when):
+    return [f.name for f in dataclasses.fields(opts.Opts) if f.metadata["when"] == when]
+
+
 def _refuse(names, why):
     if names:
-        raise opts.OptionError(f"{', '.join('--' + name.replace('_', '-') for name in names)}: cannot be changed {why}")
+        flags = [opts.flag_of(f) for f in dataclasses.fields(opts.Opts) if f.name in names]
+        raise opts.OptionError(f"{', '.join(flags)}: cannot be changed {why}")
+
+
+def _only_predict(command):
+    for name in ("keep_going", "save_clip_scores"):
+        if getattr(command, name):
+            raise opts.OptionError(f"--{name.replace('_', '-')}: found without --predict, expected with it")
+
+
+def _output_folder(given, run_folder, job):
+    """Where a job on a run writes: the folder given, which must not be a run's, or a new one in the run's folder."""
+    folder = Path(given) if given else run_folder / datetime.datetime.now().strftime(f"{job}-%Y%m%d-%H%M%S-%f")
+    if (folder / "opts.json").exists() and (folder / training.LOG).exists():
+        raise InputError(f"{folder}: found a run there, expected another folder to write to")
+    return folder
 
 
 def _trained(o):
@@ -379,11 +474,12 @@ def _test_time_input(o, names, classes):
     return video_classifier.read_video_scores(o.video_scores, names, classes) if o.video_scores else None
 
 
-def _segments(path):
-    """A table of segments as a run keeps it: numbers exactly as written, no class name read as a missing value."""
+def _segments(path, columns=("video", "t_start", "t_end")):
+    """A table of segments as a run keeps it: numbers exactly as written, names as text (a class may be NA or 007)."""
     try:
-        return pd.read_csv(path, keep_default_na=False, float_precision="round_trip")
-    except (OSError, ValueError) as error:
+        return pd.read_csv(path, keep_default_na=False, float_precision="round_trip",
+                           dtype={"video": str, "label": str, "t_start": float, "t_end": float})[list(columns)]
+    except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: found no readable table ({error}), expected that of a finished run") from None
 
 
@@ -397,10 +493,16 @@ def _free_memory():
 
 
 def _same_data(then, now, folder):
-    for name in ("fingerprint", "classes", "dims", "snippet_seconds"):
+    """then, now: `about` of the checkpoint, {} where there is none yet, and of this process."""
+    if not then:
+        return
+    old, new = (opts.resolve({}, about["options"]) for about in (then, now))
+    _refuse(opts.changed(old, new, "train"), f"in {folder}/opts.json: the run began with another value")
+    for name, what in (("snippet_seconds", "seconds per clip"), ("dims", "dimensions"), ("classes", "classes"),
+                       ("fingerprint", "fingerprint")):
         if then[name] != now[name]:
-            raise InputError(f"{folder}: found features or annotations that have changed since the run began ({name} was "
-                             f"{then[name]}, is {now[name]}), expected the same ones")
+            raise InputError(f"{folder}: found features or annotations that have changed since the run began ({what}: "
+                             f"{show(then[name])} then, {show(now[name])} now), expected the same ones")
 
 
 # ------------------------------------------------------------------------------------------------ scores and detections
@@ -581,10 +683,23 @@ def _signals():
             signal.signal(s, old)
 
 
+def _ignore_signals():
+    """For a program that is ending: a second signal has nothing left to stop."""
+    for s in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(s, signal.SIG_IGN)
+
+
 def _end(code, line):
+    try:
+        sys.stdout.flush()
+    except OSError:                                     # its disk is full, or nobody reads it: Python would say so again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(line, file=sys.stderr)
     raise SystemExit(code)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        _ignore_signals()

@@ -19,14 +19,15 @@ def check(record):
     for method, scores in record.items():
         for score, values in scores.items() if isinstance(scores, dict) else ():
             if not np.isfinite(values).all():
-                raise InputError(f"{record['name']}: found {np.count_nonzero(~np.isfinite(values))} of {values.size} scores "
-                                 f"({method}, {score}) that are no finite numbers, expected features as in training")
+                bad = np.count_nonzero(~np.isfinite(values))
+                raise InputError(f"{record['name']}: found {bad} of {values.size} scores ({method}, {score}) that are no "
+                                 "finite numbers, expected features as in training")
 
 
 def write(path, records, classes, snippet_seconds):
-    """records: iterable of dicts {"name", "duration", "labels" (C,), method: {score: array}}; written whole or not at all.
+    """records: iterable of dicts {"name", "duration", "labels" (C,), method: {score: array}}.
 
-    Raises InputError where there is no room, and for scores that are not finite.
+    The file is written whole or not at all. Raises InputError where there is no room, and for scores not finite.
     """
     try:
         with write_atomically(path) as temporary, open(temporary, "rb+") as room:
@@ -55,7 +56,7 @@ def _reserve(file, size):
 
 
 def read(path):
-    """(records, classes, snippet_seconds) as `write` got them. Raises InputError where the file is missing or broken."""
+    """(records, classes, snippet_seconds) as `write` got them. InputError where the file is missing or broken."""
     try:
         with h5py.File(path) as file:
             records = [{"name": str(group.attrs["name"]), "duration": float(group.attrs["duration"]),
@@ -63,7 +64,8 @@ def read(path):
                         **{method: {score: values[()] for score, values in scores.items()}
                            for method, scores in group.items() if isinstance(scores, h5py.Group)}}
                        for group in file.values()]
-            return records, tuple(str(c) for c in np.atleast_1d(file.attrs["classes"])), float(file.attrs["snippet_seconds"])
+            classes = tuple(str(c) for c in np.atleast_1d(file.attrs["classes"]))
+            return records, classes, float(file.attrs["snippet_seconds"])
     except (OSError, RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:
         why = str(error).strip().split("\n")[0]
         raise InputError(f"{path}: found no readable clip scores ({why}), expected those of a finished run") from None

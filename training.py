@@ -168,8 +168,8 @@ class Session:
             left.unlink()
         with _writing(self.folder / LOG), open(self.folder / LOG, "ab") as log:
             if log.tell() < self.log_bytes:
-                raise InputError(f"{self.folder / LOG}: found {log.tell()} bytes, expected the {self.log_bytes} or more "
-                                 f"that were there when {CHECKPOINT} was written")
+                raise InputError(f"{self.folder / LOG}: found {log.tell()} bytes, expected the {self.log_bytes} that "
+                                 f"{CHECKPOINT} goes with")
             log.truncate(self.log_bytes)
 
     def _load(self):
@@ -224,7 +224,7 @@ class Session:
 
 
 def load_checkpoint(folder):
-    """The checkpoint in a run's folder, as Session.save wrote it. Raises InputError: missing, broken, not one of ours."""
+    """The checkpoint in a run's folder, as Session.save wrote it. InputError where it is missing, broken or foreign."""
     path = Path(folder) / CHECKPOINT
     state = load_pt(path)
     if not isinstance(state, dict) or state.get("format") != FORMAT:
