@@ -730,7 +730,7 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
                         raise InputError(f"{path}: {key}: found other values than were written, expected the same "
                                          "(is the disk sound?)")
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{path}: found {_one_line(error)}, expected to write here") from None
+        raise InputError(f"{path}: found {_one_line(error)}, expected to write the file") from None
     return len(sums) // 2
 
 
@@ -793,7 +793,8 @@ def _shape(array):
 
 
 def _one_line(error):
-    return " ".join(str(error).strip("'\"").split()) or type(error).__name__
+    system = re.search("error message = '([^']*)'", str(error))     # what HDF5 wraps into a paragraph
+    return system[1] if system else " ".join(str(error).strip("'\"").split()) or type(error).__name__
 
 
 def _count(things, singular, plural=None):

@@ -1,3 +1,4 @@
+import subprocess
 import sys
 import tracemalloc
 
@@ -121,6 +122,22 @@ def test_bad_targets(tmp_path, capsys):
     fails(convert_features, paths["features"], truth, tmp_path / "nowhere" / "out.h5")
     assert "out.h5: found No such file or directory" in capsys.readouterr().err
     assert (paths["features"].read_bytes(), truth.read_bytes()) == before
+
+
+@pytest.mark.parametrize("limit", [1, 3000, 20_000, 100_000])
+def test_no_room(tmp_path, limit):
+    """A limit on the size of files acts as a full disk does."""
+    resource = pytest.importorskip("resource")
+    paths, truth = write(tmp_path, streams=feature_files.features([40] * 100))
+    (tmp_path / "out").mkdir()
+    arguments = paths["features"], truth, tmp_path / "out" / "a.h5"
+    done = subprocess.run([sys.executable, convert_features.__file__, *arguments],
+                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert line.startswith("error: ") and line.lower().endswith("a.h5: found file too large, expected to write the file")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_values_beyond_float16(tmp_path, capsys):
