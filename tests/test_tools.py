@@ -136,7 +136,8 @@ def test_no_room(tmp_path, limit):
                           capture_output=True, text=True)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]
-    assert line.startswith("error: ") and line.lower().endswith("a.h5: found file too large, expected to write the file")
+    assert line.startswith("error: ")
+    assert line.lower().endswith("a.h5: found file too large, expected to write the file")
     assert list((tmp_path / "out").iterdir()) == []
 
 
