@@ -431,7 +431,8 @@ def _device(o):
     torch.set_float32_matmul_precision("high" if o.precision == "tf32" else "highest")
     if o.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(o.deterministic)
+    if o.deterministic != torch.are_deterministic_algorithms_enabled():     # the call itself takes a second or two
+        torch.use_deterministic_algorithms(o.deterministic)
     return device
 
 
