@@ -415,7 +415,8 @@ def test_what_was_written_is_read_back(tmp_path, streams, monkeypatch):
 
 # ------------------------------------------------------------------------------------------------ fingerprint
 
-@pytest.mark.parametrize("writer", [feature_files.canonical, feature_files.split_stream_files, feature_files.joint_npy])
+@pytest.mark.parametrize("writer", [feature_files.canonical, feature_files.split_stream_files,
+                                    feature_files.joint_npy])
 def test_fingerprint_sees_values_names_and_sizes(tmp_path, streams, writer):
     def written(name, streams):
         folder = tmp_path / name
