@@ -392,7 +392,8 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, streams, bad):
             raise bad
 
     expected = {"overflow": "b: flow: found values up to 7e\\+04, expected finite ones of float16",
-                "twice": "found 'a' as", "slash": "found '../a' as", "empty": r"b: rgb: found an array \(0, 3\)"}.get(bad)
+                "twice": "found 'a' as", "slash": "found '../a' as",
+                "empty": r"b: rgb: found an array \(0, 3\)"}.get(bad)
     with pytest.raises(KeyboardInterrupt if bad is KeyboardInterrupt else InputError, match=expected):
         dataset.write_canonical(path, items(), 1.0)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["out.h5"]
