@@ -64,7 +64,7 @@ def main(argv=None):
         except (InputError, opts.OptionError) as error:
             _end(2, f"error: {error}")
         except OSError as error:                        # disk full, no permission; files are replaced whole or not at all
-            _end(2, f"error: {error.filename or 'while writing'}: {error.strerror or error}")
+            _end(2, f"error: {error.filename2 or error.filename or 'while writing'}: {error.strerror or error}")
         finally:
             for session in session_slot:
                 session.close()
@@ -431,7 +431,7 @@ def _device(o):
     torch.set_float32_matmul_precision("high" if o.precision == "tf32" else "highest")
     if o.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if o.deterministic != torch.are_deterministic_algorithms_enabled():     # the call itself takes a second or two
+    if o.deterministic != torch.are_deterministic_algorithms_enabled():     # the call imports PyTorch's compiler
         torch.use_deterministic_algorithms(o.deterministic)
     return device
 
@@ -681,11 +681,12 @@ def _signals():
         yield slot
     finally:
         for s, old in before.items():
-            signal.signal(s, old)
+            if signal.getsignal(s) is handler:
+                signal.signal(s, old)
 
 
 def _ignore_signals():
-    """For a program that is ending: a second signal has nothing left to stop."""
+    """Until the process ends, which was told to: a second signal has nothing left to stop."""
     for s in (signal.SIGINT, signal.SIGTERM):
         signal.signal(s, signal.SIG_IGN)
 
@@ -700,7 +701,4 @@ def _end(code, line):
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    finally:
-        _ignore_signals()
+    main()

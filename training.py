@@ -227,7 +227,8 @@ def load_checkpoint(folder):
     """The checkpoint in a run's folder, as Session.save wrote it. InputError where it is missing, broken or foreign."""
     path = Path(folder) / CHECKPOINT
     state = load_pt(path)
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
+    keys = {"about", "memory", "parts", "position", "done", "partial", "log_bytes"}
+    if not isinstance(state, dict) or state.get("format") != FORMAT or not keys <= state.keys():
         raise InputError(f"{path}: found something else, expected a checkpoint of this program")
     return state
 
