@@ -9,7 +9,9 @@ Under torchrun every rank owns the videos rank, rank + world, rank + 2 world, ..
 others and averages gradients; features never travel.
 """
 import contextlib
+import ctypes
 import fcntl
+import functools
 import io
 import json
 import os
@@ -258,6 +260,21 @@ def adam(parameters, lr, weight_decay=0.0):
     return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
+@functools.cache
+def keep_memory():
+    """Tells glibc's malloc to keep freed memory for the next step; does nothing elsewhere.
+
+    By default it gives the few MB of a step's gradients and activations back to the system and asks for them again in
+    the next step, whose page faults cost a quarter of the training time on CPU.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(-3, 1 << 30)                                # M_MMAP_THRESHOLD: no mapping of its own for a large tensor
+    mallopt(-1, (1 << 31) - 1)                          # M_TRIM_THRESHOLD: the heap's end is not given back
+
+
 def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, facts=None, bar=None):
     """Trains one stage and marks it done; a stage done before (resumed run) returns at once.
 
@@ -273,6 +290,7 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
         session.stage, session.epoch, session.step, session.partial = stage, 0, 0, None
     parameters = [p for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]]
     ranks = world()[1]
+    keep_memory()
     session.training = True
     try:
         while session.epoch < epochs:
