@@ -45,6 +45,9 @@ def write(path, records, classes, snippet_seconds):
                     for method, scores in methods.items():
                         for score, values in scores.items():
                             group[f"{method}/{score}"] = values
+                file.flush()
+                size = file.id.get_filesize()
+            room.truncate(size)                         # of the last room nothing was needed
     except OSError as error:
         raise InputError(f"{path}: found {error.strerror or error}, expected room to write the file") from None
 

@@ -41,9 +41,9 @@ def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
 
 
 # ------------------------------------------------------------------------------------------------ children
-_FORKS = multiprocessing.get_context("forkserver")      # its server has never computed, so that forking it is safe
+FORKS = multiprocessing.get_context("forkserver")      # its server has never computed, so that forking it is safe
 # torch._inductor: PyTorch imports it when training begins.
-_FORKS.set_forkserver_preload(["commands", "matplotlib.figure", "matplotlib.backends.backend_agg", "torch._inductor"])
+FORKS.set_forkserver_preload(["commands", "matplotlib.figure", "matplotlib.backends.backend_agg", "torch._inductor"])
 
 
 def start(argv, output, file_limit=None):
@@ -52,7 +52,7 @@ def start(argv, output, file_limit=None):
     file_limit: largest size in bytes of a file that it may write, the nearest thing to a full disk.
     """
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)                # for the server, which starts with the first
-    process = _FORKS.Process(target=_child, args=([str(a) for a in argv], str(output), file_limit))
+    process = FORKS.Process(target=_child, args=([str(a) for a in argv], str(output), file_limit))
     process.start()
     return process
 
