@@ -448,16 +448,22 @@ def curve_figure(*paths, x, curves, xlabel, ylabel, mark=None, width=COLUMN):
     x: (n,). curves: {name: fractions (n,) or (runs, n)}, drawn in percent. mark: (x, text) of a vertical line, such
     as the paper's choice.
     """
-    with _figure(paths, width, 0.68 * width) as figure:
+    names = [*curves, *([mark[1]] if mark else [])]
+    columns = 2 if max(map(len, names)) <= 11 * width - 10 else 1      # characters of 7 points in half the width
+    lines = -(-len(names) // columns)
+    with _figure(paths, width, 0.62 * width + 0.15 * lines) as figure:
         axes = figure.subplots()
         for (colour, line, marker), (name, values) in zip(cycle(LINES), curves.items()):
             _band(axes, x, values, colour, line, marker, name)
         if mark is not None:
             axes.axvline(mark[0], color="0.35", linewidth=0.8, linestyle=(0, (1, 1.5)), label=mark[1], zorder=1)
+        if len(x) <= 11:
+            axes.set_xticks(x, [f"{value:g}" for value in x])
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         axes.grid(True)
-        axes.legend(loc="best")
+        # Inside, it would cover one curve or another.
+        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), borderaxespad=0, ncols=columns)
 
 
 def share_figure(*paths, bars, width=PAGE):

@@ -508,7 +508,7 @@ def _page_table3(s):
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
     text = ("Full: pseudo-labels, E and M steps in turn. Pseudo labeling: the same pseudo-labels, both branches "
             "trained in every step, as many updates. Alternating: E and M steps in turn, trained by the attention-MIL "
-            "loss of UntrimmedNet instead of the pseudo-labels. Same schedule, video-level classifier, lambda and gamma.")
+            "loss of UntrimmedNet instead of the pseudo-labels. Same schedule, video classifier, lambda and gamma.")
     shown = _shown(tious)
     rows = {label: {c: of[c] for c in shown} for label, of in values.items()}
     report.curve_figure(s.folder("table3") / "table3.png", x=tious, xlabel="tIoU threshold",
@@ -535,7 +535,7 @@ def _page_lambda(s):
     curve = _cube(frame[frame["test_gamma"] == "own"], "lambda")                             # (runs, lambdas)
     grid = _cube(frame[frame["test_gamma"] != "own"], "test_gamma", "lambda")                # (runs, gammas, lambdas)
     folder, own = s.folder("lambda"), opts.show(s.o.gammas_at_test)
-    report.curve_figure(folder / "lambda.png", x=lambdas, curves={f"gamma at test {own}": curve},
+    report.curve_figure(folder / "lambda.png", x=lambdas, curves={f"mean ± std, gamma at test {own}": curve},
                         xlabel="lambda, weight of Q in L", ylabel="mAP@0.5 (%)", mark=(s.o.lam, f"preset, {s.o.lam:g}"))
     report.heat_figure(folder / "lambda-gamma.png", x=lambdas, y=gammas, values=grid, xlabel="lambda",
                        ylabel="gamma at test", title="mAP@0.5 (%)", mark=(s.o.lam, s.o.gammas_at_test[0]))
@@ -645,7 +645,7 @@ def thumbnails(folder, video, duration, n=8, height=120):
     try:
         import av
     except ImportError:
-        raise InputError("--video-dir: found no package av to decode videos with, expected it: pip install av") from None
+        raise InputError("--video-dir: found no package av to decode videos, expected it: pip install av") from None
     try:
         files = sorted(path for path in Path(folder).iterdir() if path.stem == video)
     except OSError as error:
