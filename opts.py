@@ -31,7 +31,7 @@ PRESETS = {
                           annotations="data/activitynet12/ActivityNet1.2-Annotations"),
     # Your own set: give --features and --annotations. ActivityNet1.2's schedule, lambda and gamma; UntrimmedNet as
     # classifier; THUMOS14's tIoUs.
-    "custom": dict(ACTIVITYNET12, video_classifier="untrimmednet", tious=THUMOS14["tious"], wtalc_iterations=2000),
+    "custom": dict(ACTIVITYNET12, video_classifier="untrimmednet", tious=THUMOS14["tious"], wtalc_iterations=10000),
 }
 
 RECIPES = {
