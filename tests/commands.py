@@ -30,8 +30,8 @@ def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
         streams = [rng.normal(size=(clips, d)).astype(np.float32) for d in dims]
         for x in streams:
             x[start:start + 4, c] += 4
-        items.append((f"video_{i}", *streams))
-        database[f"video_{i}"] = {"subset": "train" if i < n_train else "test", "duration": clips * 0.5 - past_end,
+        items.append((f"video_{i:02d}", *streams))
+        database[f"video_{i:02d}"] = {"subset": "train" if i < n_train else "test", "duration": clips * 0.5 - past_end,
                                   "annotations": [{"label": "AB"[c], "segment": [start * 0.5, start * 0.5 + 1.5]}]}
     folder.mkdir(parents=True, exist_ok=True)
     dataset.write_canonical(folder / "features.h5", items, 0.5, "float32")

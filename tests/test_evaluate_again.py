@@ -122,9 +122,9 @@ def test_other_classes_methods_and_thresholds(trained, tmp_path, capsys):
     key = ["video", "label", "t_start", "t_end"]
     assert set(map(tuple, several[key].to_numpy())) <= set(map(tuple, separate[key].to_numpy()))
 
-    left_out = evaluate(trained, "--exclude-video", "video_8", "--out", tmp_path / "without")
+    left_out = evaluate(trained, "--exclude-video", "video_08", "--out", tmp_path / "without")
     assert left_out["test"]["videos"] == 3
-    assert "video_8" not in set(eval_detection.read_detections(tmp_path / "without/detections.csv")["video"])
+    assert "video_08" not in set(eval_detection.read_detections(tmp_path / "without/detections.csv")["video"])
 
 
 def test_a_gamma_wins_over_the_runs_own_thresholds(trained, tmp_path):
