@@ -403,11 +403,11 @@ def map_at(one, tious, protocol, **changes):
     return eval_detection.evaluate(one.truth, detections(one, **changes), tious, protocol, one.ambiguous).map
 
 
-def scores(s, variant, method, tious, protocols):
-    """{protocol: {tIoU or name of an average: fractions of the seeds}}."""
+def scores(s, variant, method, tious, protocols, **changes):
+    """{protocol: {tIoU or name of an average: fractions of the seeds}}, under test-time options but for `changes`."""
     rows = {protocol: {} for protocol in protocols}
     for one in opened(s, variant):
-        table = detections(one, method)
+        table = detections(one, method, **changes)
         for protocol in protocols:
             values = eval_detection.evaluate(one.truth, table, tious, protocol, one.ambiguous).map
             means = eval_detection.averages(tious, values)
@@ -466,6 +466,11 @@ def _page_table(s, name, tious, dataset_name):
         if finished(s, variant):
             mark = run._classes_from(s.o, method)
             values[_counted(s, label, variant) + mark] = scores(s, variant, method, tious, _protocols(s))
+    if not s.o.video_scores and s.o.video_classifier != "oracle":      # the same with no error of classification
+        for label, (variant, method) in _rows_of_table(s, tious).items():
+            if finished(s, variant):
+                values[f"{_counted(s, label, variant)} (oracle classes)"] = scores(
+                    s, variant, method, tious, _protocols(s), video_classifier="oracle")
     if not values:
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
     blocks, frames, shown = [], [], _shown(tious)
@@ -476,13 +481,16 @@ def _page_table(s, name, tious, dataset_name):
         first = next(iter(rows))                        # ours; another classifier's classes are another experiment
         own = published and first.startswith("EM-MIL") and not run._classes_from(s.o, "em-mil")
         compare = (first, next(iter(published))) if own else None
-        blocks.append((f"Ours, protocol {protocol}; classes of a video from {s.o.video_scores or s.o.video_classifier}",
+        source = s.o.video_scores or s.o.video_classifier
+        blocks.append((f"Ours, protocol {protocol}; a test video's classes from {source} (EM-MIL) or from the method "
+                       f"itself; oracle: from its annotations",
                        report.map_table(rows, published, compare)))
         frames.append(report.map_frame({label: of[protocol] for label, of in values.items()}).assign(protocol=protocol))
     note = "" if theirs else " They are on other data than ours above: the two cannot be compared."
     blocks.append((f"{report.PUBLISHED_NOTE}{note}", report.published_table(dataset_name)))
     protocol = _protocols(s)[0]
-    curves = {label: np.array([of[protocol][t] for t in tious]).T for label, of in values.items()}
+    curves = {label: np.array([of[protocol][t] for t in tious]).T for label, of in values.items()
+              if not label.endswith("(oracle classes)") or s.o.video_classifier == "oracle"}
     for label, row in published.items():
         if all(t in row for t in tious):
             curves[label] = np.array([row[t] for t in tious]) / 100
