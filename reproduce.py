@@ -483,7 +483,7 @@ def _page_table(s, name, tious, dataset_name):
         compare = (first, next(iter(published))) if own else None
         source = s.o.video_scores or s.o.video_classifier
         blocks.append((f"Ours, protocol {protocol}; a test video's classes from {source} (EM-MIL) or from the method "
-                       f"itself; oracle: from its annotations",
+                       "itself; oracle: from its annotations",
                        report.map_table(rows, published, compare)))
         frames.append(report.map_frame({label: of[protocol] for label, of in values.items()}).assign(protocol=protocol))
     note = "" if theirs else " They are on other data than ours above: the two cannot be compared."

@@ -36,6 +36,40 @@ def test_published_rows_as_printed_in_the_paper():
     assert set(report.PAPER_EMMIL) == {"thumos14", "activitynet12"}
 
 
+def test_published_rows_of_a_dataset():
+    rows = report.published_rows("thumos14", ["EM-MIL", "UntrimmedNet", "W-TALC"])
+    assert list(rows) == ["EM-MIL (paper)", "UntrimmedNet (paper)", "W-TALC (paper)"]
+    assert rows["EM-MIL (paper)"] == report.PAPER_EMMIL["thumos14"] and rows["W-TALC (paper)"][0.5] == 22.8
+    unt = report.published_rows("thumos14-unt", ["EM-MIL", "UntrimmedNet", "W-TALC"])
+    assert list(unt) == ["EM-MIL-UNT (paper)", "UntrimmedNet (paper)", "W-TALC (UNT) (paper)"]
+    assert unt["EM-MIL-UNT (paper)"][0.7] == 10.2
+    assert report.published_rows("activitynet12", ["W-TALC", "nobody's"]) == {
+        "W-TALC (paper)": {0.5: 37.0, 0.7: 14.6, "all": 18.0}}
+    assert report.published_rows("demo", ["EM-MIL"]) == report.published_rows("custom", ["EM-MIL"]) == {}
+
+
+def test_published_table_has_every_row_with_its_reference():
+    for name, rows in report.PUBLISHED.items():
+        table = report.published_table(name)
+        assert len(table) == len(rows) + 1 and len({row[0] for row in table}) == len(table)
+        assert table[-1][0] == "EM-MIL, Luo et al., ECCV 2020"
+        for row in rows:                                                 # mAP cannot rise with the tIoU
+            values = [value for column, value in row.values.items() if column != "all"]
+            assert values == sorted(values, reverse=True)
+    assert report.published_table("activitynet12")[0] == ["published mAP (%) at tIoU", "trained on", "0.5", "0.7", "0.9",
+                                                          "avg"]
+    assert report.published_table("activitynet12")[4] == ["W-TALC, Paul et al., ECCV 2018", "weak", "37.0", "14.6", "-",
+                                                          "18.0"]
+
+
+def test_share_figure_cuts_each_bar_into_its_parts(tmp_path, drawn):
+    report.share_figure(tmp_path / "a.png", bars={"A": {"x": 1.0, "y": 3.0}, "B": {"x": 0.0, "y": 5.0}})
+    axes, = drawn[0].axes
+    spans = {c.get_label(): [(p.get_x(), p.get_width()) for p in c.patches] for c in axes.containers}
+    assert spans == {"x": [(0, 25), (0, 0)], "y": [(25, 75), (0, 100)]}
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["A", "B"]
+
+
 def test_class_table():
     ap = np.array([[0.1, np.nan, 0.3], [0.0, np.nan, 0.2]])              # (tIoUs, classes)
     assert report.class_table(["a", "b", "c"], ap, [0.5, 0.7], n_segments=np.array([4, 0, 6])) == [
