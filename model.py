@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from linear import Linear
+
 HIDDEN = 256
 
 
@@ -48,7 +50,7 @@ class Head(nn.Module):
     def __init__(self, dim, outputs):
         super().__init__()
         # nn.Conv1d and nn.Linear draw from the same distribution here: both have a fan-in of 3 * dim.
-        self.conv = nn.Linear(3 * dim, HIDDEN)
+        self.conv = Linear(3 * dim, HIDDEN)
         self.linear = nn.Linear(HIDDEN, outputs)
 
     def forward(self, x):
