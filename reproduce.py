@@ -72,9 +72,9 @@ def main(argv=None):
         description="\n".join(["The paper's tables and figures, mean ± std over seeds:", "",
                                *(f"  {name:<12} {command.title}" for name, command in COMMANDS.items()),
                                f"  {'all':<12} all of these that fit the dataset; runs in common are trained once"]),
-        epilog="Options of run.py (--dataset, --features, --annotations, --cycle, ...) go through to it, except those "
+        epilog="Options of run.py (--dataset, --features, --annotations, --cycle, ...) go through to it, except those\n"
                "that a command sets itself.")
-    parser.add_argument("command", choices=[*COMMANDS, "all"])
+    parser.add_argument("command", choices=[*COMMANDS, "all"], metavar="command")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, 1 to N [5]")
     parser.add_argument("--jobs", type=int, help="runs side by side, sharing the cores [up to 4 on CPUs, 1 on a GPU]")
     parser.add_argument("--out", default="runs", help="folder for the runs and the pages [runs]")
@@ -172,6 +172,8 @@ def _setup(args, command):
         for name in ("features", "annotations"):
             if not getattr(o, name):
                 raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
+            if not Path(getattr(o, name)).exists():     # before every run says so
+                raise InputError(f"{getattr(o, name)}: found no such file or folder, expected the {name}")
     return s
 
 
@@ -208,7 +210,7 @@ def _run_commands(s):
         try:
             page = COMMANDS[name].page(s)
         except InputError as error:
-            if len(names) == 1:
+            if len(names) == 1 and not s.failed:
                 raise
             print(f"error: {name}: {error}", file=sys.stderr)          # the other pages do not need this one
             code = 2
@@ -645,7 +647,7 @@ def _page_figure5(s):
     return Page([(text, body)], frame, {"seed": one.seed}, figures)
 
 
-def thumbnails(folder, video, duration, n=8, height=120):
+def thumbnails(folder, video, duration, n=24, height=120):
     """[(seconds, RGB array)] of n moments spread over the video file of that name in `folder`, for localization_figure.
 
     Raises InputError without PyAV, without such a file, and where it cannot be decoded.

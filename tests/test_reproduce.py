@@ -121,6 +121,8 @@ def test_a_finished_run_with_other_options_or_data_is_refused(small, tmp_path, c
     (["table2", "--dataset", "thumos14"],
      "error: table2: found --dataset thumos14, expected ActivityNet1.2 or data of your own"),
     (["table3", "--dataset", "custom"], "error: --features: found none for --dataset custom, expected a path"),
+    (["table3", "--dataset", "custom", "--features", "nowhere.h5", "--annotations", "x.json"],
+     "error: nowhere.h5: found no such file or folder, expected the features"),
     (["table3", "--seeds", "0"], "error: --seeds: found 0, expected a number from 1 on"),
     (["table3", "--no-such-option"], "run.py: error: unrecognized arguments: --no-such-option"),
     (["table3", "--lambda", "2"], "error: --lambda: found 2.0, expected a number in [0, 1]")])
