@@ -361,7 +361,21 @@ def _saved_options(path):
     saved = load_json(path)
     if not isinstance(saved, dict):
         raise InputError(f"{path}: found other JSON, expected a run's options")
+    for f in dataclasses.fields(opts.Opts):
+        if f.name in saved and not _fits(saved[f.name], f.type):
+            raise InputError(f"{path}: {f.name}: found {show(saved[f.name])}, expected what {opts.flag_of(f)} takes")
     return saved
+
+
+def _fits(value, kind):
+    """Whether a value from JSON is of an option's type; a whole number may stand for a float."""
+    if kind is tuple:
+        return isinstance(value, list) and all(_fits(item, str | float) for item in value)
+    if isinstance(value, bool):
+        return kind is bool
+    if isinstance(value, int):
+        return abs(value) < 2**63 and (isinstance(0, kind) or isinstance(0.5, kind))
+    return isinstance(value, kind)
 
 
 def _at_test(command, saved, no_effect, apart=()):

@@ -381,6 +381,18 @@ def test_a_folder_without_a_run(tmp_path, capsys):
     assert not (tmp_path / "absent").exists()
 
 
+@pytest.mark.parametrize("name, value", [
+    ("lr", "0.1"), ("lr", None), ("lr", [0.1]), ("lr", True), ("seed", 1.5), ("seed", 10**400), ("cycle", {}), ("features", 3),
+    ("tious", 0.5), ("tious", [[0.5]]), ("tious", ["x"]), ("keep_peak", 1), ("nms", "x"), ("device", []), ("lam", float("nan"))])
+def test_saved_options_of_another_type(whole, tmp_path, capsys, name, value):
+    saved = json.loads((whole / "opts.json").read_text())
+    (tmp_path / "opts.json").write_text(json.dumps({**saved, name: value}))
+    flag = {"tious": "--tiou", "lam": "--lambda"}.get(name, f"--{name.replace('_', '-')}")
+    for argv in (["--config", tmp_path / "opts.json"], ["--resume", tmp_path], ["--evaluate", tmp_path]):
+        code, error = stops([*argv, "--dry-run"], capsys)
+        assert code == 2 and one_line(error, "error: ", flag, "found", "expected")
+
+
 # ------------------------------------------------------------------------------------------------ resumed with or without
 def test_stopped_before_the_first_checkpoint(whole, tmp_path):
     (tmp_path / "run").mkdir()
