@@ -530,7 +530,8 @@ def open_features(path, *, layout="auto", flow_path=None, annotations=None, snip
 # ------------------------------------------------------------------------------------------------ loading
 
 def load(features, annotations, *, train_subset, test_subset, classes=None, snippet_seconds=None, layout="auto",
-         flow_features=None, video_labels="segments", allow_missing=False, in_memory=True, memory_limit=None):
+         flow_features=None, video_labels="segments", allow_missing=False, in_memory=True, memory_limit=None,
+         shard=(0, 1)):
     """Read features and annotations, check them against each other, and return `Data`.
 
     `annotations`: a path, or what annotations.load made of one (`video_labels` is then not looked at).
@@ -538,6 +539,8 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
     default: all of the annotations, sorted. `video_labels`: see annotations.load. `allow_missing`: videos without
     features become a note instead of an error. `in_memory=False` leaves the features on disk (`StoredArray`), and so
     does more than `memory_limit` bytes of them as float32; NaN and infinity are then found when a video is read.
+    `shard` (rank, ranks): of both subsets' lists only the videos rank, rank + ranks, ... are to be read here; the others
+    are listed all the same, and stay on disk. The limit is for what is read here.
     InputError on everything that cannot be right; what was mended or looks odd is in `Data.notes`.
     """
     truth = annotations
@@ -576,13 +579,15 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
                          f"{some(untrained)}")
 
         size = sum(t * (d_rgb + d_flow) * 4 for t, d_rgb, d_flow in shapes.values())
-        if in_memory and memory_limit is not None and size > memory_limit:
+        rank, ranks = shard
+        if in_memory and memory_limit is not None and size / ranks > memory_limit:
             in_memory = False
-            notes.append(f"{source.path}: {size / 1e9:.2f} GB of features stay on disk "
+            notes.append(f"{source.path}: {size / ranks / 1e9:.2f} GB of features stay on disk "
                          f"(limit {memory_limit / 1e9:.2f} GB)")
-        train, test = ([_video(source, video, classes, shapes[video.name], in_memory, with_segments)
-                        for video in subset] for subset, with_segments in zip(wanted, (False, True)))
-        if not in_memory:
+        train, test = ([_video(source, video, classes, shapes[video.name], in_memory and i % ranks == rank,
+                               with_segments) for i, video in enumerate(subset)]
+                       for subset, with_segments in zip(wanted, (False, True)))
+        if not in_memory or ranks > 1:
             stack.pop_all()     # the StoredArrays keep the source open
     return Data(train, test, classes, source.snippet_seconds, tuple(notes), source.layout, in_memory, size)
 

@@ -60,7 +60,11 @@ def main(argv=None):
             name = signal.Signals(stopped.signum).name
             begun = stopped.folder and (stopped.folder / "opts.json").exists()
             kept = f"; go on with: python run.py --resume {stopped.folder}" if begun else ""
+            if training.world()[0] != 0:
+                raise SystemExit(128 + stopped.signum) from None
             _end(128 + stopped.signum, f"stopped by {name}{kept}")
+        except training.Reported:
+            raise SystemExit(2) from None
         except (InputError, opts.OptionError) as error:
             _end(2, f"error: {error}")
         except OSError as error:                        # disk full, no permission; files are replaced whole or not at all
@@ -74,7 +78,8 @@ def main(argv=None):
 def run(command, session_slot):
     """Trains, localizes, evaluates; resumes where --resume names a run."""
     # 1. Options and device
-    o, folder = _options(command)
+    with training.all_or_none():
+        o, folder = _options(command)
     rank, ranks = training.world()
     say = print if rank == 0 else lambda *_: None
     say(_option_lines(o))
@@ -87,19 +92,20 @@ def run(command, session_slot):
     seconds = {}
 
     # 2. Data. Training videos carry their video-level labels and no segments.
-    with _timed(seconds, "loading"):
+    with _timed(seconds, "loading"), training.all_or_none():
         data, truth, ambiguous = _data(o, say)
-    _test_time_input(o, [video.name for video in data.test], data.classes)     # before training, lest it be in vain
+        _test_time_input(o, [video.name for video in data.test], data.classes)     # before training, lest it be in vain
     say(_data_lines(data))
 
     # 3. The run's folder: what is needed to go on, or to score again, without asking anybody
     about = {"options": dataclasses.asdict(o), "classes": list(data.classes), "snippet_seconds": data.snippet_seconds,
              "dims": [data.train[0].rgb.shape[1], data.train[0].flow.shape[1]],
              "fingerprint": dataset.fingerprint(o.features, o.flow_features, o.annotations)}
-    session = training.Session(folder, seed=o.seed, every=o.checkpoint_every, resume=bool(command.resume))
-    session_slot.append(session)
-    if command.resume:
-        _same_data(session.about, about, folder)
+    with training.all_or_none():
+        session = training.Session(folder, seed=o.seed, every=o.checkpoint_every, resume=bool(command.resume))
+        session_slot.append(session)
+        if command.resume:
+            _same_data(session.about, about, folder)
     session.about = about
     if rank == 0:
         report.write_json(folder / "opts.json", about["options"])
@@ -467,10 +473,11 @@ def _data(o, say):
             raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
     truth = annotations.load(o.annotations, video_labels=o.video_labels)
     train_subset, test_subset = annotations.choose_subsets(truth, o.train_subset, o.test_subset)
-    limit = o.feature_memory * 1e9 if o.feature_memory is not None else _free_memory() / 2
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))   # processes on this machine
+    limit = o.feature_memory * 1e9 if o.feature_memory is not None else _free_memory() / 2 / here
     data = dataset.load(o.features, truth, train_subset=train_subset, test_subset=test_subset, layout=o.feature_layout,
                         flow_features=o.flow_features, snippet_seconds=o.snippet_seconds,
-                        allow_missing=o.allow_missing, memory_limit=limit)
+                        allow_missing=o.allow_missing, memory_limit=limit, shard=(rank, ranks))
     for note in data.notes:
         say(f"warning: {note}")
     for subset, videos in ((train_subset, data.train), (test_subset, data.test)):

@@ -59,9 +59,13 @@ def feeder(videos, device="cpu", read_ahead=8):
         held = [(torch.from_numpy(v.rgb).to(device), torch.from_numpy(v.flow).to(device)) for v in videos]
         return lambda batches: ([(i, *held[i]) for i in batch] for batch in batches)
 
+    def stream(array):
+        tensor = torch.from_numpy(np.asarray(array))
+        # Only from pinned memory does the copy to a GPU go on beside the training.
+        return tensor.pin_memory() if torch.device(device).type == "cuda" else tensor
+
     def read(batch):
-        return [(i, torch.from_numpy(np.asarray(videos[i].rgb)), torch.from_numpy(np.asarray(videos[i].flow)))
-                for i in batch]
+        return [(i, stream(videos[i].rgb), stream(videos[i].flow)) for i in batch]
 
     def feed(batches):
         ready, gone = queue.Queue(maxsize=read_ahead), threading.Event()
@@ -307,10 +311,11 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
                     optimiser.zero_grad(set_to_none=True)
                 if batch:
                     losses = loss(batch, rng)
-                    total = sum(losses.values())
+                    if ranks > 1:                       # this process's part of the mean over the step's videos
+                        losses = {name: value * (len(batch) / count) for name, value in losses.items()}
                     keys = list(losses)
                     history.append(torch.stack([v.detach() for v in losses.values()]))
-                    (total if ranks == 1 else total * (len(batch) / count)).backward()
+                    sum(losses.values()).backward()
                 if ranks > 1:
                     _sum_gradients(parameters)
                 for optimiser in optimisers:
@@ -319,20 +324,22 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
                 if session.stop and ranks == 1:
                     break
             history = torch.stack(history).cpu() if history else torch.zeros(0, 0)   # the epoch's one wait for the device
+            if ranks > 1:
+                history, keys = _sum_losses(history, keys)
             _check_finite(history, order, names, stage, session.epoch)
             if session.step < len(order):
                 session.partial = {"losses": history, "numpy": json.dumps(rng.bit_generator.state),
                                    "torch": _rng_states()}
                 break
             session.partial = None
-            mean = _mean_over_ranks(history) if ranks > 1 else history.double().mean(0)
             session.write({"stage": stage, "epoch": session.epoch + 1, **(facts or {}),
-                           "lr": optimisers[0].param_groups[0]["lr"], "loss": dict(zip(keys or [], mean.tolist())),
+                           "lr": optimisers[0].param_groups[0]["lr"], "loss": dict(zip(keys or [], history.double().mean(0).tolist())),
                            "videos": int(sum(counts)), "seconds": round(time.perf_counter() - began, 4)})
             session.epoch, session.step = session.epoch + 1, 0
             if bar is not None:
                 bar.update()
-            if _any_rank(session.stop):
+            session.stop = next(filter(None, everywhere(session.stop)), None)  # all processes stop, or none
+            if session.stop:
                 break
             if session.every and session.epoch % session.every == 0 and session.epoch < epochs:
                 session.save()
@@ -361,41 +368,55 @@ def _set_rng_states(states):
 def _check_finite(history, order, names, stage, epoch):
     bad = (~torch.isfinite(history).all(dim=1)).nonzero() if len(history) else []
     if len(bad):
-        videos = ", ".join(names[i] for i in [b for b in order if b][int(bad[0])])
-        raise InputError(f"training stage {stage}, epoch {epoch + 1}: loss is {history[bad[0]].sum().item()} on {videos}, "
-                         "expected a finite number (look at the features' values and the learning rate)")
+        step = int(bad[0])
+        videos = ", ".join(name for part in everywhere([names[i] for i in order[step]]) for name in part)
+        raise _for_all(f"training stage {stage}, epoch {epoch + 1}: loss is {history[step].sum().item()} on {videos}, "
+                       "expected a finite number (look at the features' values and the learning rate)")
 
 
 def _sum_gradients(parameters):
-    """Adds up the ranks' gradients, which `train` has weighted by each rank's share of the step's videos."""
+    """Adds up the processes' gradients, which `train` has weighted by each one's share of the step's videos."""
     flat = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).reshape(-1) for p in parameters])
-    dist.all_reduce(flat)
+    with _in_touch():
+        dist.all_reduce(flat)
     for p, g in zip(parameters, flat.split([p.numel() for p in parameters])):
         p.grad = g.view_as(p)
 
 
-def _mean_over_ranks(history):
-    return torch.stack(gathered(list(history))).double().mean(0)
+def _sum_losses(history, keys):
+    """The processes' parts of an epoch's losses added up, (steps, losses), and the losses' names.
 
-
-def _any_rank(stop):
-    if world()[1] == 1:
-        return bool(stop)
-    flags = [None] * world()[1]
-    dist.all_gather_object(flags, stop)
-    return any(flags)
+    A process may have no video in the last step, or none at all.
+    """
+    parts = everywhere((history, keys))
+    keys = next(names for _, names in parts if names)
+    whole = torch.zeros(max(len(part) for part, _ in parts), len(keys))
+    for part, names in parts:
+        if names:
+            whole[:len(part)] += part
+    return whole, keys
 
 
 # ------------------------------------------------------------------------------------------------ several processes
+class Reported(InputError):
+    """An error that process 0 reports, raised in the others."""
+
+
 def join_processes():
     """Joins the process group that torchrun announces in the environment; does nothing outside torchrun.
 
     gloo on CPU; nccl where there are GPUs, one for each process of a machine.
     """
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        return
+    gpus, local = torch.cuda.device_count(), int(os.environ.get("LOCAL_RANK", 0))
+    if gpus:
+        if local >= gpus:
+            raise InputError(f"torchrun: found a process {local + 1} on a machine of {gpus} GPUs, expected at most one "
+                             "process for each")
+        torch.cuda.set_device(local)
+    with _in_touch():
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
 
 
 def leave_processes():
@@ -404,15 +425,50 @@ def leave_processes():
 
 
 def wait_for_all():
-    if dist.is_initialized():
-        dist.barrier()
+    everywhere(None)
+
+
+def everywhere(value):
+    """The values of all processes, in the order of their ranks, on every one of them."""
+    ranks = world()[1]
+    if ranks == 1:
+        return [value]
+    values = [None] * ranks
+    with _in_touch():
+        dist.all_gather_object(values, value)
+    return values
 
 
 def gathered(mine):
     """The list of which every process holds the items rank, rank + world, ...: whole, in order, on every process."""
-    ranks = world()[1]
-    if ranks == 1:
-        return mine
-    parts = [None] * ranks
-    dist.all_gather_object(parts, mine)
-    return [parts[i % ranks][i // ranks] for i in range(sum(map(len, parts)))]
+    parts = everywhere(mine)
+    return [parts[i % len(parts)][i // len(parts)] for i in range(sum(map(len, parts)))]
+
+
+@contextlib.contextmanager
+def all_or_none():
+    """For what each process does alone: where one fails with an InputError, all do, with the first one's line."""
+    line = None
+    try:
+        yield
+    except InputError as error:
+        line = str(error)
+    line = next(filter(None, everywhere(line)), None)
+    if line:
+        raise _for_all(line)
+
+
+def _for_all(line):
+    """The InputError to raise where all processes do."""
+    return (InputError if world()[0] == 0 else Reported)(line)
+
+
+@contextlib.contextmanager
+def _in_touch():
+    """Turns the engine's report of a process that has gone into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        rank, ranks = os.environ["RANK"], os.environ["WORLD_SIZE"]
+        raise InputError(f"process {rank} of {ranks}: found the others out of reach ({str(error).split(chr(10))[0][:200]}), "
+                         "expected all of them to go on until the end") from None
