@@ -60,12 +60,10 @@ def main(argv=None):
             name = signal.Signals(stopped.signum).name
             begun = stopped.folder and (stopped.folder / "opts.json").exists()
             kept = f"; go on with: python run.py --resume {stopped.folder}" if begun else ""
-            if training.world()[0] != 0:
-                raise SystemExit(128 + stopped.signum) from None
-            _end(128 + stopped.signum, f"stopped by {name}{kept}")
-        except training.Reported:
-            raise SystemExit(2) from None
-        except (InputError, opts.OptionError) as error:
+            _end(128 + stopped.signum, f"stopped by {name}{kept}", once=True)
+        except (training.Reported, opts.OptionError) as error:
+            _end(2, f"error: {error}", once=True)
+        except InputError as error:
             _end(2, f"error: {error}")
         except OSError as error:                        # disk full, no permission; files are replaced whole or not at all
             _end(2, f"error: {error.filename2 or error.filename or 'while writing'}: {error.strerror or error}")
@@ -715,12 +713,14 @@ def _ignore_signals():
         signal.signal(s, signal.SIG_IGN)
 
 
-def _end(code, line):
+def _end(code, line, once=False):
+    """Ends the program with a line on stderr. once: all processes come here, and the first one says it for all."""
     try:
         sys.stdout.flush()
     except OSError:                                     # its disk is full, or nobody reads it: Python would say so again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    print(line, file=sys.stderr)
+    if not once or training.world()[0] == 0:
+        print(line, file=sys.stderr)
     raise SystemExit(code)
 
 
