@@ -170,7 +170,7 @@ class Session:
 
     def _tidy(self):
         """Removes what a killed process left: temporary files, and lines of the log that will be written again."""
-        for left in self.folder.glob(".*.????????.*"):
+        for left in [path for place in ("", "figures/") for path in self.folder.glob(f"{place}.*.????????.*")]:
             left.unlink()
         with _writing(self.folder / LOG), open(self.folder / LOG, "ab") as log:
             if log.tell() < self.log_bytes:
@@ -295,7 +295,7 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
     parameters = [p for optimiser in optimisers for group in optimiser.param_groups for p in group["params"]]
     ranks = world()[1]
     keep_memory()
-    session.training = True
+    session.training, stopped = True, None
     try:
         while session.epoch < epochs:
             began = time.perf_counter()
@@ -330,28 +330,34 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
             if session.step < len(order):
                 session.partial = {"losses": history, "numpy": json.dumps(rng.bit_generator.state),
                                    "torch": _rng_states()}
+                stopped = session.stop
                 break
             session.partial = None
             session.write({"stage": stage, "epoch": session.epoch + 1, **(facts or {}),
-                           "lr": optimisers[0].param_groups[0]["lr"], "loss": dict(zip(keys or [], history.double().mean(0).tolist())),
+                           "lr": optimisers[0].param_groups[0]["lr"],
+                           "loss": dict(zip(keys or [], history.double().mean(0).tolist())),
                            "videos": int(sum(counts)), "seconds": round(time.perf_counter() - began, 4)})
             session.epoch, session.step = session.epoch + 1, 0
             if bar is not None:
                 bar.update()
-            session.stop = next(filter(None, everywhere(session.stop)), None)  # all processes stop, or none
-            if session.stop:
+            if stopped := _told_to_stop(session):
                 break
             if session.every and session.epoch % session.every == 0 and session.epoch < epochs:
                 session.save()
-        if session.stop:
+        if stopped:
             session.save()
-            raise Interrupted(session.stop, session.folder)
+            raise Interrupted(stopped, session.folder)
         session.done = [*session.done, stage]
         session.save()
     finally:
         session.training = False
-    if session.stop:                                    # it came while the stage's last checkpoint was being written
-        raise Interrupted(session.stop, session.folder)
+    if stopped := _told_to_stop(session):               # while the stage's last checkpoint was being written
+        raise Interrupted(stopped, session.folder)
+
+
+def _told_to_stop(session):
+    """The signal that a process was told to stop by, the same on all of them: all stop, or none."""
+    return next(filter(None, everywhere(session.stop)), None)
 
 
 def _rng_states():

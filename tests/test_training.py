@@ -250,11 +250,15 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    left = [".checkpoint.0123abcd.pt", ".clip_scores.89abcdef.h5"]
-    for name in (*left, ".hidden", "table.md"):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "evaluate").mkdir()                     # where another process may be writing
+    left = [".checkpoint.0123abcd.pt", ".clip_scores.89abcdef.h5", "figures/.video_1-A.01234567.png"]
+    kept = [".hidden", "table.md", "figures/video.png", "evaluate/.table.0123abcd.md"]
+    for name in left + kept:
         (tmp_path / name).write_text("")
     Session(tmp_path).close()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", ".lock", LOG, "table.md"]
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(
+        [*kept, ".lock", LOG])
 
 
 def test_a_session_keeps_plain_values(tmp_path):
