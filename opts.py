@@ -4,6 +4,7 @@ A flag wins over the recipe, the recipe over the preset of `--dataset`, that ove
 """
 import argparse
 import dataclasses
+import itertools
 import math
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -140,7 +141,7 @@ class Opts:
             _check(f, getattr(self, f.name))
         if self.soft_nms and self.nms is None:
             raise OptionError("--soft-nms: found without --nms, expected --nms with its tIoU")
-        starts = [sum(row[1] for row in schedule(self)[:k]) + 1 for k in range(len(schedule(self)))]
+        starts = [1, *(1 + n for n in itertools.accumulate(epochs for _, epochs, _, _ in schedule(self)))][:-1]
         if self.boost != 1 and self.boost_from not in starts and self.boost_from <= self.cycle_epochs + self.alternate_epochs:
             raise OptionError(f"--boost-from: found {self.boost_from}, expected the first epoch of a phase: "
                               f"{', '.join(map(str, starts[:6]))}, ...")
