@@ -32,11 +32,12 @@ clips (0.07 by chance), and its runs a mAP@0.5 of 40%, as fully supervised metho
 """
 import hashlib
 import json
-import os
 import pathlib
 
 import h5py
 import numpy as np
+
+from safe_load import write_atomically
 
 CLASSES = ("chop", "jump", "kick", "pour", "throw", "wave")  # neighbours (0, 1), (2, 3), (4, 5) are partners
 VIDEOS = {"training": 60, "testing": 40}
@@ -175,10 +176,9 @@ def write_demo(folder, seed=0):
     if _present(features, annotations, marker):
         return f"{folder}: {marker}, as written before"
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = {path: folder / f".{path.name}.{os.getpid()}" for path in (features, annotations)}
-    try:
-        database, n_clips = {}, 0
-        with h5py.File(temporary[features], "w") as file:
+    database, n_clips = {}, 0
+    with write_atomically(features) as new_features, write_atomically(annotations) as new_annotations:
+        with h5py.File(new_features, "w") as file:
             file.attrs["snippet_seconds"] = SNIPPET_SECONDS
             file.attrs["recipe"] = marker
             for name, subset, duration, actions, streams in generate(seed):
@@ -187,11 +187,6 @@ def write_demo(folder, seed=0):
                 n_clips += len(x)
                 database[name] = {"subset": subset, "duration": duration,
                                   "annotations": [{"label": c, "segment": [s, e]} for s, e, c in actions]}
-        temporary[annotations].write_text(json.dumps({"version": marker, "database": database}, indent=1))
-        for path, written in temporary.items():
-            os.replace(written, path)
-    finally:
-        for written in temporary.values():
-            written.unlink(missing_ok=True)
+        new_annotations.write_text(json.dumps({"version": marker, "database": database}, indent=1))
     counts = " and ".join(f"{n} {subset}" for subset, n in VIDEOS.items())
     return f"{folder}: wrote {counts} videos, {n_clips} clips ({marker})"

@@ -18,14 +18,14 @@ import csv
 import io
 import json
 import math
-import os
 import pathlib
-import uuid
 from itertools import cycle
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from safe_load import write_atomically
 
 
 class Published(NamedTuple):
@@ -218,23 +218,9 @@ def _head(column):
 
 # ------------------------------------------------------------------------------------------------------ files
 
-@contextlib.contextmanager
-def _atomically(path):
-    """A temporary path beside `path` that takes its name when the block ends well and is removed when it raises."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_text(path, content):
     """Writes text, such as Markdown, as UTF-8 with a newline at its end."""
-    with _atomically(path) as temporary:
+    with write_atomically(path) as temporary:
         temporary.write_text(content.rstrip("\n") + "\n", encoding="utf-8")
 
 
@@ -277,7 +263,7 @@ def _figure(paths, width, height):
         figure.get_layout_engine().set(rect=(0, 0, 1 - 0.1 / width, 1 - 0.03 / height))
         yield figure
         for path in map(pathlib.Path, paths):
-            with _atomically(path) as temporary:
+            with write_atomically(path) as temporary:
                 # Without its date a PDF of the same data is the same file.
                 figure.savefig(temporary, metadata={"CreationDate": None} if path.suffix == ".pdf" else None)
 

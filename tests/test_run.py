@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import commands
 import dataset
 import eval_detection
 import report
@@ -19,25 +20,8 @@ ROOT = Path(__file__).resolve().parents[1]
 SHORT = ["--cycle", "1", "--cycle-epochs", "3", "--untrimmednet-epochs", "2", "--wtalc-iterations", "20"]
 
 
-def write_set(folder, n_train=8, n_test=5, dims=(6, 5), seed=0):
-    """A small canonical set: two classes, each with features of its own inside its segments."""
-    rng = np.random.default_rng(seed)
-    database, items = {}, []
-    for i in range(n_train + n_test):
-        clips, c = int(rng.integers(8, 15)), i % 2
-        start = int(rng.integers(0, clips - 4))
-        streams = [rng.normal(size=(clips, d)).astype(np.float32) for d in dims]
-        for x in streams:
-            x[start:start + 4, c] += 4
-        name = f"video_{i}"
-        items.append((name, *streams))
-        database[name] = {"subset": "train" if i < n_train else "test", "duration": clips * 0.5,
-                          "annotations": [{"label": "AB"[c], "segment": [start * 0.5, start * 0.5 + 2]}]}
-    folder.mkdir(parents=True, exist_ok=True)
-    dataset.write_canonical(folder / "features.h5", items, 0.5, "float32")
-    (folder / "annotations.json").write_text(json.dumps({"database": database}))
-    return ["--dataset", "custom", "--features", str(folder / "features.h5"),
-            "--annotations", str(folder / "annotations.json"), *SHORT]
+def write_set(folder):
+    return [*commands.write_set(folder, n_test=5)[:6], *SHORT]             # the set's flags without the length of training
 
 
 @pytest.fixture(scope="module")
