@@ -88,7 +88,7 @@ def main(argv=None):
     parser.add_argument("--n", type=int, default=2, help="figure5: videos of each --pick [2]")
     parser.add_argument("--video-dir", help="figure5: folder of the videos, for a row of thumbnails (pip install av)")
     parser.add_argument("--timing-share", type=float, help="timing: share of THUMOS14's videos, and of W-TALC's "
-                        "iterations [1; in `all` on other data 0.02]")
+                        "iterations [1; in `all` on other data 0.02 and 0.004]")
     args, rest = parser.parse_known_args(argv)
     command = opts.parse(rest)
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -778,14 +778,15 @@ def stand_in(folder, share):
 def _page_timing(s):
     """One run per method on stand-in features, one after the other, and where their logs say the time went."""
     small = s.args.command == "all" and not s.o.dataset.startswith("thumos14")
-    share, folder = s.args.timing_share or (0.02 if small else 1.0), s.folder("timing")
+    share, iterations = (s.args.timing_share,) * 2 if s.args.timing_share else (0.02, 0.004) if small else (1.0, 1.0)
+    folder, load = s.folder("timing"), os.getloadavg()[0]
     pool, data = folder / "runs", folder / "stand-in"
     shutil.rmtree(pool, ignore_errors=True)             # a timing is taken whole, now
     pool.mkdir()
     given = {**{name: value for name, value in s.given.items() if name not in OURS}, "dataset": "thumos14",
              "features": str(data / "features.h5"), "annotations": str(data / "annotations.json")}
     full = opts.resolve({"dataset": "thumos14"}).wtalc_iterations
-    given.setdefault("wtalc_iterations", max(1, round(share * full)))
+    given.setdefault("wtalc_iterations", max(1, round(iterations * full)))
     # EM-MIL alone: the labels stand in for a classifier's scores.
     wanted = {(method, 1): {**given, "method": (method,), "seed": 1,
                             **({"video_classifier": "oracle"} if method == "em-mil" else {})} for method in run.METHODS}
@@ -812,7 +813,8 @@ def _page_timing(s):
                      *(f"{100 * row[part] / row['all_seconds']:.1f}" for part in PARTS), f"{row['all_seconds']:.1f}"])
     paper = [["training on THUMOS14, by the paper's Sec. 4.2", "seconds"],
              ["EM-MIL, 65 epochs, two TITAN RTX", "64.7"], ["AutoLoc", "44.5"], ["W-TALC", "6051.2"]]
-    n, clips, machine = facts["videos"], facts["clips"], _machine()
+    n, clips = facts["videos"], facts["clips"]
+    machine = f"{_machine()}; load average before it began {load:.1f} (others at work make it slower)"
     text = (f"Data: random stand-in features of THUMOS14's shape ({facts['source']}; {THUMOS14['dim']} values per "
             f"stream, clips of {THUMOS14['snippet_seconds']:g} s): {n['train']} training videos with {clips['train']} "
             f"clips, {n['test']} test videos with {clips['test']} clips. Nothing but time is measured on them.\n\n")
