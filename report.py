@@ -481,7 +481,7 @@ def heat_figure(*paths, x, y, values, xlabel, ylabel, title, mark=None, width=CO
     values = 100 * (values.mean(axis=0) if values.ndim == 3 else values)
     with _figure(paths, width, 0.75 + 0.24 * len(y)) as figure:
         axes = figure.subplots()
-        image = axes.imshow(values, cmap="cividis", aspect="auto", origin="lower")
+        axes.imshow(values, cmap="cividis", aspect="auto", origin="lower")
         axes.set_xticks(range(len(x)), [f"{v:g}" for v in x])
         axes.set_yticks(range(len(y)), [f"{v:g}" for v in y])
         middle = (np.nanmin(values) + np.nanmax(values)) / 2

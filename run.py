@@ -21,7 +21,6 @@ import h5py
 import numpy as np
 import pandas as pd
 import torch
-import torch.distributed as dist
 from tqdm import tqdm
 
 import annotations

@@ -10,13 +10,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
 
 import h5py
 import numpy as np
 import pytest
 
-import annotations
 import dataset
 import feature_files
 from feature_files import SECONDS, objects, save

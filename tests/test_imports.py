@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = {path.stem for path in ROOT.glob("*.py")}
 
 ALLOWED = {
-    "opts": set(), "model": set(), "pseudo_labels": set(), "localize": set(), "safe_load": set(),
+    "opts": set(), "linear": set(), "model": {"linear"}, "pseudo_labels": set(), "localize": set(), "safe_load": set(),
     "annotations": {"safe_load"}, "dataset": {"annotations", "safe_load"}, "demo_data": {"safe_load"},
     "score_file": {"safe_load"}, "eval_detection": {"annotations", "safe_load"}, "report": {"safe_load"},
     "training": {"safe_load"}, "em_trainer": {"pseudo_labels", "training"},

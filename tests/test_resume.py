@@ -1,4 +1,5 @@
 """What a run survives: killed, told to stop, out of disk, in a folder with something else in it."""
+import contextlib
 import json
 import os
 import shutil
@@ -164,9 +165,10 @@ def test_told_to_stop_while_training(flags, whole, tmp_path, signum, code, lines
 def test_told_to_stop_many_times(flags, whole, tmp_path):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until(lambda: log_lines(tmp_path / "run") >= 2, child)
-    while child.is_alive():
-        os.kill(child.pid, signal.SIGTERM)
-        time.sleep(0.0005)
+    with contextlib.suppress(ProcessLookupError):
+        while child.is_alive():
+            os.kill(child.pid, signal.SIGTERM)
+            time.sleep(0.0005)
     code, _, error = ended(child, tmp_path / "output")
     assert (code, one_line(error, "stopped by SIGTERM; go on with")) == (143, True)
     assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
@@ -281,7 +283,9 @@ class read_only:
 def test_a_folder_that_becomes_read_only(flags, whole, tmp_path):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until(lambda: log_lines(tmp_path / "run") >= 2, child)
+    os.kill(child.pid, signal.SIGSTOP)
     with read_only(tmp_path / "run"):
+        os.kill(child.pid, signal.SIGCONT)
         code, _, error = ended(child, tmp_path / "output")
         again = command(["--resume", tmp_path / "run"], tmp_path / "output")
     assert code == 2 and one_line(error, f"error: {tmp_path / 'run'}")

@@ -3,7 +3,6 @@ import errno
 import json
 import os
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
