@@ -203,11 +203,12 @@ def test_gamma_tells_training_from_test(small, monkeypatch):
 
 def test_figure5_draws_the_videos_named_and_those_picked(small, capsys):
     flags, s = small
-    reproduce.main(["figure5", *flags, "--videos", "video_9"])
+    name, label = pd.read_csv(s.pool / "em-mil-s1" / "ground_truth.csv").loc[1, ["video", "label"]]
+    reproduce.main(["figure5", *flags, "--videos", name])
     _, text, frame = page(s, "figure5")
-    assert frame[["video", "chosen"]].values.tolist() == [["video_9", "named"]]
+    assert frame[["video", "label", "chosen"]].values.tolist() == [[name, label, "named"]]
     folder = s.folder("figure5")
-    assert {p.name for p in folder.glob("video*")} == {"video_9-B.pdf", "video_9-B.png"}
+    assert {p.name for p in folder.glob("video*")} == {f"{name}-{label}.pdf", f"{name}-{label}.png"}
     reproduce.main(["figure5", *flags, "--pick", "best", "worst", "--n", "1"])
     _, text, frame = page(s, "figure5")
     assert frame["chosen"].tolist() == ["best", "worst"] and frame["ap"][0] > frame["ap"][1]
@@ -218,7 +219,7 @@ def test_figure5_draws_the_videos_named_and_those_picked(small, capsys):
 def test_thumbnails_without_their_library_are_one_line(small, tmp_path, capsys, monkeypatch):
     flags, _ = small
     monkeypatch.setitem(sys.modules, "av", None)
-    assert fails(capsys, "figure5", *flags, "--videos", "video_9", "--video-dir", tmp_path) == (
+    assert fails(capsys, "figure5", *flags, "--video-dir", tmp_path) == (
         "error: --video-dir: found no package av to decode videos, expected it: pip install av")
 
 
