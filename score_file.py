@@ -20,8 +20,8 @@ def check(record):
         for score, values in scores.items() if isinstance(scores, dict) else ():
             if not np.isfinite(values).all():
                 bad = np.count_nonzero(~np.isfinite(values))
-                raise InputError(f"{record['name']}: found {bad} of {values.size} scores ({method}, {score}) that are no "
-                                 "finite numbers, expected features as in training")
+                raise InputError(f"{record['name']}: found {bad} of {values.size} scores ({method}, {score}) that are "
+                                 "no finite numbers, expected features as in training")
 
 
 def write(path, records, classes, snippet_seconds):

@@ -240,7 +240,7 @@ def load_checkpoint(folder):
 
 
 def load_state(part, state, where):
-    """Gives a network or optimiser its saved state. Raises InputError, which begins with `where`, if it does not fit."""
+    """Gives a network or optimiser its saved state. InputError, which begins with `where`, if it does not fit."""
     try:
         part.load_state_dict(state)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -89,8 +89,9 @@ def remains(folder):
     left["results"] = {**_timeless(json.loads((folder / "results.json").read_text())), "run": None}
     left["checkpoint"] = _timeless({**training.load_checkpoint(folder), "log_bytes": None})
     with h5py.File(folder / "clip_scores.h5") as file:
-        left["scores"] = {}
-        file.visititems(lambda name, x: left["scores"].update({name: x[()].tolist()} if isinstance(x, h5py.Dataset) else {}))
+        names = []
+        file.visit(names.append)
+        left["scores"] = {name: file[name][()].tolist() for name in names if isinstance(file[name], h5py.Dataset)}
     left["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
     return left
 

@@ -60,8 +60,8 @@ def sorted_rows(table):
 
 
 @pytest.mark.parametrize("flags, lam, gamma", [
-    ([], 0.3, 0.0), (["--lambda", "0.9"], 0.9, 0.0), (["--gamma", "0.2"], 0.3, 0.2), (["--test-gamma", "0.2"], 0.3, 0.2),
-    (["--lambda", "0.5", "--gamma", "0.1"], 0.5, 0.1)])
+    ([], 0.3, 0.0), (["--lambda", "0.9"], 0.9, 0.0), (["--gamma", "0.2"], 0.3, 0.2),
+    (["--test-gamma", "0.2"], 0.3, 0.2), (["--lambda", "0.5", "--gamma", "0.1"], 0.5, 0.1)])
 def test_detections_by_hand(trained, tmp_path, flags, lam, gamma):
     results = evaluate(trained, *flags, "--out", tmp_path / "out")
     found = eval_detection.read_detections(tmp_path / "out/detections.csv")
@@ -169,10 +169,12 @@ def test_a_dry_run_writes_nothing(trained, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name, content, said", [
-    ("clip_scores.h5", None, "found no readable clip scores"), ("clip_scores.h5", b"\x89HDF", "found no readable clip scores"),
+    ("clip_scores.h5", None, "found no readable clip scores"),
+    ("clip_scores.h5", b"\x89HDF", "found no readable clip scores"),
     ("ground_truth.csv", None, "found no readable table"), ("ground_truth.csv", b"\0\xff", "found no readable table"),
     ("ground_truth.csv", b"video,t_start,t_end,label\nv,zero,1,A\n", "found no readable table"),
-    ("ground_truth.csv", b"video,label\nv,A\n", "found no readable table"), ("ambiguous.csv", b"", "found no readable table"),
+    ("ground_truth.csv", b"video,label\nv,A\n", "found no readable table"),
+    ("ambiguous.csv", b"", "found no readable table"),
     ("opts.json", None, "found no such file"), ("opts.json", b"{", "expected valid JSON"),
     ("opts.json", b'{"no option": 1}', "which is no option")])
 def test_a_run_with_a_broken_file(trained, tmp_path, capsys, name, content, said):
@@ -188,8 +190,8 @@ def test_a_run_with_a_broken_file(trained, tmp_path, capsys, name, content, said
 def test_scores_of_a_method_that_the_run_has_not_trained(trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "run")
     records, classes, step = score_file.read(trained / "clip_scores.h5")
-    score_file.write(tmp_path / "run/clip_scores.h5", [{k: v for k, v in r.items() if k != "wtalc"} for r in records], classes,
-                     step)
+    without = [{k: v for k, v in record.items() if k != "wtalc"} for record in records]
+    score_file.write(tmp_path / "run/clip_scores.h5", without, classes, step)
     for flags in (["--method", "wtalc"], ["--method", "em-mil", "--video-classifier", "wtalc"]):
         assert "found no scores of W-TALC in this run" in refused(tmp_path / "run", capsys, *flags)
 

@@ -93,8 +93,8 @@ def test_among_other_videos_too(trained, tmp_path):
     predict(folder, folder.parent / "data/features.h5", "--out", tmp_path / "out")
     found = rows(tmp_path / "out/detections.csv")
     assert set(found["video"]) <= set(streams) and len(set(found["video"])) > len(names)
-    pd.testing.assert_frame_equal(found[found["video"].isin(names)].reset_index(drop=True), rows(folder / "detections.csv"),
-                                  check_exact=True)
+    found = found[found["video"].isin(names)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, rows(folder / "detections.csv"), check_exact=True)
 
 
 def test_no_annotations_and_no_training_features_are_needed(trained, unseen, tmp_path):
@@ -132,7 +132,8 @@ def test_annotations_without_the_videos(trained, unseen, tmp_path, capsys):
     predict(trained[0], unseen, "--annotations", tmp_path / "some.json", "--out", tmp_path / "out")
     assert "some.json: found no duration of 3 of 4 videos" in capsys.readouterr().out
     found = rows(tmp_path / "out/detections.csv")
-    assert found[found["video"] == "video_09"]["t_end"].max() <= 1.0 < found[found["video"] != "video_09"]["t_end"].max()
+    cut = found["video"] == "video_09"
+    assert found[cut]["t_end"].max() <= 1.0 < found[~cut]["t_end"].max()
 
 
 def test_test_time_options(trained, unseen, tmp_path):
@@ -148,7 +149,7 @@ def test_video_scores_from_outside(trained, unseen, tmp_path):
     (tmp_path / "scores.json").write_text(json.dumps(scores))
     predict(trained[0], unseen, "--video-scores", tmp_path / "scores.json", "--out", tmp_path / "out")
     found = rows(tmp_path / "out/detections.csv")
-    assert {tuple(x) for x in found[["video", "label"]].to_numpy()} == {(n, "BA"[k % 2]) for k, n in enumerate(trained[2])}
+    assert set(zip(found["video"], found["label"])) == {(name, "BA"[k % 2]) for k, name in enumerate(trained[2])}
 
 
 # ------------------------------------------------------------------------------------------------ what is written
@@ -187,7 +188,8 @@ def test_by_default_a_new_folder_in_the_runs(trained, unseen, tmp_path):
 @pytest.mark.parametrize("out", ["", "detections.json"])
 def test_a_run_is_not_written_over(trained, unseen, capsys, out):
     before = {path: path.stat().st_mtime_ns for path in trained[0].rglob("*")}
-    assert "found a run there, expected another folder" in refused(trained[0], unseen, capsys, "--out", trained[0] / out)
+    error = refused(trained[0], unseen, capsys, "--out", trained[0] / out)
+    assert "found a run there, expected another folder" in error
     assert {path: path.stat().st_mtime_ns for path in trained[0].rglob("*")} == before
 
 
@@ -237,7 +239,8 @@ def test_bad_videos(trained, tmp_path, capsys):
     bad = broken_set(tmp_path / "f.h5", streams, names)
     assert "huge: found" in refused(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    code, error = ends(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out", "--keep-going", "--save-clip-scores")
+    code, error = ends(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out", "--keep-going",
+                       "--save-clip-scores")
     lines = error.splitlines()
     assert code == 3 and len(lines) == 5 and lines[-1].startswith("4 bad videos left out: ")
     for name, said in bad.items():
@@ -251,7 +254,8 @@ def test_bad_videos(trained, tmp_path, capsys):
 
 def test_nothing_but_bad_videos(trained, tmp_path, capsys):
     folder, streams, names = trained
-    dataset.write_canonical(tmp_path / "f.h5", ((name, streams[name][0], streams[name][0]) for name in names), 0.5, "float32")
+    twice = ((name, streams[name][0], streams[name][0]) for name in names)
+    dataset.write_canonical(tmp_path / "f.h5", twice, 0.5, "float32")
     code, error = ends(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out", "--keep-going")
     assert code == 3 and "4 bad videos left out" in error
     assert not len(rows(tmp_path / "out/detections.csv")) and not len(rows(tmp_path / "out/detections.json"))
@@ -320,7 +324,8 @@ def test_a_network_that_the_run_has_not_trained(trained, unseen, tmp_path, capsy
 def test_told_to_stop(trained, unseen, tmp_path, monkeypatch, capsys):
     inner = score_file.check
     monkeypatch.setattr(score_file, "check", lambda record: os.kill(os.getpid(), signal.SIGTERM) or inner(record))
-    assert ends(trained[0], unseen, capsys, "--out", tmp_path / "out", "--save-clip-scores") == (143, "stopped by SIGTERM\n")
+    ended = ends(trained[0], unseen, capsys, "--out", tmp_path / "out", "--save-clip-scores")
+    assert ended == (143, "stopped by SIGTERM\n")
     assert not list((tmp_path / "out").iterdir())
 
 

@@ -124,7 +124,8 @@ def test_killed_at_twenty_random_moments_and_resumed(flags, whole, tmp_path):
 
 def test_killed_while_it_resumes(flags, whole, tmp_path):
     for lines in (2, 5, 8):
-        child = start(["--resume", tmp_path / "run"] if lines > 2 else [*flags, "--out", tmp_path / "run"], tmp_path / "o")
+        argv = ["--resume", tmp_path / "run"] if lines > 2 else [*flags, "--out", tmp_path / "run"]
+        child = start(argv, tmp_path / "o")
         until(lambda: log_lines(tmp_path / "run") >= lines, child)
         child.kill()
         child.join()
@@ -135,15 +136,15 @@ def test_killed_while_it_resumes(flags, whole, tmp_path):
 def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(tmp_path / "output", "w") as output:
-        child = subprocess.Popen([sys.executable, "run.py", *flags, "--out", tmp_path / "run"], cwd=ROOT, env=environment,
-                                 stdout=output, stderr=output)
+        child = subprocess.Popen([sys.executable, "run.py", *flags, "--out", tmp_path / "run"], cwd=ROOT,
+                                 env=environment, stdout=output, stderr=output)
         while log_lines(tmp_path / "run") < 4:
             assert child.poll() is None, (tmp_path / "output").read_text()
             time.sleep(0.01)
         child.kill()
         assert child.wait() == -signal.SIGKILL
-    done = subprocess.run([sys.executable, "run.py", "--resume", tmp_path / "run"], cwd=ROOT, env=environment, text=True,
-                          capture_output=True)
+    done = subprocess.run([sys.executable, "run.py", "--resume", tmp_path / "run"], cwd=ROOT, env=environment,
+                          text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     assert remains(tmp_path / "run") == remains(whole)
 
@@ -214,7 +215,7 @@ def test_the_signal_handlers_are_given_back(whole):
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-# ------------------------------------------------------------------------------------------------ no room, no permission
+# ------------------------------------------------------------------------------------------------ no room, no right
 def test_no_room_for_a_checkpoint(flags, whole, tmp_path):
     """The checkpoint grows with every network trained, so that a later one does not fit."""
     limit = (whole / training.CHECKPOINT).stat().st_size * 3 // 4
@@ -238,7 +239,7 @@ def test_a_result_that_cannot_be_written(whole, tmp_path, capsys, name):
 
 
 def test_a_full_disk(flags, whole, tmp_path):
-    """A file system of a few pages, which is full at the log, a checkpoint, a table or a figure, whatever comes there."""
+    """A file system of a few pages, full at the log, a checkpoint, a table or a figure, whatever comes there."""
     mount, expected = tmp_path / "disk", remains(whole)
     mount.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", mount], capture_output=True).returncode:
@@ -248,8 +249,9 @@ def test_a_full_disk(flags, whole, tmp_path):
         places = set()
         for k, size in enumerate([4, 40, 160, 300, 420, 560, 700, 900]):
             subprocess.run(["mount", "-o", f"remount,size={size}k", mount], check=True)
-            argv = ["--resume", mount / "run"] if (mount / "run/opts.json").exists() else [*flags, "--out", mount / "run"]
-            code, _, error = command(argv, tmp_path / "output")
+            begun = (mount / "run/opts.json").exists()
+            code, _, error = command(["--resume", mount / "run"] if begun else [*flags, "--out", mount / "run"],
+                                     tmp_path / "output")
             if code == 0:
                 break
             assert code == 2 and one_line(error, "error: ", "No space left on device"), (size, error, sizes)
@@ -337,13 +339,16 @@ def evil():
     return pickle.dumps(Evil())
 
 
-@pytest.mark.parametrize("what", ["empty", "cut", "noise", "evil", "foreign", "old", "lacking", "other network", "folder"])
+@pytest.mark.parametrize("what", ["empty", "cut", "noise", "evil", "foreign", "old", "lacking", "other network",
+                                  "folder"])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, what):
     folder = trained_only(whole, tmp_path / "run")
     path = folder / training.CHECKPOINT
     data, state = path.read_bytes(), training.load_checkpoint(folder)
     if what in ("empty", "cut", "noise", "evil"):
-        path.write_bytes({"empty": b"", "cut": data[:len(data) // 2], "noise": bytes(range(256)) * 20, "evil": evil()}[what])
+        path.write_bytes({"empty": b"", "cut": data[:len(data) // 2], "noise": bytes(range(256)) * 20,
+                          "evil": evil()}[what])
     elif what == "folder":
         path.unlink()
         path.mkdir()
@@ -386,8 +391,9 @@ def test_a_folder_without_a_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name, value", [
-    ("lr", "0.1"), ("lr", None), ("lr", [0.1]), ("lr", True), ("seed", 1.5), ("seed", 10**400), ("cycle", {}), ("features", 3),
-    ("tious", 0.5), ("tious", [[0.5]]), ("tious", ["x"]), ("keep_peak", 1), ("nms", "x"), ("device", []), ("lam", float("nan"))])
+    ("lr", "0.1"), ("lr", None), ("lr", [0.1]), ("lr", True), ("seed", 1.5), ("seed", 10**400), ("cycle", {}),
+    ("features", 3), ("tious", 0.5), ("tious", [[0.5]]), ("tious", ["x"]), ("keep_peak", 1), ("nms", "x"),
+    ("device", []), ("lam", float("nan"))])
 def test_saved_options_of_another_type(whole, tmp_path, capsys, name, value):
     saved = json.loads((whole / "opts.json").read_text())
     (tmp_path / "opts.json").write_text(json.dumps({**saved, name: value}))
@@ -397,7 +403,7 @@ def test_saved_options_of_another_type(whole, tmp_path, capsys, name, value):
         assert code == 2 and one_line(error, "error: ", flag, "found", "expected")
 
 
-# ------------------------------------------------------------------------------------------------ resumed with or without
+# ------------------------------------------------------------------------------------------------ with and without
 def test_stopped_before_the_first_checkpoint(whole, tmp_path):
     (tmp_path / "run").mkdir()
     shutil.copy(whole / "opts.json", tmp_path / "run")
@@ -415,9 +421,8 @@ def test_changed_options_are_refused_by_name(whole, tmp_path, capsys, changed):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     code, error = stops(["--resume", folder, *changed], capsys)
     assert code == 2 and one_line(error, f"error: {changed[0]}: cannot be changed of {folder}, which has begun")
-    code, error = stops(["--resume", folder, "--lr", "0.01", *changed[:-1], *(["3"] if changed[0] == "--seed" else changed[-1:])],
-                        capsys)
-    assert code == 2 and "--lr" in error and changed[0] in error
+    code, error = stops(["--resume", folder, "--weight-of-nothing", "1"], capsys)
+    assert code == 2 and "--weight-of-nothing" in error
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
@@ -458,7 +463,8 @@ def test_features_or_annotations_that_changed(flags, whole, tmp_path, capsys, wh
         dataset.write_canonical(data / "features.h5", ((name, *(x + (what == "values") for x in source.read(name)))
                                                        for name in names), 0.5, "float32")
     code, error = stops(["--resume", folder, *where], capsys)
-    assert code == 2 and one_line(error, f"error: {folder}: found features or annotations that have changed", "fingerprint")
+    assert code == 2 and one_line(error, f"error: {folder}: found features or annotations that have changed",
+                                  "fingerprint")
     run.main(["--resume", str(folder)])                                 # with the ones it began with
     assert remains(folder) == remains(whole)
 
@@ -482,7 +488,7 @@ def test_a_finished_run_says_so(whole, capsys):
 # ------------------------------------------------------------------------------------------------ the same bits
 @pytest.mark.parametrize("other", [[], ["--feature-memory", "0"], ["--deterministic"], ["--checkpoint-every", "0"]])
 def test_the_same_bits(flags, whole, tmp_path, other):
-    """Again; with features that a thread reads from disk; with PyTorch's deterministic algorithms; fewer checkpoints."""
+    """Again; features that a thread reads from disk; PyTorch's deterministic algorithms only; fewer checkpoints."""
     code, printed, error = command([*flags, *other, "--out", tmp_path / "run"], tmp_path / "output")
     assert code == 0 and not error
     assert ("read from disk" in printed) == (other[:1] == ["--feature-memory"])
