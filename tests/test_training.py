@@ -170,7 +170,8 @@ def test_a_signal_while_a_stage_is_saved(whole, tmp_path, monkeypatch):
         with pytest.raises(Interrupted):
             fit(session)
     session.close()
-    assert load_checkpoint(tmp_path)["done"] == ["first"] and len(log(tmp_path)) == 2
+    state = load_checkpoint(tmp_path)
+    assert (state["done"], state["position"]) == (["first"], ["first", 2, 0]) and len(log(tmp_path)) == 2
     session = Session(tmp_path, seed=3, resume=True)
     assert same(fit(session), whole[1])
     session.close()
