@@ -11,6 +11,22 @@ from torch import nn
 AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def quick(x):
+    """Whether oneDNN is to multiply x: float32 on CPU, outside autocast."""
+    return AVAILABLE and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+
+
+def rows_for(x):
+    """Number of rows, len(x) or a few more, to multiply x with.
+
+    oneDNN writes a program for each shape that it meets, and keeps it with some MB of work space. With numbers of at
+    most four binary digits (and zeros behind them) videos of any lengths need few of them.
+    """
+    n = len(x)
+    step = 1 << max(n.bit_length() - 4, 0)
+    return -(-n // step) * step if quick(x) else n
+
+
 def product(x, weight, bias=None):
     """x @ weight.T + bias by oneDNN. x: (n, k), weight: (m, k), in any memory order; bias: (m,). Returns (n, m)."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
@@ -33,6 +49,4 @@ class Linear(nn.Linear):
 
     def forward(self, x):
         """x: (n, in_features). Returns (n, out_features)."""
-        if AVAILABLE and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
-            return _Product.apply(x, self.weight, self.bias)
-        return super().forward(x)
+        return _Product.apply(x, self.weight, self.bias) if quick(x) else super().forward(x)

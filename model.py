@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from linear import Linear
+from linear import Linear, rows_for
 
 HIDDEN = 256
 
@@ -34,14 +34,15 @@ class Scores(NamedTuple):
     p_logits: StreamLogits             # (T, C) each
 
 
-def shifted(x):
+def shifted(x, rows=None):
     """Features of the clip before, the clip itself and the clip after, side by side; zeros past the ends.
 
-    x: (T, D). Returns (T, 3D): the rows that a kernel-3 convolution with padding 1 multiplies by its weights.
+    x: (T, D). Returns (T, 3D): the rows that a kernel-3 convolution with padding 1 multiplies by its weights; with
+    `rows` (rows, 3D), of which those after the T-th belong to no clip.
     """
-    t, d = x.shape
-    padded = torch.nn.functional.pad(x, (0, 0, 1, 1))                 # (T + 2, D)
-    return padded.as_strided((t, 3 * d), (d, 1)).contiguous()         # row t is padded[t : t + 3], flattened
+    (t, d), rows = x.shape, rows or len(x)
+    padded = torch.nn.functional.pad(x, (0, 0, 1, 1 + rows - t))      # (rows + 2, D)
+    return padded.as_strided((rows, 3 * d), (d, 1)).contiguous()      # row t is padded[t : t + 3], flattened
 
 
 class Head(nn.Module):
@@ -55,7 +56,8 @@ class Head(nn.Module):
 
     def forward(self, x):
         """x: (T, dim). Returns logits (T, outputs)."""
-        return self.linear(torch.relu(self.conv(shifted(x)))).to(x.dtype)    # autocast, if any, ends here
+        hidden = self.conv(shifted(x, rows_for(x)))[:len(x)]          # (T, 256)
+        return self.linear(torch.relu(hidden)).to(x.dtype)            # autocast, if any, ends here
 
 
 class Branch(nn.Module):
