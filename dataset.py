@@ -176,6 +176,11 @@ class FeatureSource:
                              f"{clip} ({(~good).sum()} of {array.size} values), expected finite numbers")
         return array
 
+    def release(self, name):
+        """Closes what reading this video opened, so that a pass over very many keeps nothing of those behind it."""
+        for array in self._streams[name]:
+            vars(array).pop("_dataset", None)
+
     def close(self):
         for handle in self._handles:
             handle.close()

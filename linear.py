@@ -8,7 +8,22 @@ Anywhere else (GPU, autocast, a PyTorch without oneDNN) this is nn.Linear.
 import torch
 from torch import nn
 
-AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+def product(x, weight, bias=None):
+    """x @ weight.T + bias by oneDNN. x: (n, k), weight: (m, k), in any memory order; bias: (m,). Returns (n, m)."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def _works():
+    """The operator is not part of PyTorch's promised interface: where it is missing or another, do without."""
+    try:
+        found = product(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [5.0, 6.0]]), torch.tensor([7.0, 8.0]))
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    return found.tolist() == [[18.0, 25.0]]
+
+
+AVAILABLE = torch.backends.mkldnn.is_available() and _works()
 
 
 def quick(x):
@@ -25,11 +40,6 @@ def rows_for(x):
     n = len(x)
     step = 1 << max(n.bit_length() - 4, 0)
     return -(-n // step) * step if quick(x) else n
-
-
-def product(x, weight, bias=None):
-    """x @ weight.T + bias by oneDNN. x: (n, k), weight: (m, k), in any memory order; bias: (m,). Returns (n, m)."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 class _Product(torch.autograd.Function):

@@ -106,7 +106,8 @@ def run(command, session_slot):
     session.about = about
     if rank == 0:
         report.write_json(folder / "opts.json", about["options"])
-        report.write_json(folder / "environment.json", _environment(device))
+        if not command.resume:
+            report.write_json(folder / "environment.json", _environment(device))
         report.write_csv(folder / "ground_truth.csv", truth)
         report.write_csv(folder / "ambiguous.csv", ambiguous)
 
@@ -129,7 +130,6 @@ def run(command, session_slot):
                 length = {"untrimmednet": o.untrimmednet_epochs, "wtalc": o.wtalc_iterations}[name]
                 with _bar(METHODS[name], video_classifier.epochs_of(network, length)) as bar:
                     video_classifier.fit(network, lr=o.lr, length=length, max_clips=o.wtalc_max_clips, bar=bar, **common)
-    session.save()
     say(_training_lines(folder, seconds))
 
     # 5. Scores of the test videos' clips
@@ -172,7 +172,6 @@ def finish(o, run_folder, out, records, classes, snippet_seconds, truth, ambiguo
     The results: `methods` -> {label, localization counts, `protocols` -> {tious, map, averages, ap by class, counts}},
     `classification` of each video-level classifier, `seconds`, and what the numbers come from.
     """
-    out.mkdir(parents=True, exist_ok=True)
     given = _test_time_input(o, [record["name"] for record in records], classes)
     if given is not None:
         given = given[[record["name"] not in o.exclude_video for record in records]]
@@ -180,6 +179,7 @@ def finish(o, run_folder, out, records, classes, snippet_seconds, truth, ambiguo
     truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
     if not len(truth):
         raise InputError(f"{o.annotations}: found no segment in the test videos, expected at least one to score against")
+    out.mkdir(parents=True, exist_ok=True)
     protocols = eval_detection.PROTOCOLS if o.protocol == "all" else (o.protocol,)
     results = {"dataset": o.dataset, "features": o.features, "seed": o.seed, "recipe": o.recipe, "run": str(run_folder),
                "test": {"videos": len(records), "segments": len(truth), "classes": len(set(truth["label"]))},
@@ -276,6 +276,7 @@ def predict(command, _):
                         raise InputError(f"{source.path}: {name}: found {dims[0]} and {dims[1]} features a clip, expected "
                                          f"{about['dims'][0]} and {about['dims'][1]} as in training")
                     rgb, flow = source.read(name)
+                    source.release(name)
                     record = _scores(dataset.Video(name, rgb, flow, np.zeros(len(classes), np.float32),
                                                    durations.get(name, len(rgb) * step), np.zeros((0, 2)),
                                                    np.zeros(0, int), step), networks, o, device)
