@@ -472,6 +472,24 @@ def share_figure(*paths, bars, width=PAGE):
         figure.legend(loc="outside right center")
 
 
+def growth_figure(*paths, panels, width=PAGE):
+    """Wall time over size, both logarithmic, a panel for each kind of size; the grey line grows in proportion.
+
+    panels: (label of the axis, sizes (n,), {name: seconds (n,)}).
+    """
+    with _figure(paths, width, 2.3) as figure:
+        for axes, (label, x, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+            for (colour, line, marker), (name, values) in zip(cycle(LINES), curves.items()):
+                axes.loglog(x, values, color=colour, linestyle=line, marker=marker, label=name)
+                axes.loglog(x, [values[0] * size / x[0] for size in x], color="0.75", linewidth=0.6, zorder=1)
+            axes.set_xticks(x, [f"{size:g}" for size in x])
+            axes.minorticks_off()
+            axes.set_xlabel(label)
+            axes.set_ylabel("seconds")
+            axes.grid(True)
+        axes.legend(loc="best")
+
+
 def heat_figure(*paths, x, y, values, xlabel, ylabel, title, mark=None, width=COLUMN):
     """Heat map of fractions (len(y), len(x)), or (runs, len(y), len(x)) whose mean is drawn; percent in every cell.
 
