@@ -97,7 +97,7 @@ def fit(model, *, session, feed, names, labels, phases, gamma, keep_peak=False, 
             optimisers[step].param_groups[0]["lr"] = phase.lr
 
         def loss(batch, rng):
-            sums = {}
+            terms = {}
             with autocast():
                 for i, rgb, flow in batch:
                     for step in steps:
@@ -107,8 +107,9 @@ def fit(model, *, session, feed, names, labels, phases, gamma, keep_peak=False, 
                                 target = targets_of(step, "frozen", i, rgb, flow)
                         for stream, value in loss_of(step, target, i, rgb, flow).items():
                             name = stream if len(steps) == 1 else f"{stream} {step}"
-                            sums[name] = sums.get(name, 0) + value / len(batch)
-            return sums
+                            terms.setdefault(name, []).append(value)
+            return {name: values[0] if len(values) == 1 else torch.stack(values).mean()
+                    for name, values in terms.items()}
 
         train(stage, phase.epochs, session=session, optimisers=[optimisers[step] for step in steps], feed=feed,
               names=names, batches=lambda rng: shuffled(len(labels), per_step, rng), loss=loss, facts=facts, bar=bar)

@@ -307,15 +307,15 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
                 rng.bit_generator.state = json.loads(session.partial["numpy"])
                 _set_rng_states(session.partial["torch"])
             for batch, count in zip(feed(order[first:]), counts[first:]):
-                for optimiser in optimisers:
-                    optimiser.zero_grad(set_to_none=True)
+                for p in parameters:
+                    p.grad = None
                 if batch:
                     losses = loss(batch, rng)
+                    keys, losses = list(losses), torch.stack(list(losses.values()))
                     if ranks > 1:                       # this process's part of the mean over the step's videos
-                        losses = {name: value * (len(batch) / count) for name, value in losses.items()}
-                    keys = list(losses)
-                    history.append(torch.stack([v.detach() for v in losses.values()]))
-                    sum(losses.values()).backward()
+                        losses = losses * (len(batch) / count)
+                    history.append(losses.detach())
+                    losses.sum().backward()
                 if ranks > 1:
                     _sum_gradients(parameters)
                 for optimiser in optimisers:
