@@ -27,6 +27,20 @@ class Phase(NamedTuple):
     targets: str       # "bag": every clip of a positive bag is positive; "frozen": from the branch that does not move
 
 
+def assignment_loss(q_logits, z_hat):
+    """Eq. (4): BCE(Q[t], z_hat[t]), averaged over the clips. q_logits: (T,) before the sigmoid, z_hat: (T,) of 0 and 1."""
+    return F.binary_cross_entropy_with_logits(q_logits, z_hat)
+
+
+def classification_loss(p_logits, y_hat):
+    """Eq. (6): BCE(P[t,c], y_hat[t,c]), averaged over the clips, summed over the classes.
+
+    p_logits: (T, C) before the sigmoid, y_hat: (T, C) of 0 and 1. NOTE(paper): the paper does not say how the terms are
+    reduced; this is the released code's way.
+    """
+    return F.binary_cross_entropy_with_logits(p_logits, y_hat, reduction="sum") / len(p_logits)
+
+
 def fit(model, *, session, feed, names, labels, phases, gamma, keep_peak=False, objective="pseudo-labels",
         refresh="epoch", per_step=1, autocast=contextlib.nullcontext, bar=None):
     """Trains `model` (an EMMIL) in place, phase by phase.
@@ -41,6 +55,7 @@ def fit(model, *, session, feed, names, labels, phases, gamma, keep_peak=False, 
     rank, ranks = world()
     mine = labels[rank::ranks]                                        # (n, C): this process's videos
     branches = {"E": model.assignment, "M": model.classifier}
+    # NOTE(paper): one Adam per branch, so that momentum cannot move the frozen one (as it does in the released code).
     optimisers = {step: session.add(f"adam {step}", adam(branch.parameters(), lr=phases[0].lr))
                   for step, branch in branches.items()}
     attention = objective == "attention"
@@ -61,15 +76,17 @@ def fit(model, *, session, feed, names, labels, phases, gamma, keep_peak=False, 
         return class_labels(q, mine[i], gamma, keep_peak).amax(dim=1) > 0
 
     def loss_of(step, target, i, rgb, flow):
-        """Eq. 4 (step E) or Eq. 6 (step M) of one video, by stream; BCE averaged over t, summed over classes."""
+        """What is minimised on one video, by stream: each has its own loss against the same fused target."""
         logits = branches[step](rgb, flow)._asdict()
         if attention and step == "E":
             return {stream: attention_mil_loss(s[:, 0].log_softmax(0), target, mine[i]) for stream, s in logits.items()}
         if attention:
             return {stream: attention_mil_loss(target, s.log_softmax(1), mine[i]) for stream, s in logits.items()}
-        wanted = target[:, None].float() if step == "E" else target[:, None] * mine[i]       # (T, 1) or (T, C)
-        return {stream: F.binary_cross_entropy_with_logits(s, wanted, reduction="sum") / len(s)
-                for stream, s in logits.items()}
+        if step == "E":
+            z_hat = target.float()                                                           # (T,)
+            return {stream: assignment_loss(s[:, 0], z_hat) for stream, s in logits.items()}
+        y_hat = target[:, None] * mine[i]                                                    # (T, C)
+        return {stream: classification_loss(s, y_hat) for stream, s in logits.items()}
 
     for k, phase in enumerate(phases):
         stage = f"em-mil {k + 1:02d} {phase.step}"

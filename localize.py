@@ -56,7 +56,7 @@ def foreground(l, gamma):
 def runs(mask):
     """Maximal runs of True in mask (T,): a list of half-open (start, end), in order of time.
 
-    A run that is still open at the last clip ends at T.
+    NOTE(paper): a run that is still open at the last clip ends at T; the released code drops it.
     """
     edges = np.flatnonzero(np.diff(np.concatenate(([False], np.asarray(mask, bool), [False])))).tolist()
     return list(zip(edges[::2], edges[1::2]))
@@ -66,6 +66,7 @@ def gate(video_scores, gate_threshold):
     """Class indices whose video-level score is >= gate_threshold; the best class alone if none is.
 
     video_scores: (C,). Returns a sorted int array with at least one index; the first best one on a tie.
+    NOTE(paper): no gate is given; the released code's has no fallback.
     """
     video_scores = np.asarray(video_scores)
     passed = np.flatnonzero(video_scores >= gate_threshold)

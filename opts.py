@@ -22,14 +22,15 @@ PRESETS = {
     # The embedded set: THUMOS14's row on generated data, written under data/demo on first use.
     "demo": dict(THUMOS14, features="data/demo/features.h5", annotations="data/demo/annotations.json",
                  wtalc_iterations=2000),
-    # The paper's features are clips of 15 frames at 12 fps, 1.25 s; files in W-TALC's layout declare no duration.
+    # W-TALC's files do not say how long a clip is: put snippet_seconds=0.64 into the row for its I3D features (the
+    # paper's own clips were 1.25 s), 0.4 for UntrimmedNet's. tools/inspect_features.py tells what fits.
     "thumos14": dict(THUMOS14, features="data/thumos14/Thumos14reduced-I3D-JOINTFeatures.npy",
-                     annotations="data/thumos14/Thumos14reduced-Annotations"),
+                     annotations="data/thumos14/Thumos14reduced-Annotations", snippet_seconds=None),
     # The paper's row EM-MIL-UNT: features of the UntrimmedNet backbone.
     "thumos14-unt": dict(THUMOS14, features="data/thumos14/Thumos14reduced-UNT-JOINTFeatures.npy",
-                         annotations="data/thumos14/Thumos14reduced-Annotations"),
+                         annotations="data/thumos14/Thumos14reduced-Annotations", snippet_seconds=None),
     "activitynet12": dict(ACTIVITYNET12, features="data/activitynet12/ActivityNet1.2-I3D-JOINTFeatures.npy",
-                          annotations="data/activitynet12/ActivityNet1.2-Annotations"),
+                          annotations="data/activitynet12/ActivityNet1.2-Annotations", snippet_seconds=None),
     # Your own set: give --features and --annotations. ActivityNet1.2's schedule, lambda and gamma; UntrimmedNet as
     # classifier; THUMOS14's tIoUs.
     "custom": dict(ACTIVITYNET12, video_classifier="untrimmednet", tious=THUMOS14["tious"], wtalc_iterations=10000),
@@ -58,7 +59,8 @@ def option(default, text, *, low=None, high=None, choices=None, when="train", fl
 class Opts:
     """The resolved options of one run; immutable, validated on construction (raises OptionError)."""
     dataset: str = option("demo", "preset to start from", choices=tuple(PRESETS))
-    recipe: str = option("paper", "the paper's values, or the released code's where they can be run",
+    recipe: str = option("paper", "the paper's values, or what the released code (THUMOS14 only) amounts to: "
+                         "--boost-from 21 --lambda 0.5 --test-gamma 0.05",
                          choices=tuple(RECIPES))
     method: tuple = option(("em-mil",), "localizers to evaluate, one table row each",
                            choices=("em-mil", "untrimmednet", "wtalc"), when="test")
@@ -114,7 +116,8 @@ class Opts:
                                       high_open=True, when="test")
     gate: float = option(0.15, "classes of a test video: score at least this, else the best one", low=0.0, high=1.0,
                          when="test")
-    proposal_score: str = option("mean", "score of a proposal, from L inside it (and around it)",
+    proposal_score: str = option("mean", "score of a proposal, from L inside it (and around it); W-TALC has its own, and "
+                                 "none of the options from here to --soft-nms",
                                  choices=("mean", "max", "outer-inner", "constant"), when="test")
     video_weight: float = option(0.0, "weight of the video-level class score in a proposal's score", low=0.0, when="test")
     thresholds: tuple = option((), "several gammas at test instead of one; combine with --nms", low=0.0, high=1.0,
@@ -157,7 +160,8 @@ def schedule(o):
 
     Long phases M, E, M, ... of `cycle` epochs (the last one shorter if need be), then E, M, ... of one epoch. The
     first phase labels every clip of a positive bag 1 (Sec. 3.4). `joint` trains both branches in every update instead,
-    for as many updates, with labels from the first epoch's end on.
+    for as many updates, with labels from the first epoch's end on. NOTE(paper): Sec. 4.1 does not say which step comes
+    first after the long phases, nor how long ActivityNet1.2 is trained; E and 65 epochs are ours.
     """
     total = o.cycle_epochs + o.alternate_epochs
     lr = lambda epoch: o.lr * (o.boost if epoch >= o.boost_from else 1.0)
@@ -221,13 +225,13 @@ ACTIONS = {
 }
 
 
-def parse(argv=None):
+def parse(argv=None, prog="run.py"):
     """The command line: an object with `given` (fields of Opts that flags set) and the command's own arguments.
 
     Touches no disk. Unknown or abbreviated flags end the program with code 2.
     """
     parser = argparse.ArgumentParser(
-        prog="run.py", allow_abbrev=False, argument_default=argparse.SUPPRESS,
+        prog=prog, allow_abbrev=False, argument_default=argparse.SUPPRESS,
         description="EM-MIL: train, localize, evaluate. A flag wins over --recipe, that over the preset of --dataset, "
                     f"that over the preset of DATASET in opts.py (now {DATASET}).")
     parser.add_argument("--out", help="folder of this run; default: runs/DATASET-sSEED-TIME (--predict: see there)")

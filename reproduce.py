@@ -90,7 +90,7 @@ def main(argv=None):
     parser.add_argument("--timing-share", type=float, help="timing: share of THUMOS14's videos, and of W-TALC's "
                         "iterations [1; in `all` on other data 0.02 and 0.004]")
     args, rest = parser.parse_known_args(argv)
-    command = opts.parse(rest)
+    command = opts.parse(rest, prog="reproduce.py")
     before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         s = _setup(args, command)
@@ -517,7 +517,7 @@ def _page_table3(s):
     if not values:
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
     text = ("Full: pseudo-labels, E and M steps in turn. Pseudo labeling: the same pseudo-labels, both branches "
-            "trained in every step, as many updates. Alternating: E and M steps in turn, trained by the attention-MIL "
+            "trained in every update, as many updates in all (so each branch has about twice Full's). Alternating: E and M steps in turn, trained by the attention-MIL "
             "loss of UntrimmedNet instead of the pseudo-labels. Same schedule, video classifier, lambda and gamma.")
     shown = _shown(tious)
     rows = {label: {c: of[c] for c in shown} for label, of in values.items()}
@@ -730,14 +730,13 @@ PARTS = ("loading", "pseudo-labels", "epochs", "rest of training", "scoring", "l
 
 def thumos14_durations():
     """(seconds of 200 training videos, seconds of 212 test videos, where from)."""
-    for path in (Path(opts.PRESETS["thumos14"]["annotations"]),
-                 HERE.parent / "shared" / "data" / "thumos14" / "Thumos14reduced-Annotations"):
-        if path.exists():
-            truth = annotations.load(path)
-            parts = [[v.duration for v in annotations.in_subset(truth, subset) if v.duration]
-                     for subset in annotations.choose_subsets(truth)]
-            if all(parts):
-                return *map(np.array, parts), "THUMOS14's annotated durations"
+    path = Path(opts.PRESETS["thumos14"]["annotations"])
+    if path.exists():
+        truth = annotations.load(path)
+        parts = [[v.duration for v in annotations.in_subset(truth, subset) if v.duration]
+                 for subset in annotations.choose_subsets(truth)]
+        if all(parts):
+            return *map(np.array, parts), "THUMOS14's annotated durations"
     # Log-normal like THUMOS14's, scaled to its total: 33,500 clips in training, and as many a video at test.
     rng = np.random.default_rng(0)
     whole = THUMOS14["clips"] * THUMOS14["snippet_seconds"]
@@ -863,7 +862,7 @@ def _head(s, name, page):
     if needs:
         test = load_json(next(f for v in needs for f in finished(s, v).values()) / "results.json")["test"]
         done = ", ".join(f"{len(finished(s, v))} of {v}" for v in needs)
-        lines.append(f"Data: {DATA[o.dataset]} (features {o.features}, annotations {o.annotations}); {test['videos']} "
+        lines.append(f"Data: {DATA.get(o.dataset, DATA['custom'])} (features {o.features}, annotations {o.annotations}); {test['videos']} "
                      f"test videos, {test['segments']} segments, {test['classes']} classes.")
         lines.append(f"Runs: seeds 1 to {len(s.seeds)}; finished: {done}. Last epoch, recipe {o.recipe}, mean ± sample "
                      f"standard deviation over the seeds; nothing selected on the test set. Code: {_code(s, needs)}.")

@@ -1,6 +1,6 @@
 """EM-MIL from features to the mAP table: `python run.py`. Options: opts.py, or `python run.py --help`.
 
-The only file that knows all others. `main` picks the job: `run` trains and is the story, in numbered sections;
+The file that puts the others together. `main` picks the job: `run` trains and is the story, in numbered sections;
 `evaluate_again` and `predict` use what a run left behind.
 """
 import contextlib
@@ -157,7 +157,8 @@ def evaluate_again(command, _):
         return None
     records, classes, snippet_seconds = score_file.read(folder / "clip_scores.h5")
     truth = _segments(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
-    ambiguous = eval_detection.read_ambiguous(o.ambiguous) if o.ambiguous else _segments(folder / "ambiguous.csv")
+    ambiguous = (eval_detection.read_ambiguous(o.ambiguous) if "ambiguous" in command.given else
+                 _segments(folder / "ambiguous.csv"))
     out = _output_folder(command.out, folder, "evaluate")
     results = finish(o, folder, out, records, classes, snippet_seconds, truth, ambiguous, {})
     report.write_json(out / "opts.json", dataclasses.asdict(o))
@@ -182,7 +183,8 @@ def finish(o, run_folder, out, records, classes, snippet_seconds, truth, ambiguo
     out.mkdir(parents=True, exist_ok=True)
     protocols = eval_detection.PROTOCOLS if o.protocol == "all" else (o.protocol,)
     results = {"dataset": o.dataset, "features": o.features, "seed": o.seed, "recipe": o.recipe, "run": str(run_folder),
-               "test": {"videos": len(records), "segments": len(truth), "classes": len(set(truth["label"]))},
+               "test": {"videos": len(records), "segments": len(truth), "classes": len(set(truth["label"])),
+                        "ambiguous": len(ambiguous)},
                "methods": {}, "classification": {}}
     rows, tables = {protocol: {} for protocol in protocols}, {}
     for method in o.method:
@@ -231,6 +233,9 @@ def predict(command, _):
     """
     folder = Path(command.predict)
     state = training.load_checkpoint(folder)
+    wanting = {"options", "classes", "dims", "snippet_seconds"} - set(state["about"])
+    if wanting:
+        raise InputError(f"{folder}: found a checkpoint without {', '.join(sorted(wanting))}, expected that of a run")
     about, paths = state["about"], ("features", "flow_features", "feature_layout", "snippet_seconds", "annotations")
     o = _at_test(command, about["options"], apart=paths, no_effect={"tious", "protocol", "ambiguous", "exclude_video",
                                                                     "feature_memory", "checkpoint_every"})
@@ -349,7 +354,12 @@ def _options(command):
         if command.out:
             raise opts.OptionError(f"--out: found with --resume, expected none: the run goes on in {folder}")
         return o, folder
-    o = opts.resolve(command.given, _saved_options(Path(command.config)) if command.config else None)
+    saved = _saved_options(Path(command.config)) if command.config else None
+    for name in ("dataset", "recipe") if saved else ():  # names of what the saved values are, not values of their own
+        if command.given.get(name, saved.get(name)) != saved.get(name):
+            raise opts.OptionError(f"--{name}: found {command.given[name]!r}, expected {saved.get(name)!r} as in "
+                                   f"{command.config}")
+    o = opts.resolve(command.given, saved)
     name = f"{o.dataset}-s{o.seed}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     folder = Path(command.out or Path("runs") / name)
     if (folder / "opts.json").exists():
@@ -481,8 +491,8 @@ def _data(o, say):
     for subset, videos in ((train_subset, data.train), (test_subset, data.test)):
         if not videos:
             raise InputError(f"{o.annotations}: found no video of subset {subset} with features, expected at least one")
-    tested = {video.name for video in data.test}
-    segments = annotations.table([video for video in truth.videos.values() if video.name in tested])
+    # All of the subset's segments: those of a video without features (--allow-missing) are missed, not forgiven.
+    segments = annotations.table(annotations.in_subset(truth, test_subset))
     return data, segments, eval_detection.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
 
 
@@ -507,9 +517,14 @@ def _free_memory():
     """Bytes of memory that this process may take."""
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(fields["MemAvailable"].split()[0]) * 1024
+        free = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):             # not Linux
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:                                                # a container's limit, if it has one
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        return max(min(free, limit - used), 0)
+    except (OSError, ValueError):
+        return free
 
 
 def _same_data(then, now, folder):
@@ -627,7 +642,8 @@ def _page(o, results, rows):
         theirs = next((name for name in published if name.startswith("EM-MIL")), None)
         compared = (ours, theirs) if ours == METHODS["em-mil"] and theirs else None     # not with oracle classes
         page.append((f"{o.dataset}, seed {o.seed}, recipe {o.recipe}: {test['videos']} test videos, "
-                     f"{test['segments']} segments, {test['classes']} classes; protocol {protocol}; "
+                     f"{test['segments']} segments, {test['classes']} classes; protocol {protocol}"
+                     + (f", {test['ambiguous']} Ambiguous segments" if protocol.startswith("thumos") else "") + "; "
                      f"EM-MIL's classes from {o.video_scores or o.video_classifier}",
                      report.map_table(methods, published=published, compare=compared)))
     if published:
@@ -669,9 +685,18 @@ def _log(folder):
 
 def _environment(device):
     """Where and with what a run was made."""
-    git = lambda *words: subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True).stdout.strip()
+    here = Path(__file__).resolve().parent
+
+    def git(*words):
+        try:
+            return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True).stdout.strip()
+        except OSError:                                 # no git on this machine
+            return ""
+
+    ours = git("rev-parse", "--show-toplevel") == str(here)                  # not a copy inside somebody's repository
     versions = {module.__name__: module.__version__ for module in (torch, np, pd, h5py)}
-    return {"commit": git("rev-parse", "HEAD") or None, "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
+    return {"commit": git("rev-parse", "HEAD") if ours else None,
+            "dirty": bool(git("status", "--porcelain", "--untracked-files=no")) if ours else None,
             "python": platform.python_version(), "machine": platform.platform(), "versions": versions,
             "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine(),
             "threads": torch.get_num_threads(), "processes": training.world()[1]}

@@ -11,6 +11,11 @@ import numpy as np
 
 from safe_load import InputError, write_atomically
 
+# Per method its scores, and whether they have an axis of clips and one of classes.
+SCORES = {"em-mil": (("q", True, False), ("p", True, True)),
+          "untrimmednet": (("attention", True, False), ("clips", True, True), ("video", False, True)),
+          "wtalc": (("clips", True, True), ("video", False, True))}
+
 ROOM = 2**16                           # bytes of HDF5's own that a video's groups need at most, several times over
 
 
@@ -68,7 +73,16 @@ def read(path):
                            for method, scores in group.items() if isinstance(scores, h5py.Group)}}
                        for group in file.values()]
             classes = tuple(str(c) for c in np.atleast_1d(file.attrs["classes"]))
+            for record in records:
+                for method, scores in SCORES.items():
+                    for score, per_clip, per_class in scores if method in record else ():
+                        shape = record[method][score].shape
+                        if len(shape) != per_clip + per_class or (per_class and shape[-1] != len(classes)):
+                            raise ValueError(f"{record['name']}: {method}/{score} has the shape {shape}")
+                check(record)
             return records, classes, float(file.attrs["snippet_seconds"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
     except (OSError, RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:
         why = str(error).strip().split("\n")[0]
         raise InputError(f"{path}: found no readable clip scores ({why}), expected those of a finished run") from None

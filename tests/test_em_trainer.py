@@ -154,6 +154,15 @@ def test_bags_left_without_a_positive_clip_are_counted():
     assert log[2]["empty"] == 0
 
 
+def test_eq4_and_eq6_by_hand():
+    """BCE of logit s against 1 is log(1 + exp(-s)), against 0 log(1 + exp(s))."""
+    one = lambda s: np.log1p(np.exp(-s))
+    q = em_trainer.assignment_loss(torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 0.0]))
+    assert q.item() == pytest.approx((one(2) + one(1) + one(-0.5)) / 3)
+    p = em_trainer.classification_loss(torch.tensor([[2.0, -1.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    assert p.item() == pytest.approx((one(2) + one(1) + one(0) + one(-3)) / 2)      # over 2 clips, summed over classes
+
+
 def test_two_videos_a_step_average_their_gradients():
     videos, labels = small_set(n=2)
     model, log = fit(videos, labels, [Phase("M", 1, 1e-3, "bag")], per_step=2)

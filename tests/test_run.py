@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -171,6 +172,23 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(finished):
     with pytest.raises(SystemExit) as stopped:
         run.main([*flags, "--out", str(folder)])
     assert stopped.value.code == 2 and (folder / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("flags", [["--recipe", "release"], ["--dataset", "thumos14"]])
+def test_a_saved_runs_options_keep_their_name(finished, flags, capsys):
+    """A recipe or preset beside --config would change the label and none of the values."""
+    with pytest.raises(SystemExit) as stopped:
+        run.main(["--config", str(finished[0] / "opts.json"), "--dry-run", *flags])
+    assert stopped.value.code == 2 and f"{flags[0]}: found '{flags[1]}', expected" in capsys.readouterr().err
+
+
+def test_videos_without_features_are_missed_not_forgiven(tmp_path, capsys):
+    """--allow-missing: the ground truth keeps the segments of a test video that has no features."""
+    flags = write_set(tmp_path)
+    with h5py.File(tmp_path / "features.h5", "a") as file:
+        del file["video_08"]
+    results = run.main([*flags, "--allow-missing", "--pictures", "0", "--out", str(tmp_path / "out")])
+    assert results["test"]["videos"] == 4 and results["test"]["segments"] == 5
 
 
 def test_training_videos_carry_no_segments(tmp_path):

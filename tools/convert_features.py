@@ -46,7 +46,8 @@ def convert(features, annotation_path, out, *, flow_features, layout, snippet_se
     """Write all videos of `features` to `out` and print what was done. Raises InputError."""
     if Path(out).suffix not in (".h5", ".hdf5"):
         raise InputError(f"{out}: found the ending {Path(out).suffix!r}, expected a file to write that ends in .h5")
-    if any(path and os.path.exists(out) and os.path.samefile(path, out) for path in (features, flow_features)):
+    if any(path and os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out)
+           for path in (features, flow_features)):
         raise InputError(f"{out}: found the source under this name, expected another file to write")
     truth = annotations.load(annotation_path)
     source = dataset.open_features(features, layout=layout, flow_path=flow_features, annotations=annotation_path,
