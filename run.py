@@ -106,7 +106,7 @@ def run(command, session_slot):
     session.about = about
     if rank == 0:
         report.write_json(folder / "opts.json", about["options"])
-        if not command.resume:
+        if not (folder / "environment.json").exists():  # that of the process which began the run
             report.write_json(folder / "environment.json", _environment(device))
         report.write_csv(folder / "ground_truth.csv", truth)
         report.write_csv(folder / "ambiguous.csv", ambiguous)

@@ -124,7 +124,7 @@ def test_a_finished_run_with_other_options_or_data_is_refused(small, tmp_path, c
     (["table3", "--dataset", "custom", "--features", "nowhere.h5", "--annotations", "x.json"],
      "error: nowhere.h5: found no such file or folder, expected the features"),
     (["table3", "--seeds", "0"], "error: --seeds: found 0, expected a number from 1 on"),
-    (["table3", "--no-such-option"], "run.py: error: unrecognized arguments: --no-such-option"),
+    (["table3", "--no-such-option"], "reproduce.py: error: unrecognized arguments: --no-such-option"),
     (["table3", "--lambda", "2"], "error: --lambda: found 2.0, expected a number in [0, 1]")])
 def test_bad_options_are_one_line(tmp_path, capsys, argv, line):
     assert fails(capsys, *argv, "--out", tmp_path) == line
