@@ -1,6 +1,6 @@
 """Measures the parts whose speed is promised; prints raw seconds and ratios, never judges.
 
-    python tools/bench.py [SUBCOMMAND] [--json OUT]
+    python tools/bench.py [SUBCOMMAND] [--json OUT] [--plot OUT]
 
 Without a subcommand it runs all of them but `large`, which writes a set of 3.8 GB. A subcommand is a function that
 prints what it measures and returns it as a flat dict; `--json` writes that dict. What is compared is timed in turns
@@ -12,7 +12,6 @@ import multiprocessing
 import os
 import pathlib
 import platform
-import resource
 import sys
 import tempfile
 import time
@@ -339,7 +338,13 @@ def train_from_disk(folder, limit, phases):
     return {"load_s": loaded - start, "train_s": time.perf_counter() - loaded, "in_memory": data.in_memory,
             "epochs_s": [record["seconds"] for record in log], "loss": [record["loss"] for record in log],
             "feature_bytes": data.feature_bytes,
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}               # Linux counts KiB
+            "peak_bytes": peak_bytes()}
+
+
+def peak_bytes():
+    """Peak memory of this process. getrusage would count that of the process which started it as well."""
+    status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0]) * 1024
 
 
 def apart(function, *args):
@@ -509,7 +514,7 @@ def bench_eval():
         truth, found = random_tables(3358, 10**exponent, n_videos=212, n_classes=20)
         times = {protocol: seconds(eval_detection.evaluate, truth, found, ACTIVITYNET_TIOUS, protocol, repeats=2)
                  for protocol in eval_detection.PROTOCOLS}
-        peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # Linux counts KiB
+        peak_mb = peak_bytes() / 2**20
         print(f"  {len(found):>12,}" + "".join(f"{s:>14.4f} s" for s in times.values()) + f"   {peak_mb:>7,.0f} MiB")
         report |= {f"eval_{protocol.replace('-', '_')}_1e{exponent}_s": s for protocol, s in times.items()}
         report[f"eval_peak_mib_1e{exponent}"] = peak_mb
@@ -582,8 +587,8 @@ def plain_activitynet_map(truth, found, tious):
 
 # ----------------------------------------------------------------------------------------------------------- command
 
-COMMANDS = {"train": bench_train, "labels": bench_labels, "profile": bench_profile, "memory": bench_memory,
-            "read": bench_read, "localize": bench_localize, "growth": bench_growth, "eval": bench_eval}
+COMMANDS = {"eval": bench_eval, "train": bench_train, "labels": bench_labels, "profile": bench_profile,
+            "memory": bench_memory, "read": bench_read, "localize": bench_localize, "growth": bench_growth}
 ASKED_FOR = {"large": bench_large}                     # not without being named
 TARGETS = {"epoch_over_floor": "1.35", "plain_over_epoch": "at least 3", "small_plain_over_epoch": "at least 2.5",
            "pseudo_label_share": "0.03", "peak_memory_over_features": "1.3 + 600 MB", "read_over_h5py": "1.3",
@@ -593,19 +598,19 @@ TARGETS = {"epoch_over_floor": "1.35", "plain_over_epoch": "at least 3", "small_
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--json", metavar="OUT", help="write the figures to this file, one flat object")
+    parser.add_argument("--plot", metavar="OUT", help="draw the curves of `growth` into this file (.png or .pdf)")
     commands = parser.add_subparsers(dest="command")
     for name, function in {**COMMANDS, **ASKED_FOR}.items():
         command = commands.add_parser(name, help=function.__doc__.splitlines()[0], allow_abbrev=False)
-        command.add_argument("--json", metavar="OUT", default=argparse.SUPPRESS, help="as above")
-        if function is bench_growth:
-            command.add_argument("--plot", metavar="OUT", help="draw the curves into this file (.png or .pdf)")
+        for flag in ("--json", "--plot"):
+            command.add_argument(flag, metavar="OUT", default=argparse.SUPPRESS, help="as above")
     args = parser.parse_args(argv)
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, "
           f"Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}")
     figures = {}
     try:
         for name in [args.command] if args.command else COMMANDS:
-            more = {"plot": args.plot} if name == "growth" and args.command else {}
+            more = {"plot": args.plot} if name == "growth" else {}
             print(f"\n[{name}]")
             figures |= {**COMMANDS, **ASKED_FOR}[name](**more)
         if not args.command:
