@@ -478,16 +478,18 @@ def growth_figure(*paths, panels, width=PAGE):
     panels: (label of the axis, sizes (n,), {name: seconds (n,)}).
     """
     with _figure(paths, width, 2.3) as figure:
-        for axes, (label, x, curves) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels):
+        grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for axes, (label, x, curves) in zip(grid, panels):
             for (colour, line, marker), (name, values) in zip(cycle(LINES), curves.items()):
                 axes.loglog(x, values, color=colour, linestyle=line, marker=marker, label=name)
                 axes.loglog(x, [values[0] * size / x[0] for size in x], color="0.75", linewidth=0.6, zorder=1)
             axes.set_xticks(x, [f"{size:g}" for size in x])
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
             axes.minorticks_off()
             axes.set_xlabel(label)
-            axes.set_ylabel("seconds")
             axes.grid(True)
-        axes.legend(loc="best")
+        grid[0].set_ylabel("seconds")
+        grid[0].legend(loc="upper left")
 
 
 def heat_figure(*paths, x, y, values, xlabel, ylabel, title, mark=None, width=COLUMN):
