@@ -45,15 +45,6 @@ def unseen(trained, tmp_path_factory):
     return path
 
 
-@pytest.fixture(autouse=True)
-def signal_handlers():
-    """A command that was told to stop leaves the signals ignored, for the process to end in peace."""
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for s, handler in before.items():
-        signal.signal(s, handler)
-
-
 def predict(folder, features, *flags):
     return run.main(["--predict", str(folder), "--features", str(features), *map(str, flags)])
 

@@ -31,15 +31,6 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(autouse=True)
-def signal_handlers():
-    """A command that was told to stop leaves the signals ignored, for the process to end in peace."""
-    before = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for s, handler in before.items():
-        signal.signal(s, handler)
-
-
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     return commands.write_set(tmp_path_factory.mktemp("data"))
