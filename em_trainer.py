@@ -29,7 +29,7 @@ class Phase(NamedTuple):
 
 def assignment_loss(q_logits, z_hat):
     """Eq. (4): BCE(Q[t], z_hat[t]), averaged over the clips. q_logits: (T,) before the sigmoid, z_hat: (T,) of 0 and 1."""
-    return F.binary_cross_entropy_with_logits(q_logits, z_hat, reduction="sum") / len(q_logits)
+    return F.binary_cross_entropy_with_logits(q_logits, z_hat)
 
 
 def classification_loss(p_logits, y_hat):

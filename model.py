@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from linear import Linear, rows_for
+from linear import rows_for, two_layers
 
 HIDDEN = 256
 
@@ -51,13 +51,13 @@ class Head(nn.Module):
     def __init__(self, dim, outputs):
         super().__init__()
         # nn.Conv1d and nn.Linear draw from the same distribution here: both have a fan-in of 3 * dim.
-        self.conv = Linear(3 * dim, HIDDEN)
+        self.conv = nn.Linear(3 * dim, HIDDEN)
         self.linear = nn.Linear(HIDDEN, outputs)
 
     def forward(self, x):
         """x: (T, dim). Returns logits (T, outputs)."""
-        hidden = self.conv(shifted(x, rows_for(x)))[:len(x)]          # (T, 256)
-        return self.linear(torch.relu(hidden)).to(x.dtype)            # autocast, if any, ends here
+        logits = two_layers(shifted(x, rows_for(x)), len(x), self.conv, self.linear)
+        return logits.to(x.dtype)                                     # autocast, if any, ends here
 
 
 class Branch(nn.Module):

@@ -709,8 +709,12 @@ def _timed(seconds, name):
     seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
 
 
+class _Bar(tqdm):
+    disable = True                                      # of one that a signal cuts short in its making: nothing to close
+
+
 def _bar(name, epochs):
-    return tqdm(total=epochs, desc=name, unit="epoch", disable=None if training.world()[0] == 0 else True)
+    return _Bar(total=epochs, desc=name, unit="epoch", disable=None if training.world()[0] == 0 else True)
 
 
 @contextlib.contextmanager

@@ -311,11 +311,11 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
                     p.grad = None
                 if batch:
                     losses = loss(batch, rng)
-                    keys, losses = list(losses), torch.stack(list(losses.values()))
                     if ranks > 1:                       # this process's part of the mean over the step's videos
-                        losses = losses * (len(batch) / count)
-                    history.append(losses.detach())
-                    losses.sum().backward()
+                        losses = {key: value * (len(batch) / count) for key, value in losses.items()}
+                    keys, losses = list(losses), list(losses.values())
+                    torch.autograd.backward(losses)     # of their sum
+                    history.append(torch.stack([value.detach() for value in losses]))
                 if ranks > 1:
                     _sum_gradients(parameters)
                 for optimiser in optimisers:

@@ -1,53 +1,74 @@
-"""The layer on oneDNN against PyTorch's own, in values and gradients."""
+"""The two layers with their hand-made derivative against PyTorch's own, in values and gradients."""
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import linear
-from linear import Linear, rows_for
+from linear import onednn_product, rows_for, two_layers
 from model import Head, shifted
 
 
-def layers(inputs, outputs):
-    ours, plain = Linear(inputs, outputs), nn.Linear(inputs, outputs)
-    plain.load_state_dict(ours.state_dict())            # the same names and shapes
-    return ours, plain
+def layers(inputs, hidden, outputs, dtype=torch.float32):
+    torch.manual_seed(0)
+    return nn.Linear(inputs, hidden, dtype=dtype), nn.Linear(hidden, outputs, dtype=dtype)
 
 
+@pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("n", [1, 3, 45, 167])
-def test_values_and_all_three_gradients(n):
-    ours, plain = layers(12, 5)
-    a, b = (torch.randn(n, 12, generator=torch.Generator().manual_seed(n), requires_grad=True) for _ in range(2))
-    weights = torch.randn(n, 5)
-    (ours(a) * weights).sum().backward()
-    (plain(b) * weights).sum().backward()
-    torch.testing.assert_close(ours(a), plain(b))
-    for x, y in ((a, b), (ours.weight, plain.weight), (ours.bias, plain.bias)):
-        torch.testing.assert_close(x.grad, y.grad, rtol=1e-5, atol=1e-5)
-
-
-def test_the_same_random_weights_as_pytorch_s_layer():
-    torch.manual_seed(0)
-    ours = Linear(4, 3)
-    torch.manual_seed(0)
-    plain = nn.Linear(4, 3)
-    assert ours.weight.equal(plain.weight) and ours.bias.equal(plain.bias)
-
-
-@pytest.mark.parametrize("prepare", ["double", "autocast", "unavailable"])
-def test_pytorch_s_own_layer_elsewhere(prepare, monkeypatch):
-    ours, plain = layers(12, 5)
-    x = torch.randn(7, 12)
-    monkeypatch.setattr(linear, "product", None)        # raises where it is called
-    if prepare == "double":
-        ours, plain, x = ours.double(), plain.double(), x.double()
-    if prepare == "unavailable":
+def test_values_and_all_four_gradients(n, onednn, monkeypatch):
+    if not onednn:
         monkeypatch.setattr(linear, "AVAILABLE", False)
-    with torch.autocast("cpu", torch.bfloat16, enabled=prepare == "autocast"):
-        assert rows_for(x) == 7
-        found, expected = ours(x), plain(x)
-    assert found.equal(expected) and found.dtype == {"double": torch.float64, "autocast": torch.bfloat16,
-                                                     "unavailable": torch.float32}[prepare]
+        monkeypatch.setattr(linear, "onednn_product", None)           # raises where it is called
+    elif not linear.AVAILABLE:
+        pytest.skip("this PyTorch has no oneDNN")
+    first, second = layers(12, 7, 5)
+    x, weights = torch.randn(n, 12), torch.randn(n, 5)
+    parameters = [*first.parameters(), *second.parameters()]
+    found = two_layers(x, len(x), first, second)
+    expected = second(F.relu(first(x)))
+    torch.testing.assert_close(found, expected)
+    for a, b in zip(*(torch.autograd.grad((y * weights).sum(), parameters) for y in (found, expected)), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_the_derivative_against_finite_differences():
+    first, second = layers(4, 6, 3, torch.float64)
+    x = torch.randn(5, 4, dtype=torch.float64)
+    before = first(x)
+    assert (before > 0).any() and (before < 0).any() and before.abs().min() > 1e-3      # away from the ReLU's corner
+    assert torch.autograd.gradcheck(lambda *p: linear._TwoLayers.apply(x, 4, *p),
+                                    [*first.parameters(), *second.parameters()])
+
+
+def test_by_hand():
+    first, second = nn.Linear(1, 2), nn.Linear(2, 1)
+    with torch.no_grad():
+        for p, value in zip([*first.parameters(), *second.parameters()], ([[2.], [-1.]], [0., 0.], [[3., 5.]], [7.])):
+            p.copy_(torch.tensor(value))
+    # the fourth row belongs to no clip
+    y = two_layers(torch.tensor([[1.], [-4.], [0.], [9.]]), 3, first, second)
+    assert y.tolist() == [[13.], [27.], [7.]]                         # 3*2+7, 5*4+7; a hidden layer of zeros
+    y.sum().backward()
+    assert first.weight.grad.tolist() == [[3.], [-20.]]               # 3*1 from clip 0, 5*-4 from clip 1
+    assert first.bias.grad.tolist() == [3., 5.]                       # the ReLU's derivative at 0 is 0, as PyTorch's
+    assert second.weight.grad.tolist() == [[2., 4.]] and second.bias.grad.tolist() == [3.]
+
+
+def test_pytorch_s_own_layers_under_autocast(monkeypatch):
+    first, second = layers(12, 7, 5)
+    x = torch.randn(9, 12)
+    monkeypatch.setattr(linear._TwoLayers, "apply", None)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, expected = two_layers(x, len(x), first, second), second(F.relu(first(x)))
+    assert found.equal(expected) and found.dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(not linear.AVAILABLE, reason="this PyTorch has no oneDNN")
+def test_onednn_multiplies_in_any_memory_order():
+    a, b = torch.randn(6, 4), torch.randn(4, 9)
+    for x, y in ((a, b.T), (a, b.T.contiguous()), (a.T.contiguous().T, b.T)):
+        torch.testing.assert_close(onednn_product(x, y), a @ b)
 
 
 @pytest.mark.skipif(not linear.AVAILABLE, reason="this PyTorch has no oneDNN")
@@ -55,6 +76,7 @@ def test_few_numbers_of_rows_for_any_length():
     rows = {t: rows_for(torch.zeros(t, 1)) for t in range(1, 2049)}
     assert [rows[t] for t in (1, 7, 15, 16, 17, 45, 167, 1127)] == [1, 7, 15, 16, 18, 48, 176, 1152]
     assert all(t <= r <= 1.125 * t for t, r in rows.items()) and len(set(rows.values())) == 72
+    assert rows_for(torch.zeros(17, 1, dtype=torch.float64)) == 17
 
 
 @pytest.mark.parametrize("t", [1, 2, 17, 45])

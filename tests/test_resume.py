@@ -154,6 +154,10 @@ def test_told_to_stop_while_training(flags, whole, tmp_path, signum, code, lines
     assert remains(tmp_path / "run") == remains(whole)
 
 
+def test_told_to_stop_while_the_progress_bar_is_made():
+    run._Bar.__new__(run._Bar).close()                  # what Python does with it then; tqdm alone: AttributeError
+
+
 def test_told_to_stop_many_times(flags, whole, tmp_path):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until(lambda: log_lines(tmp_path / "run") >= 2, child)
