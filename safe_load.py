@@ -19,6 +19,7 @@ import stat
 import struct
 import sys
 import uuid
+import warnings
 import zipfile
 import zlib
 
@@ -546,7 +547,9 @@ def load_pt(path):
             pass                                            # the format of torch before 1.6, or no such file at all
         file.seek(0)
         try:
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Detected pickle protocol")       # what cannot be read is reported below
+                content = torch.load(file, map_location="cpu", weights_only=True)
         except Exception as error:                          # as for .npy: a program that somebody else wrote
             asked = re.search(r"GLOBAL (\S+)", str(error))
             found = f"a file that asks for {asked[1]}" if asked else f"a broken file ({show(str(error))})"

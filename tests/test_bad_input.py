@@ -163,7 +163,7 @@ def empty_hdf5(folder, arguments):
     h5py.File(arguments["features"], "w").close()
 
 
-@case(f"features.h5: found no features for 1 of 6 videos of ")
+@case("features.h5: found no features for 1 of 6 videos of ")
 def video_without_features(folder, arguments):
     with h5py.File(arguments["features"], "r+") as file:
         del file[SECOND]

@@ -336,8 +336,7 @@ def evil():
 
 @pytest.mark.parametrize("what", ["empty", "cut", "noise", "evil", "foreign", "old", "lacking", "other network",
                                   "folder"])
-@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, what):
+def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, recwarn, what):
     folder = trained_only(whole, tmp_path / "run")
     path = folder / training.CHECKPOINT
     data, state = path.read_bytes(), training.load_checkpoint(folder)
@@ -363,6 +362,7 @@ def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, what):
     assert sorted(folder.iterdir()) == left
     code, error = stops(["--predict", folder, "--features", "nowhere.h5"], capsys)
     assert code == 2 and one_line(error, "error: ")
+    assert not list(recwarn)                            # which would be more lines
 
 
 def test_a_log_that_does_not_go_with_the_checkpoint(whole, tmp_path, capsys):
