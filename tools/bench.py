@@ -19,6 +19,7 @@ from types import SimpleNamespace
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")     # as run.py does
 
 import h5py  # noqa: E402
 import numpy as np  # noqa: E402
