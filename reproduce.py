@@ -32,7 +32,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 import annotations
 import dataset
@@ -276,7 +275,7 @@ def train(s, pool, wanted, jobs):
     lengths, at, running = {key: _epochs(resolved[key]) for key in todo}, dict.fromkeys(todo, 0), {}
     print(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them finished before; {jobs} side by side, "
           f"threads each: {threads}")
-    with tqdm(total=sum(lengths.values()), desc="training", unit="epoch", disable=None) as bar:
+    with run.Bar(total=sum(lengths.values()), desc="training", unit="epoch", disable=None) as bar:
         try:
             while todo or running:
                 while todo and len(running) < jobs:
@@ -536,7 +535,7 @@ def _with(values, own):
 def _page_lambda(s):
     protocol, gammas, rows = _protocols(s)[0], _with(GAMMAS, s.o.gammas_at_test[0]), []
     lambdas = _with(LAMBDAS, s.o.lam)
-    for one in tqdm(opened(s, "em-mil"), "lambda", len(finished(s, "em-mil")), disable=None):
+    for one in run.Bar(opened(s, "em-mil"), "lambda", len(finished(s, "em-mil")), disable=None):
         for lam in lambdas:
             rows.append((one.seed, lam, "own", map_at(one, [0.5], protocol, lam=lam)[0]))
             rows += [(one.seed, lam, g, map_at(one, [0.5], protocol, lam=lam, test_gamma=g, thresholds=())[0])
@@ -572,7 +571,7 @@ def _page_gamma(s):
     protocol, own, rows = _protocols(s)[0], s.o.gammas_at_test[0], []
     variants = {g: variant for g, variant in _gamma_variants(s).items() if finished(s, variant)}
     tests = sorted({*GAMMAS, *variants, own})
-    for g, variant in tqdm(variants.items(), "gamma", disable=None):
+    for g, variant in run.Bar(variants.items(), "gamma", disable=None):
         rows += [(one.seed, g, t, map_at(one, [0.5], protocol, test_gamma=t, thresholds=())[0])
                  for one in opened(s, variant) for t in tests]
     frame = pd.DataFrame(rows, columns=["seed", "gamma", "test_gamma", "map"])

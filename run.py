@@ -17,8 +17,8 @@ import textwrap
 import time
 from pathlib import Path
 
-# Read when PyTorch is imported: large tensors begin at multiples of 2 MB, in huge pages where the system has them.
-# Videos of many lengths then leave fewer holes in memory: the peak is a tenth lower.
+# Read when PyTorch first allocates, which `linear` makes it do on import: tensors of 2 MB and more begin at a page, and
+# Linux is asked for huge pages. Measured (tools/bench.py memory): the peak is a tenth lower.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 import h5py
@@ -278,7 +278,7 @@ def predict(command, _):
         bad, drawn, found = [], [], {method: [] for method in o.method}
 
         def scored():
-            for k, name in enumerate(tqdm(source.names, "videos", disable=None)):
+            for k, name in enumerate(Bar(source.names, "videos", disable=None)):
                 try:
                     dims = list(source.shape(name)[1:])
                     if dims != about["dims"]:
@@ -713,12 +713,16 @@ def _timed(seconds, name):
     seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began
 
 
-class _Bar(tqdm):
-    disable = True                                      # of one that a signal cuts short in its making: nothing to close
+class Bar(tqdm):
+    """tqdm, whose destructor calls `close` and fails there on a bar that a signal cut short in its making."""
+
+    def close(self):
+        if hasattr(self, "start_t"):                    # the last thing that tqdm sets
+            super().close()
 
 
 def _bar(name, epochs):
-    return _Bar(total=epochs, desc=name, unit="epoch", disable=None if training.world()[0] == 0 else True)
+    return Bar(total=epochs, desc=name, unit="epoch", disable=None if training.world()[0] == 0 else True)
 
 
 @contextlib.contextmanager

@@ -284,8 +284,9 @@ def train(stage, epochs, *, session, optimisers, feed, names, batches, loss, fac
 
     stage: its name in log and checkpoint. epochs: number. optimisers: over the parameters this stage moves.
     feed: see `feeder`. names: video names, for messages. batches(rng) -> (list of lists of video indices, videos per
-    step over all ranks). loss(batch, rng) -> dict of scalar tensors, each the mean over the batch's videos, whose sum
-    is minimised. facts: dict added to each line of the log. bar: a tqdm bar counting epochs.
+    step over all ranks). loss(batch, rng) -> dict of scalar tensors, each the mean over the batch's videos and
+    depending on the parameters; their sum is minimised. facts: dict added to each line of the log. bar: a tqdm bar
+    counting epochs.
     Raises InputError naming the batch's videos where a loss is not finite; Interrupted after a signal.
     """
     if stage in session.done:

@@ -4,6 +4,7 @@ import pathlib
 
 import numpy as np
 import pytest
+from torch.utils.flop_counter import FlopCounterMode
 
 import annotations
 import bench
@@ -50,11 +51,18 @@ def test_lengths_are_those_of_the_published_durations():
         assert bench.THUMOS14[name] == [int(v.duration / 1.25) for v in videos if v.subset == subset]
 
 
-def test_the_floor_counts_every_product_of_an_epoch():
+def test_the_floor_holds_every_product_of_an_epoch():
     shapes = []
-    bench.floor([5, 7], 4, 3, lambda a, b: shapes.append((*a.shape, len(b))))()
-    one = lambda t: [(t, 12, 256), (t, 256, 3), (t, 3, 256), (3, t, 256), (256, t, 12)] * 2
-    assert shapes == one(5) + one(7)
+
+    def product(a, b):
+        shapes.append((*a.shape, len(b)))
+        return a @ b.T
+
+    with FlopCounterMode(display=False) as counter:
+        bench.floor([5, 7], 4, 3, product)()
+    assert shapes == [(256, 12, 5), (256, 5, 12)] * 2 + [(256, 12, 7), (256, 7, 12)] * 2
+    # Two streams; of a multiply and an add each, two products of the first layer and three of the second.
+    assert counter.get_total_flops() == 2 * 2 * (5 + 7) * (2 * 12 * 256 + 3 * 256 * 3)
 
 
 def test_a_set_from_disk_trains_alike_streamed_and_in_memory(tmp_path):

@@ -55,13 +55,38 @@ def test_by_hand():
     assert second.weight.grad.tolist() == [[2., 4.]] and second.bias.grad.tolist() == [3.]
 
 
-def test_pytorch_s_own_layers_under_autocast(monkeypatch):
+@pytest.mark.parametrize("autocast", [True, False])
+def test_pytorch_s_own_layers_under_autocast_and_for_a_gradient_of_the_features(autocast, monkeypatch):
     first, second = layers(12, 7, 5)
-    x = torch.randn(9, 12)
-    monkeypatch.setattr(linear._TwoLayers, "apply", None)
-    with torch.autocast("cpu", torch.bfloat16):
-        found, expected = two_layers(x, len(x), first, second), second(F.relu(first(x)))
-    assert found.equal(expected) and found.dtype == torch.bfloat16
+    x = torch.randn(9, 12, requires_grad=not autocast)
+    monkeypatch.setattr(linear._TwoLayers, "apply", None)             # raises where it is called
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        found, expected = two_layers(x, 7, first, second), second(F.relu(first(x)))[:7]
+    assert found.equal(expected) and found.dtype == (torch.bfloat16 if autocast else torch.float32)
+    if not autocast:
+        found.sum().backward()
+        assert x.grad[:7].count_nonzero() and not x.grad[7:].any()
+
+
+def test_a_head_under_autocast_is_near_float32():
+    torch.manual_seed(0)
+    head, x = Head(6, 3), torch.randn(17, 6)                          # 17 clips in 18 rows
+    grads = []
+    for enabled in (True, False):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            y = head(x)
+        assert y.shape == (17, 3) and y.dtype == torch.float32
+        grads.append(torch.autograd.grad(y.square().sum(), list(head.parameters())))
+    for half, full in zip(*grads, strict=True):
+        assert 0 < (half - full).norm() < 0.1 * full.norm()           # bfloat16 has 8 bits, and a ReLU may tip over
+
+
+def test_there_is_no_second_derivative():
+    first, second = layers(4, 6, 3)
+    parameters = [*first.parameters(), *second.parameters()]
+    y = two_layers(torch.randn(5, 4), 5, first, second).square().sum()
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        sum(g.sum() for g in torch.autograd.grad(y, parameters, create_graph=True)).backward()
 
 
 @pytest.mark.skipif(not linear.AVAILABLE, reason="this PyTorch has no oneDNN")

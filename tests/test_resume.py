@@ -1,5 +1,6 @@
 """What a run survives: killed, told to stop, out of disk, in a folder with something else in it."""
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -154,8 +155,23 @@ def test_told_to_stop_while_training(flags, whole, tmp_path, signum, code, lines
     assert remains(tmp_path / "run") == remains(whole)
 
 
-def test_told_to_stop_while_the_progress_bar_is_made():
-    run._Bar.__new__(run._Bar).close()                  # what Python does with it then; tqdm alone: AttributeError
+@pytest.mark.parametrize("moment", ["__new__", "refresh"])
+def test_told_to_stop_while_the_progress_bar_is_made(moment, monkeypatch):
+    if moment == "__new__":
+        bar = run.Bar.__new__(run.Bar)
+    else:
+        bars = []
+
+        def refresh(bar, *_, **__):
+            bars.append(bar)
+            raise training.Interrupted(signal.SIGINT)
+        monkeypatch.setattr(run.Bar, "refresh", refresh)
+        with pytest.raises(training.Interrupted):
+            run.Bar(total=2, disable=False, file=io.StringIO())
+        bar, = bars
+    bar.close()                                         # what Python does with it then; tqdm's own raises AttributeError
+    with pytest.raises(AttributeError):
+        super(run.Bar, bar).close()
 
 
 def test_told_to_stop_many_times(flags, whole, tmp_path):

@@ -4,7 +4,8 @@
 
 Without a subcommand it runs all of them but `large`, which writes a set of 3.8 GB. A subcommand is a function that
 prints what it measures and returns it as a flat dict; `--json` writes that dict. What is compared is timed in turns
-within one process, and the fastest turn of each counts, since other programs can only make it slower.
+within one process, two calls a turn of which the second counts, and the fastest turn of each, since other programs can
+only make it slower.
 """
 import argparse
 import json
@@ -78,8 +79,8 @@ def seconds(function, *args, repeats=5):
 
 
 def in_turns(functions, rounds):
-    """{name: fastest of `rounds` turns}. A turn is two calls, of which the second counts: training goes through a set
-    65 times on end, and the first call pays for what the functions before it have pushed out of the caches."""
+    """{name: fastest of `rounds` turns}. A turn is two calls, of which the second counts: the first one pays for what
+    the functions before it have pushed out of the processor's caches and out of oneDNN's store of programs."""
     times = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -177,19 +178,23 @@ class Plain:
 
 def floor(lengths, dim, outputs, product):
     """The products that an epoch of one branch cannot avoid, with operands that stay in place: forward, weight gradient
-    and, of the second layer, input gradient, both streams. Returns a function. product(a (n, k), b (m, k)): a @ b.T."""
+    and, of the small second layer, input gradient, both streams, the way round that the epoch has them.
+
+    product(a (m, k), b (n, k)): a @ b.T, for the first layer. Returns a function.
+    """
     longest = max(lengths)
-    x, h, out = (torch.randn(longest, width) for width in (3 * dim, 256, outputs))
+    x, hidden, out = (torch.randn(longest, width) for width in (3 * dim, 256, outputs))
     w1, w2 = torch.randn(256, 3 * dim), torch.randn(outputs, 256)
+    inner = {t: torch.randn(256, t) for t in set(lengths)}
 
     def epoch():
         for t in lengths:
             for _ in range(2):
-                product(x[:t], w1)
-                product(h[:t], w2)
-                product(out[:t], w2.T)
-                product(out[:t].T, h[:t].T)
-                product(h[:t].T, x[:t].T)
+                product(w1, x[:t])
+                hidden[:t] @ w2.T
+                w2.T @ out[:t].T
+                out[:t].T @ hidden[:t]
+                product(inner[t], x[:t].T)
 
     return epoch
 
@@ -229,9 +234,9 @@ def bench_train():
                           ("epoch", "epoch"), ("plain", "plain loop"), ("plain_none", "plain loop, gradients None")):
             if key in times:
                 print(f"  {text:<28}{times[key]:9.4f} s   {times[key] / epoch_s:6.2f} epochs"
-                      + (f"   {flops / times[key] / 1e9:6.0f} GFLOP/s" if "onednn" in key or "mm" in key else ""))
-        print(f"  epoch over the faster products of the same shapes {epoch_s / floor_s:.2f}, over torch.mm's "
-              f"{epoch_s / times['floor_mm']:.2f}" + (f", over those with rows rounded up, as in the epoch, "
+                      + (f"   {flops / times[key] / 1e9:6.0f} GFLOP/s" if key.startswith("floor") else ""))
+        print(f"  epoch over the faster products {epoch_s / floor_s:.2f}, over torch.mm's "
+              f"{epoch_s / times['floor_mm']:.2f}" + (f", with rows rounded up "
               f"{epoch_s / times['rounded_onednn']:.2f}" if linear.AVAILABLE else ""))
         figures |= {f"{prefix}epoch_over_floor": epoch_s / floor_s,
                     f"{prefix}epoch_over_mm_floor": epoch_s / times["floor_mm"],
