@@ -206,12 +206,10 @@ def _training_times(shape, rounds):
     one_epoch = {step: Phase(step, 1, 1e-4, "bag") for step in "EM"}          # "bag": no pass for labels
     functions = {}
     for step, outputs in (("E", 1), ("M", shape["classes"])):
-        lengths, sizes = shape["lengths"], (shape["dim"], outputs)
-        functions[f"floor_mm {step}"] = floor(lengths, *sizes, lambda a, b: a @ b.T)
+        sizes = shape["lengths"], shape["dim"], outputs
+        functions[f"floor_mm {step}"] = floor(*sizes, lambda a, b: a @ b.T)
         if linear.AVAILABLE:
-            functions[f"floor_onednn {step}"] = floor(lengths, *sizes, linear.onednn_product)
-            rounded = [linear.rows_for(torch.empty(t, 1)) for t in lengths]
-            functions[f"rounded_onednn {step}"] = floor(rounded, *sizes, linear.onednn_product)
+            functions[f"floor_onednn {step}"] = floor(*sizes, linear.onednn_product)
         functions[f"epoch {step}"] = lambda step=step: ours.train(one_epoch[step])
         functions[f"plain {step}"] = lambda step=step: plain.epoch(step)
         functions[f"plain_none {step}"] = lambda step=step: plain_none.epoch(step)
@@ -230,14 +228,12 @@ def bench_train():
         print(f"one training epoch at {name}'s shape: {len(shape['lengths'])} videos, {sum(shape['lengths']):,} clips, "
               f"2 x {shape['dim']}-d, {shape['classes']} classes, batch size 1, {torch.get_num_threads()} threads")
         for key, text in (("floor_mm", "bare products, torch.mm"), ("floor_onednn", "bare products, oneDNN"),
-                          ("rounded_onednn", "the same, rows rounded up"),
                           ("epoch", "epoch"), ("plain", "plain loop"), ("plain_none", "plain loop, gradients None")):
             if key in times:
                 print(f"  {text:<28}{times[key]:9.4f} s   {times[key] / epoch_s:6.2f} epochs"
                       + (f"   {flops / times[key] / 1e9:6.0f} GFLOP/s" if key.startswith("floor") else ""))
         print(f"  epoch over the faster products {epoch_s / floor_s:.2f}, over torch.mm's "
-              f"{epoch_s / times['floor_mm']:.2f}" + (f", with rows rounded up "
-              f"{epoch_s / times['rounded_onednn']:.2f}" if linear.AVAILABLE else ""))
+              f"{epoch_s / times['floor_mm']:.2f}")
         figures |= {f"{prefix}epoch_over_floor": epoch_s / floor_s,
                     f"{prefix}epoch_over_mm_floor": epoch_s / times["floor_mm"],
                     f"{prefix}plain_over_epoch": times["plain"] / epoch_s,
