@@ -53,17 +53,16 @@ def main(argv=None):
     command = opts.parse(argv)
     with _signals() as session_slot:
         try:
-            training.join_processes()
-            job = predict if command.predict else evaluate_again if command.evaluate else run
-            if job is not run and training.world()[1] > 1:
-                raise InputError(f"found {training.world()[1]} processes, expected one: only training takes several")
-            return job(command, session_slot)
-        except training.Interrupted as stopped:
-            _ignore_signals()
-            name = signal.Signals(stopped.signum).name
-            begun = stopped.folder and (stopped.folder / "opts.json").exists()
-            kept = f"; go on with: python run.py --resume {stopped.folder}" if begun else ""
-            _end(128 + stopped.signum, f"stopped by {name}{kept}", once=True)
+            try:
+                training.join_processes()
+                job = predict if command.predict else evaluate_again if command.evaluate else run
+                if job is not run and training.world()[1] > 1:
+                    raise InputError(f"found {training.world()[1]} processes, expected one: only training takes several")
+                return job(command, session_slot)
+            except training.Interrupted as stopped:
+                _end_stopped(stopped)
+        except training.Interrupted as stopped:         # a second signal, on the heels of the first
+            _end_stopped(stopped)
         except (training.Reported, opts.OptionError) as error:
             _end(2, f"error: {error}", once=True)
         except InputError as error:
@@ -748,6 +747,13 @@ def _ignore_signals():
     """Until the process ends, which was told to: a second signal has nothing left to stop."""
     for s in (signal.SIGINT, signal.SIGTERM):
         signal.signal(s, signal.SIG_IGN)
+
+
+def _end_stopped(stopped):
+    _ignore_signals()
+    begun = stopped.folder and (stopped.folder / "opts.json").exists()
+    kept = f"; go on with: python run.py --resume {stopped.folder}" if begun else ""
+    _end(128 + stopped.signum, f"stopped by {signal.Signals(stopped.signum).name}{kept}", once=True)
 
 
 def _end(code, line, once=False):
