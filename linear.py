@@ -31,6 +31,11 @@ def quick(x):
     return AVAILABLE and x.device.type == "cpu" and x.dtype == torch.float32
 
 
+def product(a, b):
+    """a @ b.T, by oneDNN where that is quick. a: (m, k), b: (n, k). Returns (m, n)."""
+    return onednn_product(a, b) if quick(a) else a @ b.T
+
+
 def rows_for(x):
     """Number of rows, len(x) or a few more, to multiply x with.
 
@@ -47,10 +52,8 @@ class _TwoLayers(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, t, weight1, bias1, weight2, bias2):
-        product = onednn_product if quick(x) else lambda a, b: a @ b.T
         hidden = product(weight1, x).add_(bias1[:, None]).relu_()     # (m, n)
         ctx.save_for_backward(x, hidden, weight2)
-        ctx.product = product
         return torch.addmm(bias2, hidden.T, weight2.T)[:t]            # (t, k)
 
     @staticmethod
@@ -59,7 +62,7 @@ class _TwoLayers(torch.autograd.Function):
         x, hidden, weight2 = ctx.saved_tensors
         grad = F.pad(grad, (0, 0, 0, len(x) - len(grad)))             # (n, k)
         inner = torch.ops.aten.threshold_backward(weight2.T @ grad.T, hidden, 0)        # (m, n): 0 where hidden is 0
-        return None, None, ctx.product(inner, x.T), inner.sum(1), grad.T @ hidden.T, grad.sum(0)
+        return None, None, product(inner, x.T), inner.sum(1), grad.T @ hidden.T, grad.sum(0)
 
 
 def two_layers(x, t, first, second):

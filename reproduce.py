@@ -516,8 +516,8 @@ def _page_table3(s):
     if not values:
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
     text = ("Full: pseudo-labels, E and M steps in turn. Pseudo labeling: the same pseudo-labels, both branches "
-            "trained in every update, as many updates in all (so each branch has about twice Full's). Alternating: E and M steps in turn, trained by the attention-MIL "
-            "loss of UntrimmedNet instead of the pseudo-labels. Same schedule, video classifier, lambda and gamma.")
+            "trained in every update, as many updates in all (so each branch has about twice Full's). Alternating: E and "
+            "M steps in turn, trained by the attention-MIL loss of UntrimmedNet instead of the pseudo-labels. Same schedule, video classifier, lambda and gamma.")
     shown = _shown(tious)
     rows = {label: {c: of[c] for c in shown} for label, of in values.items()}
     report.curve_figure(s.folder("table3") / "table3.png", x=tious, xlabel="tIoU threshold",
@@ -861,8 +861,8 @@ def _head(s, name, page):
     if needs:
         test = load_json(next(f for v in needs for f in finished(s, v).values()) / "results.json")["test"]
         done = ", ".join(f"{len(finished(s, v))} of {v}" for v in needs)
-        lines.append(f"Data: {DATA.get(o.dataset, DATA['custom'])} (features {o.features}, annotations {o.annotations}); {test['videos']} "
-                     f"test videos, {test['segments']} segments, {test['classes']} classes.")
+        lines.append(f"Data: {DATA.get(o.dataset, DATA['custom'])} (features {o.features}, annotations "
+                     f"{o.annotations}); {test['videos']} test videos, {test['segments']} segments, {test['classes']} classes.")
         lines.append(f"Runs: seeds 1 to {len(s.seeds)}; finished: {done}. Last epoch, recipe {o.recipe}, mean ± sample "
                      f"standard deviation over the seeds; nothing selected on the test set. Code: {_code(s, needs)}.")
     given = {k: v for k, v in s.given.items() if k not in ("features", "annotations", "dataset")}

@@ -10,7 +10,6 @@ import annotations
 import bench
 import em_trainer
 import eval_detection
-import training
 from model import to_conv1d
 
 
@@ -33,11 +32,7 @@ def test_the_plain_training_loop_s_first_losses_are_ours(step, zeros):
         for k, layer in enumerate(("conv", "linear")):
             plain.heads[short][k].load_state_dict({w: state[f"{long}.{layer}.{w}"] for w in ("weight", "bias")})
     plain.adam.param_groups[0]["lr"] = 1e-12
-    log = []
-    session = training.Session()
-    session.write = log.append
-    em_trainer.fit(ours.model, session=session, feed=ours.feed, names=ours.names, labels=labels, gamma=0.15,
-                   phases=[em_trainer.Phase(step, 1, 1e-12, "frozen")])
+    log = ours.train(em_trainer.Phase(step, 1, 1e-12, "frozen"))
     assert plain.epoch(step) == pytest.approx(sum(log[0]["loss"].values()), rel=1e-4)
 
 

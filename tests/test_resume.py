@@ -432,6 +432,8 @@ def test_changed_options_are_refused_by_name(whole, tmp_path, capsys, changed):
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     code, error = stops(["--resume", folder, *changed], capsys)
     assert code == 2 and one_line(error, f"error: {changed[0]}: cannot be changed of {folder}, which has begun")
+    code, error = stops(["--resume", folder, "--lr", "0.01", *changed], capsys)
+    assert code == 2 and "--lr" in error and changed[0] in error
     code, error = stops(["--resume", folder, "--weight-of-nothing", "1"], capsys)
     assert code == 2 and "--weight-of-nothing" in error
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before

@@ -100,6 +100,7 @@ def test_a_file_that_is_none(tmp_path, what):
             else:
                 del file["000001/labels"]
                 file["000001/labels/x"] = 1.0
-    with pytest.raises(InputError, match="scores.h5: found no readable clip scores .*, expected those of a fin") as e:
+    said = "scores.h5: found no readable clip scores .*, expected those of a finished run"
+    with pytest.raises(InputError, match=said) as e:
         score_file.read(path)
     assert "\n" not in str(e.value)

@@ -187,7 +187,8 @@ def test_a_second_signal_while_training_changes_nothing(whole, tmp_path):
 
 # ------------------------------------------------------------------------------------------------ losses
 def test_a_loss_that_is_not_finite_names_epoch_and_video(tmp_path):
-    with pytest.raises(InputError, match="training stage first, epoch 1: loss is nan on video 2, expected a finite"):
+    said = "training stage first, epoch 1: loss is nan on video 2, expected a finite number"
+    with pytest.raises(InputError, match=said):
         fit(Session(seed=3), broken=2)
 
 

@@ -114,9 +114,13 @@ class Ours:
         torch.manual_seed(0)
         self.model = EMMIL(*dims, labels.shape[1]).to(device)
 
-    def train(self, *phases, gamma=0.15):
-        em_trainer.fit(self.model, session=training.Session(), feed=self.feed, names=self.names, labels=self.labels,
-                       phases=phases, gamma=gamma)
+    def train(self, *phases):
+        """Trains phase by phase. Returns the log: a dict an epoch."""
+        session, log = training.Session(), []
+        session.write = log.append
+        em_trainer.fit(self.model, session=session, feed=self.feed, names=self.names, labels=self.labels,
+                       phases=phases, gamma=0.15)
+        return log
 
     @torch.no_grad()
     def passes(self, branch):
@@ -338,15 +342,10 @@ def train_from_disk(folder, limit, phases):
                         memory_limit=limit)
     ours = Ours(data.train, torch.from_numpy(np.stack([video.labels for video in data.train])))
     loaded = time.perf_counter()
-    log = []
-    session = training.Session()
-    session.write = log.append
-    em_trainer.fit(ours.model, session=session, feed=ours.feed, names=ours.names, labels=ours.labels, phases=phases,
-                   gamma=0.15)
+    log = ours.train(*phases)
     return {"load_s": loaded - start, "train_s": time.perf_counter() - loaded, "in_memory": data.in_memory,
             "epochs_s": [record["seconds"] for record in log], "loss": [record["loss"] for record in log],
-            "feature_bytes": data.feature_bytes,
-            "peak_bytes": peak_bytes()}
+            "feature_bytes": data.feature_bytes, "peak_bytes": peak_bytes()}
 
 
 def peak_bytes():
