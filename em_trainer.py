@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from pseudo_labels import attention_mil_loss, class_labels, key_instance_labels
-from training import adam, gathered, shuffled, train, world
+from engine.loop import adam, gathered, shuffled, train, world
 
 
 class Phase(NamedTuple):

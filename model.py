@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from linear import rows_for, two_layers
+from engine.cpu import rows_for, two_layers
 
 HIDDEN = 256
 

@@ -33,19 +33,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-import annotations
+from formats import annotations
 import dataset
-import demo_data
+from formats import features
+from formats import demo as demo_data
 import em_trainer
 import eval_detection
 import localize
 import opts
-import report
+from report import figures
+from report import tables
+from paper import published
 import run
-import score_file
-import training
-import video_classifier
-from safe_load import InputError, load_json
+from formats import clip_scores as score_file
+from engine import loop as training
+from baselines import classifiers as video_classifier
+import formats.video_scores
+from formats.files import InputError, load_json
 
 HERE = Path(__file__).resolve().parent
 NOT_MEASURED = ("THUMOS14 and ActivityNet1.2 have not been measured by the authors of this program, who had no "
@@ -218,7 +222,7 @@ def _run_commands(s):
     if len(names) > 1 and texts:
         folder = s.folder("all")
         folder.mkdir(parents=True, exist_ok=True)
-        report.write_text(folder / "all.md", "\n\n".join(texts))
+        tables.write_text(folder / "all.md", "\n\n".join(texts))
         print(f"\nAll pages: {folder}/all.md")
     if s.failed:
         print(f"{len(s.failed)} runs failed:", file=sys.stderr)
@@ -347,7 +351,7 @@ def _check_same(folder, o, prints):
     other = opts.changed(saved, o, "train") + opts.changed(saved, o, "test")
     paths = (o.features, o.flow_features, o.annotations)
     if paths not in prints:
-        prints[paths] = dataset.fingerprint(*paths)
+        prints[paths] = features.fingerprint(*paths)
     if training.load_checkpoint(folder)["about"]["fingerprint"] != prints[paths]:
         other.append("data")
     if other:
@@ -389,7 +393,7 @@ def opened(s, variant):
         truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
         given, names = None, [record["name"] for record in records]
         if o.video_scores:
-            given = video_classifier.read_video_scores(o.video_scores, names, classes)
+            given = formats.video_scores.read_video_scores(o.video_scores, names, classes)
         yield Run(seed, folder, o, records, classes, snippet_seconds, truth, ambiguous, given)
 
 
@@ -476,7 +480,7 @@ def _page_table(s, name, tious, dataset_name):
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
     blocks, frames, shown = [], [], _shown(tious)
     published = {k: v for d in dict.fromkeys((s.o.dataset, "thumos14-unt" if _unt_features(s) else s.o.dataset))
-                 for k, v in report.published_rows(d, ["EM-MIL"]).items()} if theirs else {}
+                 for k, v in published.published_rows(d, ["EM-MIL"]).items()} if theirs else {}
     for protocol in _protocols(s):
         rows = {label: {c: of[protocol][c] for c in shown} for label, of in values.items()}
         first = next(iter(rows))                        # ours; another classifier's classes are another experiment
@@ -485,20 +489,20 @@ def _page_table(s, name, tious, dataset_name):
         source = s.o.video_scores or s.o.video_classifier
         blocks.append((f"Ours, protocol {protocol}; a test video's classes from {source} (EM-MIL) or from the method "
                        "itself; oracle: from its annotations",
-                       report.map_table(rows, published, compare)))
-        frames.append(report.map_frame({label: of[protocol] for label, of in values.items()}).assign(protocol=protocol))
+                       tables.map_table(rows, published, compare)))
+        frames.append(tables.map_frame({label: of[protocol] for label, of in values.items()}).assign(protocol=protocol))
     note = "" if theirs else " They are on other data than ours above: the two cannot be compared."
-    blocks.append((f"{report.PUBLISHED_NOTE}{note}", report.published_table(dataset_name)))
+    blocks.append((f"{published.PUBLISHED_NOTE}{note}", published.published_table(dataset_name)))
     protocol = _protocols(s)[0]
     curves = {label: np.array([of[protocol][t] for t in tious]).T for label, of in values.items()
               if not label.endswith("(oracle classes)") or s.o.video_classifier == "oracle"}
     for label, row in published.items():
         if all(t in row for t in tious):
             curves[label] = np.array([row[t] for t in tious]) / 100
-    report.curve_figure(s.folder(name) / f"{name}.png", x=tious, curves=curves, xlabel="tIoU threshold",
+    figures.curve_figure(s.folder(name) / f"{name}.png", x=tious, curves=curves, xlabel="tIoU threshold",
                         ylabel=f"mAP (%), {protocol}")
-    return Page(blocks, pd.concat(frames), {"published": [row._asdict() for row in report.PUBLISHED[dataset_name]],
-                                            "published_note": report.PUBLISHED_NOTE}, [f"{name}.png"], papers=True)
+    return Page(blocks, pd.concat(frames), {"published": [row._asdict() for row in published.PUBLISHED[dataset_name]],
+                                            "published_note": published.PUBLISHED_NOTE}, [f"{name}.png"], papers=True)
 
 
 def _ablations(s):
@@ -520,11 +524,11 @@ def _page_table3(s):
             "M steps in turn, trained by the attention-MIL loss of UntrimmedNet instead of the pseudo-labels. Same schedule, video classifier, lambda and gamma.")
     shown = _shown(tious)
     rows = {label: {c: of[c] for c in shown} for label, of in values.items()}
-    report.curve_figure(s.folder("table3") / "table3.png", x=tious, xlabel="tIoU threshold",
+    figures.curve_figure(s.folder("table3") / "table3.png", x=tious, xlabel="tIoU threshold",
                         ylabel=f"mAP (%), {protocol}",
                         curves={label: np.array([of[t] for t in tious]).T for label, of in values.items()})
-    return Page([(text, None), (f"Protocol {protocol}", report.map_table(rows))],
-                report.map_frame(values).assign(protocol=protocol), {}, ["table3.png"])
+    return Page([(text, None), (f"Protocol {protocol}", tables.map_table(rows))],
+                tables.map_frame(values).assign(protocol=protocol), {}, ["table3.png"])
 
 
 # ------------------------------------------------------------------------------------------------ lambda and gamma
@@ -544,11 +548,11 @@ def _page_lambda(s):
     curve = _cube(frame[frame["test_gamma"] == "own"], "lambda")                             # (runs, lambdas)
     grid = _cube(frame[frame["test_gamma"] != "own"], "test_gamma", "lambda")                # (runs, gammas, lambdas)
     folder, own = s.folder("lambda"), opts.show(s.o.gammas_at_test)
-    report.curve_figure(folder / "lambda.png", x=lambdas, curves={f"mean ± std, gamma at test {own}": curve},
+    figures.curve_figure(folder / "lambda.png", x=lambdas, curves={f"mean ± std, gamma at test {own}": curve},
                         xlabel="lambda, weight of Q in L", ylabel="mAP@0.5 (%)", mark=(s.o.lam, f"preset, {s.o.lam:g}"))
-    report.heat_figure(folder / "lambda-gamma.png", x=lambdas, y=gammas, values=grid, xlabel="lambda",
+    figures.heat_figure(folder / "lambda-gamma.png", x=lambdas, y=gammas, values=grid, xlabel="lambda",
                        ylabel="gamma at test", title="mAP@0.5 (%)", mark=(s.o.lam, s.o.gammas_at_test[0]))
-    table = [["lambda", "mAP@0.5 (%)"]] + [[f"{lam:g}", report.mean_std(curve[:, k])] for k, lam in enumerate(lambdas)]
+    table = [["lambda", "mAP@0.5 (%)"]] + [[f"{lam:g}", tables.mean_std(curve[:, k])] for k, lam in enumerate(lambdas)]
     heat = [["gamma at test, lambda:", *(f"{lam:g}" for lam in lambdas)]] + [
         [f"{g:g}", *(f"{100 * v:.1f}" for v in grid[:, k].mean(axis=0))] for k, g in enumerate(gammas)]
     text = f"One trained model per seed, no retraining. Protocol {protocol}, gamma at test {own}."
@@ -584,11 +588,11 @@ def _page_gamma(s):
               grid[:, k][:, [tests.index(g) for g in trained]],
               "both": np.stack([grid[:, i, tests.index(g)] for i, g in enumerate(trained)], axis=1)}
     folder = s.folder("gamma")
-    report.curve_figure(folder / "gamma.png", x=trained, curves=curves, xlabel="gamma", ylabel="mAP@0.5 (%)",
+    figures.curve_figure(folder / "gamma.png", x=trained, curves=curves, xlabel="gamma", ylabel="mAP@0.5 (%)",
                         mark=(s.o.gamma, f"preset, {s.o.gamma:g}"))
-    report.heat_figure(folder / "gamma-grid.png", x=tests, y=trained, values=grid, xlabel="gamma at test",
+    figures.heat_figure(folder / "gamma-grid.png", x=tests, y=trained, values=grid, xlabel="gamma at test",
                        ylabel="gamma in training", title="mAP@0.5 (%)", mark=(own, s.o.gamma))
-    table = [["gamma, mAP@0.5 (%)", *curves]] + [[f"{g:g}", *(report.mean_std(c[:, i]) for c in curves.values())]
+    table = [["gamma, mAP@0.5 (%)", *curves]] + [[f"{g:g}", *(tables.mean_std(c[:, i]) for c in curves.values())]
                                                  for i, g in enumerate(trained)]
     heat = [["gamma in training, at test:", *(f"{t:g}" for t in tests)]] + [
         [f"{g:g}", *(f"{100 * v:.1f}" for v in grid[:, i].mean(axis=0))] for i, g in enumerate(trained)]
@@ -629,7 +633,7 @@ def _page_figure5(s):
             segments = [t.loc[t["label"] == label, ["t_start", "t_end"]].to_numpy() for t in (own, found)]
             l = localize.fuse(record["em-mil"]["q"], record["em-mil"]["p"][:, one.classes.index(label)], one.o.lam)
             stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{name}-{label}")
-            report.localization_figure(
+            figures.localization_figure(
                 folder / f"{stem}.pdf", folder / f"{stem}.png", scores=l, snippet_seconds=one.snippet_seconds,
                 duration=record["duration"], threshold=[localize.threshold(l, g) for g in one.o.gammas_at_test],
                 ground_truth=segments[0], predictions=segments[1], label=label, video=name, thumbnails=pictures)
@@ -638,7 +642,7 @@ def _page_figure5(s):
             rows.append((name, label, why, ap, len(segments[0]), len(segments[1]), figures[-1]))
     frame = pd.DataFrame(rows, columns=["video", "label", "chosen", "ap", "ground_truth", "predictions", "file"])
     body = [["video", "class", "chosen", "AP@0.5 (%) in the video", "ground truth", "predictions"]] + [
-        [r.video, r.label, r.chosen, report.mean_std(r.ap), f"{r.ground_truth}", f"{r.predictions}"]
+        [r.video, r.label, r.chosen, tables.mean_std(r.ap), f"{r.ground_truth}", f"{r.predictions}"]
         for r in frame.itertuples()]
     text = (f"Seed {one.seed}. L over time with the threshold of Sec. 3.5, ground truth in red, predictions in blue. "
             "best, worst: by the mAP@0.5 within the video, so chosen with the ground truth at hand, for illustration; "
@@ -705,17 +709,17 @@ def _page_convergence(s):
             segments = annotations.table([truth.videos[video.name] for video in data.train])
         maps = {phase: label_map(data.train, masks, data.classes, segments, 0.5)
                 for phase, _, masks in em_trainer.label_history(training.load_checkpoint(folder)["memory"])}
-        phases = report.phase_table(run._log(folder))
+        phases = figures.phase_table(run._log(folder))
         tables.append(phases.assign(seed=seed, map=phases["phase"].map(maps)))
     if not tables:
         raise InputError(f"{s.pool}: found no finished run of em-mil, expected at least one")
     frame = pd.concat(tables, ignore_index=True)
-    report.convergence_figure(s.folder("convergence") / "convergence.png", phases=frame)
+    figures.convergence_figure(s.folder("convergence") / "convergence.png", phases=frame)
     body = [["phase", "step", "after epochs", "positive clips (%)", "labels changed (%)", "empty bags", "mAP@0.5 (%)"]]
     for phase, rows in frame.groupby("phase"):
         body.append([f"{phase}", rows["step"].iloc[0], f"{rows['epoch'].iloc[0]}",
-                     *(report.mean_std(rows[c]) for c in ("positive", "changed")), f"{rows['empty'].mean():.1f}",
-                     report.mean_std(rows["map"])])
+                     *(tables.mean_std(rows[c]) for c in ("positive", "changed")), f"{rows['empty'].mean():.1f}",
+                     tables.mean_std(rows["map"])])
     text = ("The pseudo-labels that each phase trains on: share of positive clips, share that changed since the last "
             "phase of the same step, positive bags left without a positive clip (mean), and the labels' own mAP@0.5 on "
             "the training videos. That mAP is a diagnostic made after training, which sees no segment: runs of "
@@ -767,8 +771,8 @@ def stand_in(folder, share):
             yield name, *(np.abs(rng.standard_normal((t, THUMOS14["dim"]), np.float32)) for _ in range(2))
 
     folder.mkdir(parents=True, exist_ok=True)
-    dataset.write_canonical(folder / "features.h5", items(), THUMOS14["snippet_seconds"])
-    report.write_json(folder / "annotations.json", {"database": database})
+    features.write_canonical(folder / "features.h5", items(), THUMOS14["snippet_seconds"])
+    tables.write_json(folder / "annotations.json", {"database": database})
     return {"source": source, "videos": {n: sum(subset == n for subset, _ in picked) for n in clips}, "clips": clips,
             "full_clips": round(float(durations[0].sum()) / THUMOS14["snippet_seconds"])}
 
@@ -802,7 +806,7 @@ def _page_timing(s):
     if not rows:
         raise InputError(f"{pool}: found no finished run, expected at least one")
     whole = all(abs(row["share_of_full_size"] - 1) < 0.01 for row in rows)
-    report.share_figure(folder / "timing.png", bars={row["method"]: {p: row[p] for p in PARTS} for row in rows})
+    figures.share_figure(folder / "timing.png", bars={row["method"]: {p: row[p] for p in PARTS} for row in rows})
     body = [["method", "length", "training (s)", *(() if whole else ("full size, estimated (s)",)),
              *(f"{part} (%)" for part in PARTS), "all (s)"]]
     for row in rows:
@@ -890,14 +894,14 @@ def _write(s, name, page):
     """Prints and writes a page; returns its Markdown."""
     folder, head = s.folder(name), _head(s, name, page)
     print("\n" + "\n".join(head) + "\n")
-    print("\n\n".join(text if table is None else f"{text}\n\n{report.text(table)}" for text, table in page.blocks))
+    print("\n\n".join(text if table is None else f"{text}\n\n{tables.text(table)}" for text, table in page.blocks))
     print(f"\nFiles: {folder}/")
     title, *lines = head
-    blocks = [text if table is None else f"{text}\n\n{report.markdown(table)}" for text, table in page.blocks]
+    blocks = [text if table is None else f"{text}\n\n{tables.markdown(table)}" for text, table in page.blocks]
     body = [f"# {title}", *lines, *blocks]
-    report.write_text(folder / f"{name}.md", "\n\n".join(body + [f"![{f}]({f})" for f in page.figures]))
-    report.write_csv(folder / f"{name}.csv", page.frame)
-    report.write_json(folder / f"{name}.json", {
+    tables.write_text(folder / f"{name}.md", "\n\n".join(body + [f"![{f}]({f})" for f in page.figures]))
+    tables.write_csv(folder / f"{name}.csv", page.frame)
+    tables.write_json(folder / f"{name}.json", {
         "command": name, "dataset": s.o.dataset, "seeds": list(s.seeds), "about": lines,
         "options": dataclasses.asdict(s.o), **page.data, "rows": page.frame.to_dict("records"),
         "figures": page.figures})

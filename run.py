@@ -27,19 +27,24 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-import annotations
+from formats import annotations
 import dataset
-import demo_data
+from formats import features
+from formats import demo as demo_data
 import em_trainer
 import eval_detection
+from formats import detections
 import localize
 import opts
-import report
-import score_file
-import training
-import video_classifier
+from report import figures
+from report import tables
+from paper import published
+from formats import clip_scores as score_file
+from engine import loop as training
+from baselines import classifiers as video_classifier
+import formats.video_scores
 from model import EMMIL
-from safe_load import InputError, load_json, show
+from formats.files import InputError, load_json, show
 
 METHODS = {"em-mil": "EM-MIL", "untrimmednet": "UntrimmedNet", "wtalc": "W-TALC"}
 CLASSIFIERS = {"untrimmednet": video_classifier.UntrimmedNet, "wtalc": video_classifier.WTALC}
@@ -100,7 +105,7 @@ def run(command, session_slot):
     # 3. The run's folder: what is needed to go on, or to score again, without asking anybody
     about = {"options": dataclasses.asdict(o), "classes": list(data.classes), "snippet_seconds": data.snippet_seconds,
              "dims": [data.train[0].rgb.shape[1], data.train[0].flow.shape[1]],
-             "fingerprint": dataset.fingerprint(o.features, o.flow_features, o.annotations)}
+             "fingerprint": features.fingerprint(o.features, o.flow_features, o.annotations)}
     with training.all_or_none():
         session = training.Session(folder, seed=o.seed, every=o.checkpoint_every, resume=bool(command.resume))
         session_slot.append(session)
@@ -108,11 +113,11 @@ def run(command, session_slot):
             _same_data(session.about, about, folder)
     session.about = about
     if rank == 0:
-        report.write_json(folder / "opts.json", about["options"])
+        tables.write_json(folder / "opts.json", about["options"])
         if not (folder / "environment.json").exists():  # that of the process which began the run
-            report.write_json(folder / "environment.json", _environment(device))
-        report.write_csv(folder / "ground_truth.csv", truth)
-        report.write_csv(folder / "ambiguous.csv", ambiguous)
+            tables.write_json(folder / "environment.json", _environment(device))
+        tables.write_csv(folder / "ground_truth.csv", truth)
+        tables.write_csv(folder / "ambiguous.csv", ambiguous)
 
     # 4. Training: the video-level classifiers, then EM-MIL's phases
     mine = data.train[rank::ranks]
@@ -144,9 +149,9 @@ def run(command, session_slot):
 
     # 6. Localization, evaluation, tables, files
     results = finish(o, folder, folder, records, data.classes, data.snippet_seconds, truth, ambiguous, seconds)
-    report.training_figure(folder / "training.png", records=_log(folder))
-    report.convergence_figure(folder / "pseudo_labels.png", phases=report.phase_table(_log(folder)))
-    report.write_json(folder / "results.json", results)  # last: its presence says that the run is finished
+    figures.training_figure(folder / "training.png", records=_log(folder))
+    figures.convergence_figure(folder / "pseudo_labels.png", phases=figures.phase_table(_log(folder)))
+    tables.write_json(folder / "results.json", results)  # last: its presence says that the run is finished
     return results
 
 
@@ -160,12 +165,12 @@ def evaluate_again(command, _):
         return None
     records, classes, snippet_seconds = score_file.read(folder / "clip_scores.h5")
     truth = _segments(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
-    ambiguous = (eval_detection.read_ambiguous(o.ambiguous) if "ambiguous" in command.given else
+    ambiguous = (detections.read_ambiguous(o.ambiguous) if "ambiguous" in command.given else
                  _segments(folder / "ambiguous.csv"))
     out = _output_folder(command.out, folder, "evaluate")
     results = finish(o, folder, out, records, classes, snippet_seconds, truth, ambiguous, {})
-    report.write_json(out / "opts.json", dataclasses.asdict(o))
-    report.write_json(out / "results.json", results)
+    tables.write_json(out / "opts.json", dataclasses.asdict(o))
+    tables.write_json(out / "results.json", results)
     return results
 
 
@@ -189,12 +194,12 @@ def finish(o, run_folder, out, records, classes, snippet_seconds, truth, ambiguo
                "test": {"videos": len(records), "segments": len(truth), "classes": len(set(truth["label"])),
                         "ambiguous": len(ambiguous)},
                "methods": {}, "classification": {}}
-    rows, tables = {protocol: {} for protocol in protocols}, {}
+    rows, localized = {protocol: {} for protocol in protocols}, {}
     for method in o.method:
         label = METHODS[method] + _classes_from(o, method)
         with _timed(seconds, "localization"):
             table, counts = localize.table(_localized(o, method, records, classes, snippet_seconds, given))
-        tables[method], results["methods"][method] = table, {"label": label, "localization": counts, "protocols": {}}
+        localized[method], results["methods"][method] = table, {"label": label, "localization": counts, "protocols": {}}
         for protocol in protocols:
             with _timed(seconds, "evaluation"):
                 e = eval_detection.evaluate(truth, table, o.tious, protocol, ambiguous)
@@ -213,15 +218,15 @@ def finish(o, run_folder, out, records, classes, snippet_seconds, truth, ambiguo
     results["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
 
     page = _page(o, results, rows)
-    print("\n\n".join(text if table is None else f"{text}\n\n{report.text(table)}" for text, table in page))
-    report.write_text(out / "table.md", "\n\n".join(text if table is None else f"{text}\n\n{report.markdown(table)}"
+    print("\n\n".join(text if table is None else f"{text}\n\n{tables.text(table)}" for text, table in page))
+    tables.write_text(out / "table.md", "\n\n".join(text if table is None else f"{text}\n\n{tables.markdown(table)}"
                                                     for text, table in page) + "\n")
-    for method, table in tables.items():
+    for method, table in localized.items():
         for suffix in (".json", ".csv"):
             stem = "detections" if method == o.method[0] else f"detections-{method}"
-            eval_detection.write_detections(table, out / (stem + suffix))
-    if "em-mil" in tables:
-        _draw(o, out, records, classes, snippet_seconds, truth, tables["em-mil"])
+            detections.write_detections(table, out / (stem + suffix))
+    if "em-mil" in localized:
+        _draw(o, out, records, classes, snippet_seconds, truth, localized["em-mil"])
     print(f"\nFiles: {out}/")
     return results
 
@@ -253,7 +258,7 @@ def predict(command, _):
     device = _device(o)
     networks = _trained_networks(o, state, folder, device)
 
-    source = dataset.open_features(at["features"], layout=at["feature_layout"] or "auto", flow_path=at["flow_features"],
+    source = features.open_features(at["features"], layout=at["feature_layout"] or "auto", flow_path=at["flow_features"],
                                    annotations=at["annotations"], snippet_seconds=at["snippet_seconds"])
     with contextlib.closing(source):
         truth = list(annotations.load(at["annotations"]).videos.values()) if at["annotations"] else []
@@ -273,7 +278,7 @@ def predict(command, _):
         if abs(step - about["snippet_seconds"]) > 1e-3 * step:
             raise InputError(f"{source.path}: found clips of {step:g} s, expected {about['snippet_seconds']:g} s as in "
                              "training (--snippet-seconds overrides what the file says)")
-        given = video_classifier.read_video_scores(o.video_scores, source.names, classes) if o.video_scores else None
+        given = formats.video_scores.read_video_scores(o.video_scores, source.names, classes) if o.video_scores else None
         bad, drawn, found = [], [], {method: [] for method in o.method}
 
         def scored():
@@ -319,7 +324,7 @@ def predict(command, _):
         table, counts = localize.table(found[method])
         path = out / f"{stem if method == o.method[0] else f'{stem}-{method}'}.json"
         for suffix in (".json", ".csv"):
-            eval_detection.write_detections(table, path.with_name(path.stem + suffix))
+            detections.write_detections(table, path.with_name(path.stem + suffix))
         print(f"{METHODS[method]}: {counts['videos']} videos, {counts['proposals']} detections: {path} and .csv")
         if method == "em-mil":
             _draw(o, out, drawn, classes, step, None, table)
@@ -496,7 +501,7 @@ def _data(o, say):
             raise InputError(f"{o.annotations}: found no video of subset {subset} with features, expected at least one")
     # All of the subset's segments: those of a video without features (--allow-missing) are missed, not forgiven.
     segments = annotations.table(annotations.in_subset(truth, test_subset))
-    return data, segments, eval_detection.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
+    return data, segments, detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
 
 
 def _test_time_input(o, names, classes):
@@ -504,7 +509,7 @@ def _test_time_input(o, names, classes):
     unknown = sorted(set(o.exclude_video) - set(names))
     if unknown:
         raise InputError(f"--exclude-video: found {unknown[0]}, expected the name of a test video")
-    return video_classifier.read_video_scores(o.video_scores, names, classes) if o.video_scores else None
+    return formats.video_scores.read_video_scores(o.video_scores, names, classes) if o.video_scores else None
 
 
 def _segments(path, columns=("video", "t_start", "t_end")):
@@ -639,24 +644,24 @@ def _page(o, results, rows):
     for classifier, m in results["classification"].items():
         page.append((f"Video-level classification, {classifier}: mAP {100 * m['map']:.1f}%, top-1 {100 * m['top1']:.1f}%",
                      None))
-    published = report.published_rows(o.dataset, [METHODS[method] for method in o.method])
+    papers = published.published_rows(o.dataset, [METHODS[method] for method in o.method])
     for protocol, methods in rows.items():
         ours = results["methods"].get("em-mil", {}).get("label")
-        theirs = next((name for name in published if name.startswith("EM-MIL")), None)
+        theirs = next((name for name in papers if name.startswith("EM-MIL")), None)
         compared = (ours, theirs) if ours == METHODS["em-mil"] and theirs else None     # not with oracle classes
         page.append((f"{o.dataset}, seed {o.seed}, recipe {o.recipe}: {test['videos']} test videos, "
                      f"{test['segments']} segments, {test['classes']} classes; protocol {protocol}"
                      + (f", {test['ambiguous']} Ambiguous segments" if protocol.startswith("thumos") else "") + "; "
                      f"EM-MIL's classes from {o.video_scores or o.video_classifier}",
-                     report.map_table(methods, published=published, compare=compared)))
-    if published:
-        page.append((report.PUBLISHED_NOTE, None))
+                     tables.map_table(methods, published=papers, compare=compared)))
+    if papers:
+        page.append((published.PUBLISHED_NOTE, None))
     for name, method in results["methods"].items():
         protocol, e = next(iter(method["protocols"].items()))
         tiou = min(e["tious"], key=lambda x: abs(x - 0.5))
         ap = np.array(list(e["ap"].values()))[:, [e["tious"].index(tiou)]].T
         page.append((f"{method['label']}, by class, protocol {protocol}",
-                     report.class_table(list(e["ap"]), ap, [tiou], list(e["segments"].values()))))
+                     tables.class_table(list(e["ap"]), ap, [tiou], list(e["segments"].values()))))
         c = method["localization"]
         page.append((f"{c['proposals']} proposals; {c['pairs_empty']} of {c['pairs']} pairs of video and class without one "
                      f"({c['pairs_constant']} with a constant score); {c['gate_fallback']} videos with no class above the gate",
@@ -676,7 +681,7 @@ def _draw(o, out, records, classes, snippet_seconds, truth, table):
         l = localize.fuse(record["em-mil"]["q"], record["em-mil"]["p"][:, list(classes).index(label)], o.lam)
         segments = [t.loc[t["label"] == label, ["t_start", "t_end"]].to_numpy() for t in own]
         stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{record['name']}-{label}")
-        report.localization_figure(out / f"figures/{stem}.png", scores=l, snippet_seconds=snippet_seconds,
+        figures.localization_figure(out / f"figures/{stem}.png", scores=l, snippet_seconds=snippet_seconds,
                                    duration=record["duration"], threshold=[localize.threshold(l, g) for g in o.gammas_at_test],
                                    ground_truth=segments[0], predictions=segments[1], label=label, video=record["name"])
 

@@ -29,19 +29,18 @@ import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from torch import nn  # noqa: E402
 
-import annotations  # noqa: E402
 import dataset  # noqa: E402
 import em_trainer  # noqa: E402
 import eval_detection  # noqa: E402
-import linear  # noqa: E402
 import localize  # noqa: E402
 import opts  # noqa: E402
-import report as reports  # noqa: E402
-import training  # noqa: E402
+from engine import cpu as linear, loop as training  # noqa: E402
+from formats import annotations, features  # noqa: E402
+from report import figures as reports, tables  # noqa: E402
 from em_trainer import Phase  # noqa: E402
 from model import EMMIL  # noqa: E402
 from pseudo_labels import class_labels, key_instance_labels  # noqa: E402
-from safe_load import InputError, write_atomically  # noqa: E402
+from formats.files import InputError, write_atomically  # noqa: E402
 
 ACTIVITYNET_TIOUS = [round(0.5 + 0.05 * i, 2) for i in range(10)]
 
@@ -325,7 +324,7 @@ def write_set(folder, lengths, dim, classes, snippet_seconds, dtype="float16"):
     pool = np.random.default_rng(0).standard_normal((max(lengths) + 997, 2 * dim), np.float32).astype(np.float16)
     lengths = [*lengths, 1]
     names = [f"video_{i:05d}" for i in range(len(lengths))]
-    dataset.write_canonical(folder / "features.h5", (
+    features.write_canonical(folder / "features.h5", (
         (name, pool[i % 997:i % 997 + t, :dim], pool[i % 997:i % 997 + t, dim:])
         for i, (name, t) in enumerate(zip(names, lengths))), snippet_seconds, dtype)
     database = {name: {"subset": "train", "duration": t * snippet_seconds, "annotations": [
@@ -414,7 +413,7 @@ def bench_read():
             path = place / "features.h5"
 
             def ours():
-                source = dataset.open_features(path)
+                source = features.open_features(path)
                 arrays = [source.read(name) for name in source.names]
                 source.close()
                 return arrays
@@ -621,7 +620,7 @@ def main(argv=None):
             print(f"\n[{name}]")
             figures |= {**COMMANDS, **ASKED_FOR}[name](**more)
         if not args.command:
-            print("\n" + reports.text([["", "measured", "target"], *(
+            print("\n" + tables.text([["", "measured", "target"], *(
                 [key, f"{figures[key]:.4g}", target] for key, target in TARGETS.items())]))
         if args.json:
             with write_atomically(args.json) as temporary:

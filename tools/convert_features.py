@@ -11,9 +11,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import annotations  # noqa: E402  (the repository is on the path from here on)
-import dataset  # noqa: E402
-from safe_load import InputError  # noqa: E402
+import dataset  # noqa: E402  (the repository is on the path from here on)
+from formats import annotations, features  # noqa: E402
+from formats.files import InputError  # noqa: E402
 
 
 def main(argv=None):
@@ -24,7 +24,7 @@ def main(argv=None):
     parser.add_argument("annotations", metavar="ANNOTATIONS", help="annotation file or folder")
     parser.add_argument("out", metavar="OUT.h5", help="the file to write")
     parser.add_argument("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
-    parser.add_argument("--feature-layout", choices=dataset.LAYOUTS, default="auto", help="default: recognise it")
+    parser.add_argument("--feature-layout", choices=features.LAYOUTS, default="auto", help="default: recognise it")
     parser.add_argument("--snippet-seconds", type=float, metavar="S",
                         help="duration of a clip; needed where SRC does not declare it")
     parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="default: float16")
@@ -42,15 +42,15 @@ def main(argv=None):
         sys.exit(130)
 
 
-def convert(features, annotation_path, out, *, flow_features, layout, snippet_seconds, dtype, compression):
-    """Write all videos of `features` to `out` and print what was done. Raises InputError."""
+def convert(path, annotation_path, out, *, flow_features, layout, snippet_seconds, dtype, compression):
+    """Write all videos of `path` to `out` and print what was done. Raises InputError."""
     if Path(out).suffix not in (".h5", ".hdf5"):
         raise InputError(f"{out}: found the ending {Path(out).suffix!r}, expected a file to write that ends in .h5")
     if any(path and os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out)
-           for path in (features, flow_features)):
+           for path in (path, flow_features)):
         raise InputError(f"{out}: found the source under this name, expected another file to write")
     truth = annotations.load(annotation_path)
-    source = dataset.open_features(features, layout=layout, flow_path=flow_features, annotations=annotation_path,
+    source = features.open_features(path, layout=layout, flow_path=flow_features, annotations=annotation_path,
                                    snippet_seconds=snippet_seconds)
     source.adopt(list(truth.videos.values()))
     notes = [*truth.notes, *source.notes]
@@ -64,7 +64,7 @@ def convert(features, annotation_path, out, *, flow_features, layout, snippet_se
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     bar = tqdm(source.names, desc="converting", unit="video", disable=None)
-    n = dataset.write_canonical(out, ((name, *source.read(name)) for name in bar), source.snippet_seconds, dtype,
+    n = features.write_canonical(out, ((name, *source.read(name)) for name in bar), source.snippet_seconds, dtype,
                                 compression)
     source.close()
     print(f"{out}: {n} videos, {sum(shape[0] for shape in shapes.values()):,} clips of {source.snippet_seconds:g} s, "

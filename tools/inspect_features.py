@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import annotations  # noqa: E402  (the repository is on the path from here on)
-import dataset  # noqa: E402
-from safe_load import InputError  # noqa: E402
+import dataset  # noqa: E402  (the repository is on the path from here on)
+from formats import annotations, features  # noqa: E402
+from formats.files import InputError  # noqa: E402
 
 
 def main(argv=None):
@@ -24,7 +24,7 @@ def main(argv=None):
     parser.add_argument("features", metavar="SRC", help="feature file or folder in any layout")
     parser.add_argument("annotations", metavar="ANNOTATIONS", nargs="?", help="annotation file or folder")
     parser.add_argument("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
-    parser.add_argument("--feature-layout", choices=dataset.LAYOUTS, default="auto", help="default: recognise it")
+    parser.add_argument("--feature-layout", choices=features.LAYOUTS, default="auto", help="default: recognise it")
     parser.add_argument("--snippet-seconds", type=float, metavar="S", help="check this duration of a clip")
     args = parser.parse_args(argv)
     try:
@@ -40,14 +40,14 @@ def main(argv=None):
         sys.exit(2)
 
 
-def inspect(features, annotation_path, *, flow_features, layout, snippet_seconds):
+def inspect(path, annotation_path, *, flow_features, layout, snippet_seconds):
     """Print the report and return the problems, InputErrors that a run would stop at. Reads every value once."""
     truth = annotations.load(annotation_path) if annotation_path else None
-    source = dataset.open_features(features, layout=layout, flow_path=flow_features, annotations=annotation_path,
+    source = features.open_features(path, layout=layout, flow_path=flow_features, annotations=annotation_path,
                                    snippet_seconds=snippet_seconds)
     notes, problems = [*(truth.notes if truth else ()), *source.notes], []
     line("features", " + ".join(filter(None, (source.path, flow_features))))
-    line("layout", f"{source.layout}: {dataset.describe(source.layout)}")
+    line("layout", f"{source.layout}: {features.describe(source.layout)}")
     if truth:
         source.adopt(list(truth.videos.values()))
     print_videos(source, truth, notes, problems)
@@ -75,8 +75,8 @@ def print_videos(source, truth, notes, problems):
          + ", ".join(f"{subset or '(no subset)'} {have[subset]} of {n}" for subset, n in subsets.items()))
     missing = [name for name in truth.videos if name not in source]
     surplus = [name for name in source.names if name not in truth.videos]
-    line("missing", dataset.some(missing) or "none")
-    line("surplus", dataset.some(surplus) or "none")
+    line("missing", features.some(missing) or "none")
+    line("surplus", features.some(surplus) or "none")
     if len(missing) == len(truth.videos):
         problems.append(InputError(f"{source.path}: found no features for any video of {truth.path}, such as "
                                    f"{missing[0]}; the features are of videos such as {surplus[0]}"))

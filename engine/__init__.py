@@ -1,0 +1,1 @@
+"""How every network here is trained."""

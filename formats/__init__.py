@@ -1,0 +1,1 @@
+"""From disk to memory and back: checks at this door, trust inside."""

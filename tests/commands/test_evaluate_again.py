@@ -1,0 +1,213 @@
+"""--evaluate: other tables from the scores that a run has stored, after its features and annotations are gone."""
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import commands
+import eval_detection
+from formats import detections
+from report import tables
+import run
+from formats import clip_scores as score_file
+from engine import loop as training
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run whose features and annotations have been deleted since."""
+    folder = tmp_path_factory.mktemp("trained")
+    flags = commands.write_set(folder / "data")
+    run.main([*flags, "--method", "em-mil", "untrimmednet", "wtalc", "--out", str(folder / "run")])
+    shutil.rmtree(folder / "data")
+    return folder / "run"
+
+
+def evaluate(folder, *flags):
+    return run.main(["--evaluate", str(folder), *map(str, flags)])
+
+
+def refused(folder, capsys, *flags, job="--evaluate"):
+    with pytest.raises(SystemExit) as stopped:
+        run.main([job, str(folder), *map(str, flags)])
+    error = capsys.readouterr().err
+    assert stopped.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+def by_hand(folder, lam, gamma, gate=0.15):
+    """EM-MIL's detections written out from the stored scores: Eq. 9 and Sec. 3.5, clip by clip."""
+    rows = []
+    records, classes, step = score_file.read(folder / "clip_scores.h5")
+    for r in records:
+        q, p, v = (x.astype(np.float64) for x in (r["em-mil"]["q"], r["em-mil"]["p"], r["untrimmednet"]["video"]))
+        for c in [c for c in range(len(classes)) if v[c] >= gate] or [int(v.argmax())]:
+            l = lam * q + (1 - lam) * p[:, c]
+            above = [*(l > l.mean() + gamma * (l.max() - l.min())), False]
+            start = None
+            for t, high in enumerate(above):
+                if high and start is None:
+                    start = t
+                if not high and start is not None:
+                    rows.append((r["name"], start * step, min(t * step, r["duration"]), classes[c], l[start:t].mean()))
+                    start = None
+    return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label", "score"])
+
+
+def sorted_rows(table):
+    return table.sort_values(["video", "label", "t_start"], ignore_index=True)
+
+
+@pytest.mark.parametrize("flags, lam, gamma", [
+    ([], 0.3, 0.0), (["--lambda", "0.9"], 0.9, 0.0), (["--gamma", "0.2"], 0.3, 0.2),
+    (["--test-gamma", "0.2"], 0.3, 0.2), (["--lambda", "0.5", "--gamma", "0.1"], 0.5, 0.1)])
+def test_detections_by_hand(trained, tmp_path, flags, lam, gamma):
+    results = evaluate(trained, *flags, "--out", tmp_path / "out")
+    found = detections.read_detections(tmp_path / "out/detections.csv")
+    pd.testing.assert_frame_equal(sorted_rows(found), sorted_rows(by_hand(trained, lam, gamma)), rtol=1e-9)
+    assert results["methods"]["em-mil"]["localization"]["proposals"] == len(found)
+    assert json.loads((tmp_path / "out/results.json").read_text()) == results
+    saved = json.loads((tmp_path / "out/opts.json").read_text())
+    assert (saved["lam"], saved["gamma"], saved["test_gamma"]) == (lam, 0.0, gamma or None)
+
+
+def test_the_same_options_give_the_same_files(trained, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    results = evaluate(trained, "--out", tmp_path / "out")
+    for path in [path for path in trained.glob("*") if path.name.startswith("detections")] + [trained / "table.md"]:
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    first = json.loads((trained / "results.json").read_text())
+    assert {**results, "seconds": None} == {**first, "seconds": None}
+    assert report_table(capsys.readouterr().out) and (tmp_path / "out/figures").is_dir()
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def report_table(printed):
+    return [line for line in printed.splitlines() if line.startswith("EM-MIL  ")]
+
+
+def test_every_call_writes_a_folder_of_its_own(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run")
+    for _ in range(3):
+        evaluate(tmp_path / "run", "--pictures", "0")
+    folders = list((tmp_path / "run").glob("evaluate-*"))
+    assert len(folders) == 3 and all((folder / "results.json").exists() for folder in folders)
+
+
+def test_all_protocols(trained, tmp_path, capsys):
+    results = evaluate(trained, "--protocol", "all", "--tiou", "0.3", "0.5", "--out", tmp_path / "out")
+    truth = pd.read_csv(trained / "ground_truth.csv")
+    found = detections.read_detections(tmp_path / "out/detections.csv")
+    protocols = results["methods"]["em-mil"]["protocols"]
+    assert list(protocols) == list(eval_detection.PROTOCOLS)
+    for protocol, e in protocols.items():
+        assert e["map"] == eval_detection.evaluate(truth, found, [0.3, 0.5], protocol).map.tolist()
+    assert len(report_table(capsys.readouterr().out)) == 3
+
+
+def test_other_classes_methods_and_thresholds(trained, tmp_path, capsys):
+    oracle = evaluate(trained, "--video-classifier", "oracle", "--method", "em-mil", "--out", tmp_path / "oracle")
+    assert list(oracle["methods"]) == ["em-mil"] and "EM-MIL (oracle classes)" in capsys.readouterr().out
+    found = detections.read_detections(tmp_path / "oracle/detections.csv")
+    truth = pd.read_csv(trained / "ground_truth.csv")
+    assert set(zip(found["video"], found["label"])) <= set(zip(truth["video"], truth["label"]))
+
+    evaluate(trained, "--method", "wtalc", "--out", tmp_path / "wtalc")
+    assert (tmp_path / "wtalc/detections.csv").read_bytes() == (trained / "detections-wtalc.csv").read_bytes()
+
+    evaluate(trained, "--thresholds", "0", "0.3", "--nms", "0.5", "--method", "em-mil", "--out", tmp_path / "nms")
+    several = detections.read_detections(tmp_path / "nms/detections.csv")
+    separate = pd.concat([by_hand(trained, 0.3, 0.0), by_hand(trained, 0.3, 0.3)])
+    key = ["video", "label", "t_start", "t_end"]
+    assert set(map(tuple, several[key].to_numpy())) <= set(map(tuple, separate[key].to_numpy()))
+
+    left_out = evaluate(trained, "--exclude-video", "video_08", "--out", tmp_path / "without")
+    assert left_out["test"]["videos"] == 3
+    assert "video_08" not in set(detections.read_detections(tmp_path / "without/detections.csv")["video"])
+
+
+def test_a_gamma_wins_over_the_runs_own_thresholds(trained, tmp_path):
+    """A run made with --thresholds localizes by them; --gamma given now is meant instead of them."""
+    shutil.copytree(trained, tmp_path / "run")
+    saved = json.loads((tmp_path / "run/opts.json").read_text())
+    (tmp_path / "run/opts.json").write_text(json.dumps({**saved, "thresholds": [0.0, 0.4], "nms": 0.5}))
+    evaluate(tmp_path / "run", "--gamma", "0.2", "--out", tmp_path / "out")
+    found = detections.read_detections(tmp_path / "out/detections.csv")
+    pd.testing.assert_frame_equal(sorted_rows(found), sorted_rows(by_hand(trained, 0.3, 0.2)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("flags, said", [
+    (["--lr", "1"], "--lr: cannot be changed of a trained run"),
+    (["--seed", "5", "--keep-peak"], "--seed, --keep-peak: cannot be changed of a trained run"),
+    (["--train-subset", "x"], "--train-subset: cannot be changed of a trained run"),
+    (["--dataset", "demo"], "--dataset: cannot be changed of a trained run"),
+    (["--features", "x.h5"], "--features: cannot be changed here, where it has no effect"),
+    (["--device", "cpu"], "--device: cannot be changed here"),
+    (["--checkpoint-every", "3"], "--checkpoint-every: cannot be changed here"),
+    (["--gamma", "0.1", "--test-gamma", "0.1"], "--gamma: found with --test-gamma"),
+    (["--keep-going"], "--keep-going: found without --predict"),
+    (["--exclude-video", "nobody"], "--exclude-video: found nobody"),
+    (["--gamma", "2"], "2.0, expected a number in [0, 1)"),
+    (["--lambda", "nan"], "--lambda: found nan"),
+    (["--ambiguous", "nowhere.csv"], "nowhere.csv: found no such file"),
+    (["--video-scores", "nowhere.csv"], "nowhere.csv: found no such file")])
+def test_flags_that_are_refused(trained, tmp_path, capsys, flags, said):
+    assert said in refused(trained, capsys, *flags, "--out", tmp_path / "out")
+    assert not (tmp_path / "out/results.json").exists()
+
+
+def test_a_run_is_not_written_over(trained, capsys):
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    assert "found a run there, expected another folder" in refused(trained, capsys, "--out", trained)
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_a_dry_run_writes_nothing(trained, tmp_path, capsys):
+    assert evaluate(trained, "--lambda", "0.77", "--dry-run", "--out", tmp_path / "out") is None
+    assert "lambda 0.77" in capsys.readouterr().out.replace("\n  ", " ") and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name, content, said", [
+    ("clip_scores.h5", None, "found no readable clip scores"),
+    ("clip_scores.h5", b"\x89HDF", "found no readable clip scores"),
+    ("ground_truth.csv", None, "found no readable table"), ("ground_truth.csv", b"\0\xff", "found no readable table"),
+    ("ground_truth.csv", b"video,t_start,t_end,label\nv,zero,1,A\n", "found no readable table"),
+    ("ground_truth.csv", b"video,label\nv,A\n", "found no readable table"),
+    ("ambiguous.csv", b"", "found no readable table"),
+    ("opts.json", None, "found no such file"), ("opts.json", b"{", "expected valid JSON"),
+    ("opts.json", b'{"no option": 1}', "which is no option")])
+def test_a_run_with_a_broken_file(trained, tmp_path, capsys, name, content, said):
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / name).unlink()
+    if content is not None:
+        (tmp_path / "run" / name).write_bytes(content)
+    error = refused(tmp_path / "run", capsys)
+    assert said in error and (name in error or "no option" in said)
+    assert not list((tmp_path / "run").glob("evaluate-*"))
+
+
+def test_scores_of_a_method_that_the_run_has_not_trained(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    records, classes, step = score_file.read(trained / "clip_scores.h5")
+    without = [{k: v for k, v in record.items() if k != "wtalc"} for record in records]
+    score_file.write(tmp_path / "run/clip_scores.h5", without, classes, step)
+    for flags in (["--method", "wtalc"], ["--method", "em-mil", "--video-classifier", "wtalc"]):
+        assert "found no scores of W-TALC in this run" in refused(tmp_path / "run", capsys, *flags)
+
+
+def test_a_run_in_progress(trained, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    for name in ("opts.json", training.CHECKPOINT, training.LOG):
+        shutil.copy(trained / name, tmp_path / "run")
+    assert "expected those of a finished run" in refused(tmp_path / "run", capsys)
+
+
+def test_names_are_text_and_times_exact(tmp_path):
+    table = pd.DataFrame({"video": ["007", "1e5", "NA"], "t_start": [0.1 + 0.2, 1 / 3, 2.0], "t_end": [1e-17, 2.5, 1e6],
+                          "label": ["12", "null", "nan"]})
+    tables.write_csv(tmp_path / "segments.csv", table)
+    pd.testing.assert_frame_equal(run._segments(tmp_path / "segments.csv", table.columns), table, check_exact=True)
+    tables.write_csv(tmp_path / "none.csv", table[:0])
+    assert not len(run._segments(tmp_path / "none.csv"))

@@ -1,0 +1,525 @@
+"""What a run survives: killed, told to stop, out of disk, in a folder with something else in it."""
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+import commands
+import dataset
+from formats import detections, features
+from report import figures
+import eval_detection
+import run
+from formats import clip_scores as score_file
+from engine import loop as training
+from commands import ROOT, command, ended, remains, start
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)                            # as the children have; sums depend on the number
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    return commands.write_set(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def whole(flags, tmp_path_factory):
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert command([*flags, "--out", folder / "run"], folder / "output")[0] == 0
+    return folder / "run"
+
+
+def test_an_uninterrupted_run_has_all_parts(whole):
+    left = remains(whole)
+    assert [line["stage"] for line in left["log"]] == [
+        "untrimmednet"] * 3 + ["wtalc"] * 2 + ["em-mil 01 M"] * 2 + ["em-mil 02 E"] * 2 + [
+        "em-mil 03 M", "em-mil 04 E", "em-mil 05 M"]
+    assert {"untrimmednet", "wtalc", "em-mil", "adam E", "adam M", "adam wtalc"} <= left["checkpoint"]["parts"].keys()
+    assert len(left["detections.csv"].splitlines()) > 4 and left["scores"]
+
+
+def trained_only(whole, folder, *without):
+    """A copy of the finished run as it was before its results, which a resumed run makes in a fraction of a second."""
+    shutil.copytree(whole, folder)
+    for name in ("results.json", *without):
+        (folder / name).unlink()
+    return folder
+
+
+def log_lines(folder):
+    path = folder / training.LOG
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def until(condition, process, limit=60):
+    """Waits for a condition on a running child."""
+    began = time.monotonic()
+    while not condition():
+        assert process.is_alive() and time.monotonic() - began < limit, "the child ended or does not get there"
+        time.sleep(0.002)
+
+
+def stops(argv, capsys):
+    """Runs the command in this process, which must end it: (exit code, what it printed to stderr)."""
+    with pytest.raises(SystemExit) as stopped:
+        run.main([str(a) for a in argv])
+    return stopped.value.code, capsys.readouterr().err
+
+
+def one_line(error, *parts):
+    assert error.count("\n") == 1 and error.endswith("\n") and "Traceback" not in error
+    for part in parts:
+        assert str(part) in error
+    return True
+
+
+# ------------------------------------------------------------------------------------------------ killed
+def test_killed_at_twenty_random_moments_and_resumed(flags, whole, tmp_path):
+    began = time.monotonic()
+    assert command([*flags, "--out", tmp_path / "timed"], tmp_path / "timed-output")[0] == 0
+    duration, expected = time.monotonic() - began, remains(whole)
+    moments = np.random.default_rng(0).uniform(0, duration, 20)
+
+    def killed_and_resumed(k):
+        folder, output = tmp_path / str(k), tmp_path / f"output-{k}"
+        child = start([*flags, "--out", folder], output)
+        time.sleep(moments[k])
+        child.kill()
+        child.join()
+        begun = (folder / "opts.json").exists()
+        code, _, error = command(["--resume", folder] if begun else [*flags, "--out", folder], output)
+        assert code == 0 and not error, (k, error)
+        left = remains(folder)
+        return child.exitcode, [name for name in expected if left[name] != expected[name]]
+
+    with ThreadPoolExecutor(2) as pool:
+        ends = list(pool.map(killed_and_resumed, range(20)))
+    assert [different for _, different in ends] == [[]] * 20
+    assert sum(code == -signal.SIGKILL for code, _ in ends) >= 15       # the others had ended before
+
+
+def test_killed_while_it_resumes(flags, whole, tmp_path):
+    for lines in (2, 5, 8):
+        argv = ["--resume", tmp_path / "run"] if lines > 2 else [*flags, "--out", tmp_path / "run"]
+        child = start(argv, tmp_path / "o")
+        until(lambda: log_lines(tmp_path / "run") >= lines, child)
+        child.kill()
+        child.join()
+    assert command(["--resume", tmp_path / "run"], tmp_path / "o")[0] == 0
+    assert remains(tmp_path / "run") == remains(whole)
+
+
+def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with open(tmp_path / "output", "w") as output:
+        child = subprocess.Popen([sys.executable, "run.py", *flags, "--out", tmp_path / "run"], cwd=ROOT,
+                                 env=environment, stdout=output, stderr=output)
+        while log_lines(tmp_path / "run") < 4:
+            assert child.poll() is None, (tmp_path / "output").read_text()
+            time.sleep(0.01)
+        child.kill()
+        assert child.wait() == -signal.SIGKILL
+    done = subprocess.run([sys.executable, "run.py", "--resume", tmp_path / "run"], cwd=ROOT, env=environment,
+                          text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert remains(tmp_path / "run") == remains(whole)
+
+
+# ------------------------------------------------------------------------------------------------ told to stop
+@pytest.mark.parametrize("signum, code, lines", [
+    (signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 4), (signal.SIGINT, 130, 7)])
+def test_told_to_stop_while_training(flags, whole, tmp_path, signum, code, lines):
+    child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
+    until(lambda: log_lines(tmp_path / "run") >= lines, child)
+    os.kill(child.pid, signum)
+    found, _, error = ended(child, tmp_path / "output")
+    assert found == code
+    assert error == f"stopped by {signum.name}; go on with: python run.py --resume {tmp_path / 'run'}\n"
+    assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
+    assert remains(tmp_path / "run") == remains(whole)
+
+
+@pytest.mark.parametrize("moment", ["__new__", "refresh"])
+def test_told_to_stop_while_the_progress_bar_is_made(moment, monkeypatch):
+    if moment == "__new__":
+        bar = run.Bar.__new__(run.Bar)
+    else:
+        bars = []
+
+        def refresh(bar, *_, **__):
+            bars.append(bar)
+            raise training.Interrupted(signal.SIGINT)
+        monkeypatch.setattr(run.Bar, "refresh", refresh)
+        with pytest.raises(training.Interrupted):
+            run.Bar(total=2, disable=False, file=io.StringIO())
+        bar, = bars
+    bar.close()                                         # what Python does with it then; tqdm's own raises AttributeError
+    with pytest.raises(AttributeError):
+        super(run.Bar, bar).close()
+
+
+def test_told_to_stop_many_times(flags, whole, tmp_path):
+    child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
+    until(lambda: log_lines(tmp_path / "run") >= 2, child)
+    with contextlib.suppress(ProcessLookupError):
+        while child.is_alive():
+            os.kill(child.pid, signal.SIGTERM)
+            time.sleep(0.0005)
+    code, _, error = ended(child, tmp_path / "output")
+    assert (code, one_line(error, "stopped by SIGTERM; go on with")) == (143, True)
+    assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
+    assert remains(tmp_path / "run") == remains(whole)
+
+
+@pytest.mark.parametrize("module, name", [
+    (dataset, "load"), (features, "fingerprint"), (run, "_networks"), (run, "_scores"), (score_file, "check"),
+    (eval_detection, "evaluate"), (detections, "write_detections"), (figures, "localization_figure"),
+    (figures, "training_figure")])
+def test_told_to_stop_at_anything_else(whole, tmp_path, monkeypatch, capsys, module, name):
+    """While loading, scoring, evaluating, writing. A second signal comes while the first is being dealt with."""
+    folder, inner = trained_only(whole, tmp_path / "run"), getattr(module, name)
+
+    def signalled(*args, **kwargs):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return inner(*args, **kwargs)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, signalled)
+        code, error = stops(["--resume", folder], capsys)
+    assert code == 130 and one_line(error, "stopped by SIGINT")         # the last one is what ended it
+    assert ("go on with" in error) == (module not in (dataset, features))           # before, the run has not been touched
+    assert not (folder / "results.json").exists() and not list(folder.glob(".*.????????.*"))
+    run.main(["--resume", str(folder)])
+    assert remains(folder) == remains(whole)
+
+
+def test_told_to_stop_before_there_is_anything_to_go_on_with(flags, tmp_path, monkeypatch, capsys):
+    inner = dataset.load
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset, "load", lambda *a, **k: os.kill(os.getpid(), signal.SIGINT) or inner(*a, **k))
+        assert stops([*flags, "--out", tmp_path / "run"], capsys) == (130, "stopped by SIGINT\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_signal_handlers_are_given_back(whole):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    run.main(["--resume", str(whole)])
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+# ------------------------------------------------------------------------------------------------ no room, no right
+def test_no_room_for_a_checkpoint(flags, whole, tmp_path):
+    """The checkpoint grows with every network trained, so that a later one does not fit."""
+    limit = (whole / training.CHECKPOINT).stat().st_size * 3 // 4
+    code, _, error = command([*flags, "--out", tmp_path / "run"], tmp_path / "output", file_limit=limit)
+    assert code == 2 and one_line(error, f"error: {tmp_path / 'run' / training.CHECKPOINT}: found File too large")
+    assert training.load_checkpoint(tmp_path / "run")["done"], "the checkpoint before this one"
+    assert not list((tmp_path / "run").glob(".*.????????.*"))
+    assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
+    assert remains(tmp_path / "run") == remains(whole)
+
+
+@pytest.mark.parametrize("name", ["clip_scores.h5", "detections.json", "table.md", "training.png"])
+def test_a_result_that_cannot_be_written(whole, tmp_path, capsys, name):
+    folder = trained_only(whole, tmp_path / "run", name)
+    (folder / name / "in the way").mkdir(parents=True)
+    code, error = stops(["--resume", folder], capsys)
+    assert code == 2 and one_line(error, "error: ", name)
+    shutil.rmtree(folder / name)
+    run.main(["--resume", str(folder)])
+    assert remains(folder) == remains(whole)
+
+
+def test_a_full_disk(flags, whole, tmp_path):
+    """A file system of a few pages, full at the log, a checkpoint, a table or a figure, whatever comes there."""
+    mount, expected = tmp_path / "disk", remains(whole)
+    mount.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", mount], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        sizes = {path.name: path.stat().st_size for path in whole.iterdir() if path.is_file()}
+        places = set()
+        for k, size in enumerate([4, 40, 160, 300, 420, 560, 700, 900]):
+            subprocess.run(["mount", "-o", f"remount,size={size}k", mount], check=True)
+            begun = (mount / "run/opts.json").exists()
+            code, _, error = command(["--resume", mount / "run"] if begun else [*flags, "--out", mount / "run"],
+                                     tmp_path / "output")
+            if code == 0:
+                break
+            assert code == 2 and one_line(error, "error: ", "No space left on device"), (size, error, sizes)
+            places.add(next((name for name in sizes if name in error), "elsewhere"))
+            if (mount / "run" / training.CHECKPOINT).exists():
+                training.load_checkpoint(mount / "run")
+        assert len(places) >= 2, places
+        subprocess.run(["mount", "-o", "remount,size=20m", mount], check=True)
+        assert command(["--resume", mount / "run"], tmp_path / "output")[0] == 0
+        assert remains(mount / "run") == expected
+    finally:
+        subprocess.run(["umount", "-l", mount], check=True)
+
+
+class read_only:
+    """A folder in which nothing can be made or renamed while the block lasts; also for root, whom no mode stops."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __enter__(self):
+        if os.geteuid():
+            self.folder.chmod(0o555)
+        elif subprocess.run(["chattr", "+i", self.folder], capture_output=True).returncode:
+            pytest.skip("root can write anywhere on a file system without chattr +i")
+
+    def __exit__(self, *_):
+        subprocess.run(["chattr", "-i", self.folder], check=True) if not os.geteuid() else self.folder.chmod(0o755)
+
+
+def test_a_folder_that_becomes_read_only(flags, whole, tmp_path):
+    child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
+    until(lambda: log_lines(tmp_path / "run") >= 2, child)
+    os.kill(child.pid, signal.SIGSTOP)
+    with read_only(tmp_path / "run"):
+        os.kill(child.pid, signal.SIGCONT)
+        code, _, error = ended(child, tmp_path / "output")
+        again = command(["--resume", tmp_path / "run"], tmp_path / "output")
+    assert code == 2 and one_line(error, f"error: {tmp_path / 'run'}")
+    assert again[0] == 2 and one_line(again[2], f"error: {tmp_path / 'run'}")
+    assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
+    assert remains(tmp_path / "run") == remains(whole)
+
+
+def test_a_place_where_no_folder_can_be_made(flags, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    code, error = stops([*flags, "--out", tmp_path / "file" / "run"], capsys)
+    assert code == 2 and one_line(error, f"error: {tmp_path / 'file'}")
+    (tmp_path / "folder").mkdir()
+    with read_only(tmp_path / "folder"):
+        code, error = stops([*flags, "--out", tmp_path / "folder" / "run"], capsys)
+    assert code == 2 and one_line(error, f"error: {tmp_path / 'folder' / 'run'}")
+
+
+# ------------------------------------------------------------------------------------------------ something else there
+def test_two_runs_in_one_folder(flags, whole, tmp_path):
+    child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
+    until((tmp_path / "run/opts.json").exists, child)
+    os.kill(child.pid, signal.SIGSTOP)
+    try:
+        second = command(["--resume", tmp_path / "run"], tmp_path / "second")
+    finally:
+        os.kill(child.pid, signal.SIGCONT)
+    assert second[0] == 2 and one_line(second[2], f"error: {tmp_path / 'run'}: in use by another run")
+    assert ended(child, tmp_path / "output")[0] == 0
+    assert remains(tmp_path / "run") == remains(whole)
+
+
+def test_a_new_run_in_the_folder_of_another(flags, whole, tmp_path, capsys):
+    before = remains(whole)
+    code, error = stops([*flags, "--out", whole], capsys)
+    assert code == 2 and one_line(error, f"error: {whole}: found a run there", f"--resume {whole}")
+    folder = trained_only(whole, tmp_path / "run", "opts.json")
+    code, error = stops([*flags, "--out", folder], capsys)
+    assert code == 2 and one_line(error, f"error: {folder}: found a checkpoint there")
+    assert remains(whole) == before
+
+
+def evil():
+    import pickle
+
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("echo executed",)
+    return pickle.dumps(Evil())
+
+
+@pytest.mark.parametrize("what", ["empty", "cut", "noise", "evil", "foreign", "old", "lacking", "other network",
+                                  "folder"])
+def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, recwarn, what):
+    folder = trained_only(whole, tmp_path / "run")
+    path = folder / training.CHECKPOINT
+    data, state = path.read_bytes(), training.load_checkpoint(folder)
+    if what in ("empty", "cut", "noise", "evil"):
+        path.write_bytes({"empty": b"", "cut": data[:len(data) // 2], "noise": bytes(range(256)) * 20,
+                          "evil": evil()}[what])
+    elif what == "folder":
+        path.unlink()
+        path.mkdir()
+    elif what == "foreign":
+        torch.save({"model": torch.zeros(3)}, path)
+    else:
+        if what == "old":
+            state["format"] = "em-mil run 0"
+        elif what == "lacking":
+            del state["position"]
+        else:
+            state["parts"]["em-mil"] = {k: v[:1] for k, v in state["parts"]["em-mil"].items()}
+        torch.save(state, path)
+    left = sorted(folder.iterdir())
+    code, error = stops(["--resume", folder], capsys)
+    assert code == 2 and one_line(error, f"error: {path}: ", "found", "expected") and "executed" not in error
+    assert sorted(folder.iterdir()) == left
+    code, error = stops(["--predict", folder, "--features", "nowhere.h5"], capsys)
+    assert code == 2 and one_line(error, "error: ")
+    assert not list(recwarn)                            # which would be more lines
+
+
+def test_a_log_that_does_not_go_with_the_checkpoint(whole, tmp_path, capsys):
+    folder = trained_only(whole, tmp_path / "run")
+    with open(folder / training.LOG, "rb+") as log:
+        log.truncate(100)
+    code, error = stops(["--resume", folder], capsys)
+    assert code == 2 and one_line(error, f"error: {folder / training.LOG}: found 100 bytes")
+
+
+def test_a_folder_without_a_run(tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/opts.json").write_text("[1, 2]")
+    for folder, said in (("absent", "found no such file"), ("other", "found other JSON")):
+        for job in ("--resume", "--evaluate"):
+            code, error = stops([job, tmp_path / folder], capsys)
+            assert code == 2 and one_line(error, f"error: {tmp_path / folder}/opts.json: {said}")
+        code, error = stops(["--predict", tmp_path / folder, "--features", "x.h5"], capsys)
+        assert code == 2 and one_line(error, f"error: {tmp_path / folder}/{training.CHECKPOINT}: found no such file")
+    assert not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("name, value", [
+    ("lr", "0.1"), ("lr", None), ("lr", [0.1]), ("lr", True), ("seed", 1.5), ("seed", 10**400), ("cycle", {}),
+    ("features", 3), ("tious", 0.5), ("tious", [[0.5]]), ("tious", ["x"]), ("keep_peak", 1), ("nms", "x"),
+    ("device", []), ("lam", float("nan"))])
+def test_saved_options_of_another_type(whole, tmp_path, capsys, name, value):
+    saved = json.loads((whole / "opts.json").read_text())
+    (tmp_path / "opts.json").write_text(json.dumps({**saved, name: value}))
+    flag = {"tious": "--tiou", "lam": "--lambda"}.get(name, f"--{name.replace('_', '-')}")
+    for argv in (["--config", tmp_path / "opts.json"], ["--resume", tmp_path], ["--evaluate", tmp_path]):
+        code, error = stops([*argv, "--dry-run"], capsys)
+        assert code == 2 and one_line(error, "error: ", flag, "found", "expected")
+
+
+# ------------------------------------------------------------------------------------------------ with and without
+def test_stopped_before_the_first_checkpoint(whole, tmp_path):
+    (tmp_path / "run").mkdir()
+    shutil.copy(whole / "opts.json", tmp_path / "run")
+    (tmp_path / "run" / training.LOG).write_text('{"stage": "untrimm')
+    run.main(["--resume", str(tmp_path / "run")])
+    assert remains(tmp_path / "run") == remains(whole)
+
+
+@pytest.mark.parametrize("changed", [
+    ["--lr", "0.01"], ["--seed", "2"], ["--cycle", "1"], ["--gamma", "0.3"], ["--untrimmednet-epochs", "4"],
+    ["--keep-peak"], ["--recipe", "release"], ["--train-subset", "val"], ["--snippet-seconds", "1"],
+    ["--method", "em-mil"], ["--video-classifier", "oracle", "--method", "em-mil", "wtalc"]])
+def test_changed_options_are_refused_by_name(whole, tmp_path, capsys, changed):
+    folder = trained_only(whole, tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    code, error = stops(["--resume", folder, *changed], capsys)
+    assert code == 2 and one_line(error, f"error: {changed[0]}: cannot be changed of {folder}, which has begun")
+    code, error = stops(["--resume", folder, "--lr", "0.01", *changed], capsys)
+    assert code == 2 and "--lr" in error and changed[0] in error
+    code, error = stops(["--resume", folder, "--weight-of-nothing", "1"], capsys)
+    assert code == 2 and "--weight-of-nothing" in error
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+def test_other_flags_that_resuming_refuses(whole, tmp_path, capsys):
+    folder = trained_only(whole, tmp_path / "run")
+    for flag in (["--out", tmp_path / "other"], ["--keep-going"], ["--save-clip-scores"]):
+        code, error = stops(["--resume", folder, *flag], capsys)
+        assert code == 2 and one_line(error, f"error: {flag[0]}: found with")
+    saved = json.loads((folder / "opts.json").read_text())
+    (folder / "opts.json").write_text(json.dumps({**saved, "lr": 0.5}))                     # edited by hand
+    code, error = stops(["--resume", folder], capsys)
+    assert code == 2 and one_line(error, f"error: --lr: cannot be changed in {folder}/opts.json")
+
+
+def test_test_time_options_may_change(flags, whole, tmp_path, capsys):
+    child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
+    until(lambda: log_lines(tmp_path / "run") >= 4, child)
+    child.kill()
+    child.join()
+    run.main(["--resume", str(tmp_path / "run"), "--lambda", "0.1", "--gate", "0.6", "--checkpoint-every", "0"])
+    run.main(["--evaluate", str(whole), "--lambda", "0.1", "--gate", "0.6", "--out", str(tmp_path / "evaluated")])
+    for name in ("detections.json", "detections.csv", "table.md"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "evaluated" / name).read_bytes()
+    assert (tmp_path / "run/detections.csv").read_bytes() != (whole / "detections.csv").read_bytes()
+
+
+@pytest.mark.parametrize("what", ["values", "order", "annotations"])
+def test_features_or_annotations_that_changed(flags, whole, tmp_path, capsys, what):
+    folder = trained_only(whole, tmp_path / "run")
+    data = tmp_path / "data"
+    shutil.copytree(os.path.dirname(flags[3]), data)
+    where = ["--features", data / "features.h5", "--annotations", data / "annotations.json"]
+    if what == "annotations":
+        (data / "annotations.json").write_text((data / "annotations.json").read_text() + " ")
+    else:
+        source = features.open_features(flags[3])
+        names = source.names if what == "values" else source.names[::-1]
+        features.write_canonical(data / "features.h5", ((name, *(x + (what == "values") for x in source.read(name)))
+                                                       for name in names), 0.5, "float32")
+    code, error = stops(["--resume", folder, *where], capsys)
+    assert code == 2 and one_line(error, f"error: {folder}: found features or annotations that have changed",
+                                  "fingerprint")
+    run.main(["--resume", str(folder)])                                 # with the ones it began with
+    assert remains(folder) == remains(whole)
+
+
+def test_features_that_moved(flags, whole, tmp_path):
+    folder = trained_only(whole, tmp_path / "run")
+    shutil.copy(flags[3], tmp_path / "elsewhere.h5")
+    run.main(["--resume", str(folder), "--features", str(tmp_path / "elsewhere.h5")])
+    assert (folder / "detections.csv").read_bytes() == (whole / "detections.csv").read_bytes()
+    assert json.loads((folder / "opts.json").read_text())["features"] == str(tmp_path / "elsewhere.h5")
+
+
+def test_a_finished_run_says_so(whole, capsys):
+    before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    results = run.main(["--resume", str(whole)])
+    assert f"{whole}: this run is finished" in capsys.readouterr().out
+    assert results == json.loads((whole / "results.json").read_text())
+    assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+
+
+# ------------------------------------------------------------------------------------------------ the same bits
+@pytest.mark.parametrize("other", [[], ["--feature-memory", "0"], ["--deterministic"], ["--checkpoint-every", "0"]])
+def test_the_same_bits(flags, whole, tmp_path, other):
+    """Again; features that a thread reads from disk; PyTorch's deterministic algorithms only; fewer checkpoints."""
+    code, printed, error = command([*flags, *other, "--out", tmp_path / "run"], tmp_path / "output")
+    assert code == 0 and not error
+    assert ("read from disk" in printed) == (other[:1] == ["--feature-memory"])
+    left, expected = remains(tmp_path / "run"), remains(whole)
+    if other:
+        assert left.pop("opts.json") != expected.pop("opts.json")
+        del left["checkpoint"]["about"]["options"], expected["checkpoint"]["about"]["options"]
+    assert left == expected
+
+
+def test_another_seed_gives_other_bits(flags, whole, tmp_path):
+    assert command([*flags, "--seed", "2", "--out", tmp_path / "run"], tmp_path / "output")[0] == 0
+    left, expected = remains(tmp_path / "run"), remains(whole)
+    assert left["checkpoint"]["parts"] != expected["checkpoint"]["parts"] and left["scores"] != expected["scores"]
+
+
+def test_opts_json_alone_repeats_the_run(whole, tmp_path):
+    shutil.copy(whole / "opts.json", tmp_path / "again.json")
+    assert command(["--config", tmp_path / "again.json", "--out", tmp_path / "run"], tmp_path / "output")[0] == 0
+    assert remains(tmp_path / "run") == remains(whole)

@@ -1,0 +1,106 @@
+"""Stored clip scores come back as they were, or not at all."""
+import h5py
+import numpy as np
+import pytest
+import resource
+
+import commands
+from formats import clip_scores as score_file
+from formats.files import InputError
+
+
+def records(n, clips=4, classes=3, seed=0):
+    rng = np.random.default_rng(seed)
+    score = lambda *shape: rng.random(shape).astype(np.float32)
+    for k in range(n):
+        yield {"name": f"video/{k} é", "duration": 1.25 * clips - 0.1, "labels": score(classes) > 0.5,
+               "em-mil": {"q": score(clips), "p": score(clips, classes)},
+               "untrimmednet": {"attention": score(clips), "clips": score(clips, classes), "video": score(classes)}}
+
+
+def equal(a, b):
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
+    return np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("n, clips, classes", [(3, 4, 3), (1, 1, 1), (0, 4, 2), (101, 2, 2)])
+def test_what_is_written_is_read(tmp_path, n, clips, classes):
+    names = tuple(["ü", "NA", "3"][:classes])
+    written = list(records(n, clips, classes))
+    score_file.write(tmp_path / "scores.h5", iter(written), names, 1.25)
+    found, *rest = score_file.read(tmp_path / "scores.h5")
+    assert rest == [names, 1.25] and len(found) == n
+    with h5py.File(tmp_path / "scores.h5") as file:             # HDF5 refuses a file that was cut too short
+        assert list(file) == [f"{k:06d}" for k in range(n)]
+    assert all(equal(a, b) for a, b in zip(written, found))
+    assert all(b["em-mil"]["q"].dtype == np.float32 and type(b["name"]) is str for b in found)
+
+
+def test_the_file_has_no_room_left_in_it(tmp_path):
+    """The room that is reserved before a video is given back."""
+    score_file.write(tmp_path / "scores.h5", records(2), "abc", 1.0)
+    assert (tmp_path / "scores.h5").stat().st_size < 40_000 < score_file.ROOM
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite(tmp_path, value):
+    broken = list(records(3))
+    broken[1]["em-mil"]["p"][2, 1] = value
+    with pytest.raises(InputError, match=r"^video/1 é: found 1 of 12 scores \(em-mil, p\) that are no finite numbers"):
+        score_file.write(tmp_path / "scores.h5", broken, "abc", 1.0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_source_that_fails_leaves_the_file_as_it_was(tmp_path):
+    def failing():
+        yield from records(2)
+        raise InputError("bad video")
+    score_file.write(tmp_path / "scores.h5", records(3), "abc", 1.0)
+    before = (tmp_path / "scores.h5").read_bytes()
+    with pytest.raises(InputError, match="bad video"):
+        score_file.write(tmp_path / "scores.h5", failing(), "abc", 1.0)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("scores.h5", before)]
+
+
+def _with_limits(path, limits):
+    for limit in limits:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        with pytest.raises(InputError, match="scores.h5: found File too large, expected room"):
+            score_file.write(path, records(100), "abc", 1.0)
+    assert not list(path.parent.iterdir())
+
+
+def test_no_room_at_any_point(tmp_path):
+    """HDF5 itself ends in a crash where a file cannot grow, hence the child."""
+    score_file.write(tmp_path / "scores.h5", records(100), "abc", 1.0)
+    size = (tmp_path / "scores.h5").stat().st_size
+    (tmp_path / "scores.h5").unlink()
+    child = commands.FORKS.Process(target=_with_limits, args=(tmp_path / "scores.h5", [
+        *range(0, 5000, 400), *range(5000, size, size // 40)]))
+    child.start()
+    child.join(60)
+    assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("what", ["missing", "empty", "cut", "text", "foreign", "no classes", "a group for an array"])
+def test_a_file_that_is_none(tmp_path, what):
+    path = tmp_path / "scores.h5"
+    score_file.write(path, records(3), "abc", 1.0)
+    if what in ("empty", "cut", "text"):
+        path.write_bytes({"empty": b"", "cut": path.read_bytes()[:3000], "text": b"q: 0.5\n" * 900}[what])
+    elif what == "missing":
+        path.unlink()
+    else:
+        with h5py.File(path, "w" if what == "foreign" else "r+") as file:
+            if what == "foreign":
+                file["video/rgb"] = np.zeros((3, 2))
+            elif what == "no classes":
+                del file.attrs["classes"]
+            else:
+                del file["000001/labels"]
+                file["000001/labels/x"] = 1.0
+    said = "scores.h5: found no readable clip scores .*, expected those of a finished run"
+    with pytest.raises(InputError, match=said) as e:
+        score_file.read(path)
+    assert "\n" not in str(e.value)

@@ -1,0 +1,107 @@
+"""The real command for tests: a tiny set, children that are forked with PyTorch imported, and what a run leaves."""
+import json
+import multiprocessing
+import os
+import resource
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+
+from formats import features
+import run
+from engine import loop as training
+
+ROOT = Path(__file__).resolve().parents[2]
+# A classifier with dropout and one without, long phases and short ones, a checkpoint after every epoch.
+FLAGS = ["--method", "em-mil", "wtalc", "--untrimmednet-epochs", "3", "--wtalc-iterations", "110", "--cycle", "2",
+         "--cycle-epochs", "4", "--alternate-epochs", "3", "--checkpoint-every", "1", "--pictures", "1"]
+
+
+def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
+    """A canonical set of two classes, and the flags to train on it. past_end: seconds by which the annotated durations
+    fall short of the clips'."""
+    rng, database, items = np.random.default_rng(seed), {}, []
+    for i in range(n_train + n_test):
+        clips, c = int(rng.integers(8, 15)), i % 2
+        start = int(rng.integers(0, clips - 3))
+        streams = [rng.normal(size=(clips, d)).astype(np.float32) for d in dims]
+        for x in streams:
+            x[start:start + 4, c] += 4
+        items.append((f"video_{i:02d}", *streams))
+        database[f"video_{i:02d}"] = {"subset": "train" if i < n_train else "test", "duration": clips * 0.5 - past_end,
+                                  "annotations": [{"label": "AB"[c], "segment": [start * 0.5, start * 0.5 + 1.5]}]}
+    folder.mkdir(parents=True, exist_ok=True)
+    features.write_canonical(folder / "features.h5", items, 0.5, "float32")
+    (folder / "annotations.json").write_text(json.dumps({"database": database}))
+    return ["--dataset", "custom", "--features", str(folder / "features.h5"),
+            "--annotations", str(folder / "annotations.json"), *FLAGS]
+
+
+# ------------------------------------------------------------------------------------------------ children
+FORKS = multiprocessing.get_context("forkserver")      # its server has never computed, so that forking it is safe
+# torch._inductor: PyTorch imports it when training begins.
+FORKS.set_forkserver_preload(["commands", "matplotlib.figure", "matplotlib.backends.backend_agg", "torch._inductor"])
+
+
+def start(argv, output, file_limit=None):
+    """Starts `run.py ARGV` in a child; what it prints goes to OUTPUT.out and OUTPUT.err. Returns the process.
+
+    file_limit: largest size in bytes of a file that it may write, the nearest thing to a full disk.
+    """
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)                # for the server, which starts with the first
+    process = FORKS.Process(target=_child, args=([str(a) for a in argv], str(output), file_limit))
+    process.start()
+    return process
+
+
+def _child(argv, output, file_limit):
+    for fd, suffix in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(output + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
+    os.chdir(ROOT)
+    torch.set_num_threads(1)
+    if file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
+    run.main(argv)
+
+
+def command(argv, output, timeout=120, **kwargs):
+    """Runs `run.py ARGV` to its end: (exit code, what it printed, what it printed to stderr)."""
+    return ended(start(argv, output, **kwargs), output, timeout)
+
+
+def ended(process, output, timeout=120):
+    process.join(timeout)
+    assert process.exitcode is not None, "still running"
+    return process.exitcode, Path(f"{output}.out").read_text(), Path(f"{output}.err").read_text()
+
+
+# ------------------------------------------------------------------------------------------------ what a run leaves
+def remains(folder):
+    """Everything that a finished run leaves and that does not depend on the clock, to be compared with ==."""
+    folder = Path(folder)
+    left = {name: (folder / name).read_bytes() for name in (
+        "opts.json", "ground_truth.csv", "ambiguous.csv", "detections.json", "detections.csv", "detections-wtalc.csv",
+        "table.md") if (folder / name).exists()}
+    left["log"] = [_timeless(json.loads(line)) for line in (folder / training.LOG).read_text().splitlines()]
+    left["results"] = {**_timeless(json.loads((folder / "results.json").read_text())), "run": None}
+    left["checkpoint"] = _timeless({**training.load_checkpoint(folder), "log_bytes": None})
+    with h5py.File(folder / "clip_scores.h5") as file:
+        names = []
+        file.visit(names.append)
+        left["scores"] = {name: file[name][()].tolist() for name in names if isinstance(file[name], h5py.Dataset)}
+    left["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+    return left
+
+
+def _timeless(value):
+    """Tensors as bytes, and nothing that is named after seconds of the clock."""
+    if isinstance(value, dict):
+        return {k: _timeless(v) for k, v in value.items() if k == "snippet_seconds" or "seconds" not in str(k)}
+    if isinstance(value, (list, tuple)):
+        return [_timeless(v) for v in value]
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape), value.cpu().numpy().tobytes()
+    return value

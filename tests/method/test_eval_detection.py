@@ -1,0 +1,636 @@
+"""The three protocols against the official programs' numbers, cases worked out by hand, and literal loops."""
+import json
+import pathlib
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import eval_detection
+from eval_detection import PROTOCOLS, average_recall, averages, error_profile, evaluate
+from formats.detections import read_detections, write_detections
+from formats.files import InputError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / "shared" / "data"
+GOLDEN = DATA / "eval_golden"
+needs_data = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no data beside the project at {DATA}")
+
+
+def ground_truth(*rows):
+    return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label"])
+
+
+def detections(*rows):
+    return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label", "score"])
+
+
+def read_table(path):
+    return pd.read_csv(path, dtype={"video": str, "label": str}, keep_default_na=False, float_precision="round_trip")
+
+
+# ------------------------------------------------------------------------------------- the official programs' numbers
+
+@needs_data
+@pytest.mark.parametrize("name", ["thumos14_a", "thumos14_b", "activitynet12_a"])
+@pytest.mark.parametrize("protocol, key, tolerance", [("activitynet", "activitynet", 1e-9),
+                                                      ("thumos-2015", "thumos_20150930", 1e-6),
+                                                      ("thumos-2014", "thumos_2014", 1e-6)])
+def test_golden_sets(name, protocol, key, tolerance):
+    expected = json.loads((GOLDEN / name / "expected.json").read_text())
+    if key not in expected:
+        assert name == "activitynet12_a"
+        return
+    kind = name.split("_")[0]
+    truth, found = read_table(GOLDEN / f"{kind}_ground_truth.csv"), read_table(GOLDEN / name / "detections.csv")
+    ambiguous = read_table(GOLDEN / "thumos14_ambiguous.csv") if kind == "thumos14" else None
+    result = evaluate(truth, found, expected[key].get("tiou", expected["tiou"]), protocol, ambiguous)
+    assert list(result.classes) == expected["classes"]
+    np.testing.assert_allclose(result.ap, expected[key]["ap"], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(result.map, expected[key]["map"], rtol=0, atol=tolerance)
+
+
+# ------------------------------------------------------------------------------------------------------- small cases
+
+CASES = {
+    "a better one with a lower score": (
+        [("a", 0, 10)], [("a", 0, 6, .9), ("a", 0, 10, .5)], [], (1, 1 / 2, 1 / 2)),
+    "all scores equal": (  # activitynet: row order, FP TP FP TP: precision 1/2 at both hits
+        [("a", 10, 20), ("b", 10, 20)],
+        [("a", 0, 5, 1), ("a", 10, 20, 1), ("b", 0, 5, 1), ("b", 10, 20, 1)], [], (1 / 2, 1, 1 / 2)),
+    "tIoU at the threshold": ([("a", 0, 10)], [("a", 0, 5, 1)], [], (1, 0, 0)),
+    "a false positive on Ambiguous": (
+        [("a", 0, 10)], [("a", 22, 28, .9), ("a", 0, 10, .5)], [("a", 20, 30)], (1 / 2, 1, 1)),
+    "a true positive on Ambiguous": ([("a", 0, 10)], [("a", 0, 10, .9)], [("a", 9, 12)], (1, 1, 1)),
+    "a false positive in a third video": (
+        [("a", 0, 10), ("b", 0, 10)], [("c", 0, 10, .9), ("a", 0, 10, .8), ("b", 0, 10, .7)], [],
+        (2 / 3, 2 / 3, (1 / 2 + 2 / 3) / 2)),
+    "half of the ground truth": ([("a", 0, 10), ("b", 0, 10)], [("a", 0, 10, 1)], [], (1 / 2, 6 / 11, 1 / 2)),
+    "a duplicate": ([("a", 0, 10), ("b", 0, 10)], [("a", 0, 10, .9), ("a", 0, 10, .8), ("b", 0, 10, .7)], [],
+                    (1 / 2 + 1 / 3, (6 + 5 * 2 / 3) / 11, 1 / 2 + 1 / 3)),
+    # activitynet: the second takes what is left, [4, 20] at tIoU 0.5
+    "the second best that is free": ([("a", 0, 10), ("a", 4, 20)], [("a", 0, 10, .9), ("a", 2, 14, .8)], [], (1, 1, 1)),
+    "only touching Ambiguous": ([("a", 0, 10)], [("a", 10, 20, .9), ("a", 0, 10, .5)], [("a", 20, 30)], (.5, .5, .5)),
+    "Ambiguous of another video": ([("a", 0, 10)], [("a", 20, 30, .9), ("a", 0, 10, .5)], [("b", 20, 30)],
+                                   (.5, .5, .5)),
+    "nothing detected": ([("a", 0, 10)], [], [("a", 20, 30)], (0, 0, 0)),
+    "a zero-length detection": ([("a", 0, 10)], [("a", 5, 5, .9), ("a", 0, 10, .5)], [], (.5, .5, .5)),
+    "a zero-length ground truth": ([("a", 5, 5), ("a", 0, 10)], [("a", 5, 5, .9), ("a", 0, 10, .8)], [],
+                                   (1 / 4, 6 / 2 / 11, 1 / 4)),
+    "equal segments": ([("a", 0, 10), ("a", 0, 10)], [("a", 0, 10, .9), ("a", 0, 10, .8)], [], (1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_small_cases(name, protocol):
+    truth, found, ambiguous, expected = CASES[name]
+    truth = ground_truth(*[(*row, "x") for row in truth])
+    found = detections(*[(*row[:3], "x", row[3]) for row in found])
+    ambiguous = pd.DataFrame(ambiguous, columns=["video", "t_start", "t_end"])
+    result = evaluate(truth, found, [0.5], protocol, ambiguous)
+    assert result.ap.shape == (1, 1)
+    assert result.ap[0, 0] == pytest.approx(expected[PROTOCOLS.index(protocol)], abs=1e-12)
+
+
+def test_equal_overlap_takes_the_later_ground_truth():
+    """[0, 10] overlaps both halves by 0.5; having taken [5, 10], it leaves [0, 5] to the second detection."""
+    truth = ground_truth(("a", 0, 5, "x"), ("a", 5, 10, "x"))
+    first = detections(("a", 0, 10, "x", .9), ("a", 0, 5, "x", .8))
+    second = detections(("a", 0, 10, "x", .9), ("a", 5, 10, "x", .8))
+    assert evaluate(truth, first, 0.5).map[0] == 1
+    assert evaluate(truth, second, 0.5).map[0] == 0.5
+
+
+def test_equal_overlap_takes_the_earlier_detection_in_thumos():
+    truth = ground_truth(("a", 0, 10, "x"))
+    found = detections(("a", 0, 8, "x", .1), ("a", 2, 10, "x", .9))  # tIoU 0.8 both: the first row is the hit
+    for protocol in ("thumos-2014", "thumos-2015"):
+        assert evaluate(truth, found, 0.5, protocol).map[0] == 0.5
+        assert evaluate(truth, found[::-1], 0.5, protocol).map[0] == 1
+
+
+def test_thumos_ground_truths_choose_in_row_order():
+    """Whoever chooses first takes the detection that both want, and the other may be left with too little."""
+    found = detections(("a", 0, 10, "x", .9), ("a", 2, 10, "x", .8))
+    greedy = ground_truth(("a", 0, 9, "x"), ("a", 0, 10, "x"))  # [0, 9] takes [0, 10] (0.9); [0, 10] gets [2, 10] (0.8)
+    assert evaluate(greedy, found, 0.75, "thumos-2015").map[0] == 1
+    other = ground_truth(("a", 0, 10, "x"), ("a", 0, 9, "x"))  # [0, 10] takes its equal; [0, 9] is left with 0.7
+    assert evaluate(other, found, 0.75, "thumos-2015").map[0] == 0.5
+
+
+def test_ties_follow_rows_in_activitynet_and_videos_in_thumos_2015():
+    truth = ground_truth(("a", 0, 10, "x"), ("b", 0, 10, "x"))
+    good_last = detections(("b", 50, 60, "x", .5), ("a", 0, 10, "x", .5))
+    assert evaluate(truth, good_last, 0.5).map[0] == 0.25
+    assert evaluate(truth, good_last, 0.5, "thumos-2015").map[0] == 0.5
+    assert evaluate(truth, good_last[::-1], 0.5).map[0] == 0.5
+    assert evaluate(truth, good_last[::-1], 0.5, "thumos-2015").map[0] == 0.5
+
+
+# ------------------------------------------------------------------------------------------------ literal programs
+
+def overlap(protocol, a, b):
+    shared = min(a[1], b[1]) - max(a[0], b[0])
+    if shared <= 0:
+        return 0.0
+    if protocol == "activitynet":
+        return shared / ((a[1] - a[0]) + (b[1] - b[0]) - shared)
+    return shared / (max(a[1], b[1]) - min(a[0], b[0]))
+
+
+def literal_ap(protocol, truth, found, ambiguous, threshold):
+    """AP of one class by plain loops. truth, ambiguous [(video, start, end)], found [(video, start, end, score)]."""
+    if protocol == "activitynet":
+        taken, flags = set(), []
+        for video, start, end, _ in sorted(found, key=lambda d: -d[3]):
+            mine = [(overlap(protocol, (start, end), g[1:]), i) for i, g in enumerate(truth) if g[0] == video]
+            flag = False
+            for tiou, i in sorted(mine, reverse=True):
+                if tiou < threshold:
+                    break
+                if i not in taken:
+                    taken.add(i)
+                    flag = True
+                    break
+            flags.append(flag)
+        precision, recall, hits = [0.0], [0.0], 0
+        for n, flag in enumerate(flags, start=1):
+            hits += flag
+            precision.append(hits / n)
+            recall.append(hits / len(truth))
+        precision, recall = precision + [0.0], recall + [1.0]
+        for i in reversed(range(len(precision) - 1)):
+            precision[i] = max(precision[i], precision[i + 1])
+        return sum((recall[i] - recall[i - 1]) * precision[i] for i in range(1, len(recall)))
+
+    rows = []  # (score, is a hit), video by video
+    for video in sorted({d[0] for d in found}):
+        mine = [d for d in found if d[0] == video]
+        free = [True] * len(mine)
+        for g in (g for g in truth if g[0] == video):
+            best, which = -1.0, None
+            for i, d in enumerate(mine):
+                if free[i] and overlap(protocol, g[1:], d[1:3]) > best:
+                    best, which = overlap(protocol, g[1:], d[1:3]), i
+            if best > threshold:
+                free[which] = False
+        for i, d in enumerate(mine):
+            if not free[i]:
+                rows.append((d[3], True))
+            elif not any(a[0] == video and overlap(protocol, a[1:], d[1:3]) > 0 for a in ambiguous):
+                rows.append((d[3], False))
+    if protocol == "thumos-2014":
+        rows = [row for row in rows if row[1]] + [row for row in rows if not row[1]]
+    hits, points = 0, []  # (precision, recall, is a hit)
+    for n, (_, flag) in enumerate(sorted(rows, key=lambda row: -row[0]), start=1):
+        hits += flag
+        points.append((hits / n, hits / len(truth), flag))
+    if protocol == "thumos-2015":
+        return sum(precision for precision, _, flag in points if flag) / len(truth)
+    return sum(max([p for p, recall, _ in points if recall >= 0.1 * k], default=0) for k in range(11)) / 11
+
+
+def random_tables(seed):
+    """Small tables on a coarse grid: ties of score and tIoU, duplicates, classes and videos known to one side only."""
+    rng = random.Random(seed)
+    n_videos, n_classes, grid = rng.randint(1, 4), rng.randint(1, 3), rng.choice([4, 8, 20])
+
+    def segment():
+        start, end = sorted((rng.randint(0, grid), rng.randint(0, grid)))
+        return start / 2, end / 2
+
+    def rows(n, extra, score):
+        found = []
+        for _ in range(n):
+            if found and rng.random() < 0.1:
+                found.append(rng.choice(found))
+                continue
+            row = (f"v{rng.randrange(n_videos + extra)}", *segment(), f"c{rng.randrange(n_classes + extra)}")
+            found.append(row + ((rng.randint(0, 4) / 4,) if score else ()))
+        return found
+    ambiguous = [row[:3] for row in rows(rng.randint(0, 3), 0, False)]
+    return rows(rng.randint(1, 25), 0, False), rows(rng.choice([0, 10, 40, 60]), 1, True), ambiguous
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_random_tables_against_literal_loops(protocol):
+    tious = [0.1, 0.25, 0.5, 0.75, 1.0]
+    hits = 0
+    for seed in range(150):
+        truth, found, ambiguous = random_tables(seed)
+        result = evaluate(ground_truth(*truth), detections(*found), tious, protocol,
+                          pd.DataFrame(ambiguous, columns=["video", "t_start", "t_end"]))
+        assert result.classes == tuple(sorted({row[3] for row in truth}))
+        expected = [[literal_ap(protocol, [row[:3] for row in truth if row[3] == label],
+                                [(*row[:3], row[4]) for row in found if row[3] == label], ambiguous, threshold)
+                     for label in result.classes] for threshold in tious]
+        np.testing.assert_allclose(result.ap, expected, rtol=0, atol=1e-12, err_msg=f"seed {seed}")
+        np.testing.assert_allclose(result.map, np.mean(expected, axis=1), rtol=0, atol=1e-12)
+        hits += np.count_nonzero(result.ap)
+    assert hits > 300  # the tables are not all misses
+
+
+def test_serial_choice_is_taking_turns():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        n_choosers, n_chosen = rng.integers(1, 12, size=2)
+        wishes = [rng.permutation(n_chosen)[:rng.integers(0, n_chosen + 1)] for _ in range(n_choosers)]
+        chooser = np.repeat(np.arange(n_choosers), [len(w) for w in wishes])
+        chosen = np.concatenate(wishes)
+        taken, turns = set(), set()
+        for k, wish in enumerate(wishes):
+            left = [item for item in wish if item not in taken]
+            if left:
+                taken.add(left[0])
+                turns.add((k, left[0]))
+        made = eval_detection.serial_choice(chooser, chosen)
+        assert {(chooser[i], chosen[i]) for i in made} == turns and len(made) == len(turns)
+
+
+def test_pairs_in_small_chunks_change_nothing(monkeypatch):
+    tables = [(ground_truth(*truth), detections(*found)) for truth, found, _ in map(random_tables, range(20))]
+    whole = [evaluate(*pair, [0.1, 0.5]).ap for pair in tables]
+    monkeypatch.setattr(eval_detection, "PAIRS_AT_ONCE", 3)
+    for pair, ap in zip(tables, whole):
+        np.testing.assert_array_equal(evaluate(*pair, [0.1, 0.5]).ap, ap)
+    assert sum(ap.any() for ap in whole) > 10
+
+
+# ------------------------------------------------------------------------------------------------ classes, bad tables
+
+TRUTH = ground_truth(("a", 0, 10, "run"), ("a", 20, 30, "jump"), ("b", 0, 10, "run"))
+FOUND = detections(("a", 0, 10, "run", .9), ("b", 0, 10, "run", .8), ("b", 0, 10, "swim", .7))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_classes_without_detections_count_and_classes_without_ground_truth_do_not(protocol):
+    result = evaluate(TRUTH, FOUND, [0.5, 0.7], protocol)
+    assert result.classes == ("jump", "run")
+    np.testing.assert_allclose(result.ap, [[0, 1], [0, 1]])
+    np.testing.assert_allclose(result.map, [0.5, 0.5])
+    assert result.n_segments.tolist() == [1, 2]
+    assert result.counts == {"videos": 2, "segments": 3, "classes": 2, "detections": 2, "unscored_detections": 1}
+
+
+def test_given_classes_keep_their_order():
+    result = evaluate(TRUTH, FOUND, [0.5], classes=["swim", "run", "jump"])
+    assert result.classes == ("swim", "run", "jump")
+    np.testing.assert_array_equal(result.ap, [[np.nan, 1, 0]])
+    assert result.map.tolist() == [0.5]
+    assert result.counts["unscored_detections"] == 1
+    assert evaluate(TRUTH, FOUND, [0.5], classes=["run"]).map.tolist() == [1]
+    assert evaluate(TRUTH, FOUND, [0.5], classes=["run"]).counts["videos"] == 2
+
+
+def test_tables_are_left_alone_and_index_and_columns_may_be_any():
+    truth, found = TRUTH.copy(), FOUND.copy()
+    truth.index, found.index = [7, 7, 7], [9, 1, 1]
+    found = found[["score", "label", "video", "t_end", "t_start"]].assign(note="x")
+    before = truth.copy(), found.copy()
+    assert evaluate(truth, found, [0.5]).map.tolist() == [0.5]
+    pd.testing.assert_frame_equal(truth, before[0])
+    pd.testing.assert_frame_equal(found, before[1])
+
+
+def bad(table, **columns):
+    table = table.astype({name: object for name in columns})
+    for name, value in columns.items():
+        table.iloc[1, table.columns.get_loc(name)] = value
+    return table
+
+
+@pytest.mark.parametrize("truth, found, options, words", [
+    (TRUTH, bad(FOUND, score=float("nan")), {}, ["detections", "b", "row 2", "score nan", "finite"]),
+    (TRUTH, bad(FOUND, score=float("inf")), {}, ["score inf"]),
+    (TRUTH, bad(FOUND, score="high"), {}, ["score that is no number"]),
+    (TRUTH, bad(FOUND, t_end=-1), {}, ["detections: b", "end -1 before start 0"]),
+    (bad(TRUTH, t_end=1), FOUND, {}, ["ground truth: a", "end 1 before start 20"]),
+    (bad(TRUTH, t_start=float("nan")), FOUND, {}, ["ground truth: a", "t_start nan"]),
+    (bad(TRUTH, label=None), FOUND, {}, ["no label", "row 2"]),
+    (TRUTH, bad(FOUND, video=None), {}, ["no video", "row 2"]),
+    (TRUTH, FOUND.drop(columns="score"), {}, ["expected also score"]),
+    (TRUTH[:0], FOUND, {}, ["ground truth", "no segment"]),
+    (TRUTH, FOUND, {"classes": ["swim"]}, ["ground truth", "no segment"]),
+    (TRUTH, FOUND, {"classes": ["run", "jump", "run"]}, ["1 duplicate"]),
+    (TRUTH, FOUND, {"protocol": "thumos"}, ["'thumos'", "thumos-2014"]),
+    (TRUTH, FOUND, {"tious": [0.5, 1.5]}, ["1.5", "(0, 1]"]),
+    (TRUTH, FOUND, {"tious": [0]}, ["(0, 1]"]),
+    (TRUTH, FOUND, {"tious": []}, ["(0, 1]"]),
+    (TRUTH, FOUND, {"protocol": "thumos-2015", "ambiguous": bad(TRUTH, t_end=1)}, ["Ambiguous segments: a", "before"]),
+])
+def test_bad_tables_give_one_line(truth, found, options, words):
+    options = {"tious": [0.5], **options}
+    with pytest.raises(InputError) as error:
+        evaluate(truth, found, **options)
+    message = str(error.value)
+    assert "\n" not in message and all(word in message for word in words), message
+
+
+def test_averages():
+    tious = np.arange(1, 8) / 10
+    values = np.array([.7, .6, .5, .4, .3, .2, .1])
+    assert averages(tious, values) == pytest.approx({"all": .4, "0.1:0.5": .5, "0.3:0.7": .3, "0.1:0.7": .4})
+    assert averages(tious[2:], values[2:]) == pytest.approx({"all": .3, "0.3:0.7": .3})
+    assert averages([0.5, 0.75, 0.95], [.3, .2, .1]) == pytest.approx({"all": .2})
+    assert averages(tious[::-1], values[::-1])["0.1:0.5"] == pytest.approx(.5)
+
+
+# ------------------------------------------------------------------------------------------ recall and error profile
+
+def test_average_recall_by_hand():
+    truth = ground_truth(("a", 0, 10, "x"), ("a", 20, 30, "y"), ("b", 0, 10, "x"), ("c", 0, 10, "x"))
+    found = detections(("a", 0, 6, "z", .9), ("a", 20, 30, "x", .8), ("b", 50, 60, "x", .7), ("b", 0, 10, "x", .6))
+    # N=1: [0, 6] finds one of four at tIoU 0.5 only; N=2: also [20, 30] and b's [0, 10], at both thresholds
+    expected = [1 / 8, (3 / 4 + 2 / 4) / 2, 5 / 8]
+    np.testing.assert_allclose(average_recall(truth, found, (1, 2, 100), (0.5, 0.9)), expected)
+    assert average_recall(truth, found[:0], (1,), (0.5,)).tolist() == [0]
+
+
+def test_average_recall_against_a_loop():
+    for seed in range(40):
+        truth, found, _ = random_tables(seed)
+        numbers, tious = (1, 2, 5), (0.25, 0.5, 1.0)
+        expected = []
+        for n in numbers:
+            best = {}
+            for video in {row[0] for row in found}:
+                best[video] = sorted((d for d in found if d[0] == video), key=lambda d: -d[4])[:n]
+            expected.append(np.mean([any(overlap("activitynet", g[1:3], d[1:3]) >= t for d in best.get(g[0], []))
+                                     for g in truth for t in tious]))
+        np.testing.assert_allclose(average_recall(ground_truth(*truth), detections(*found), numbers, tious), expected)
+
+
+def test_error_profile_by_hand():
+    truth = ground_truth(("a", 0, 10, "x"), ("a", 20, 30, "y"), ("a", 40, 50, "x"))
+    found = detections(("a", 0, 10, "x", .9),     # true positive
+                       ("a", 0, 9, "x", .8),      # double detection
+                       ("a", 0, 3, "x", .7),      # localization, tIoU 0.3
+                       ("a", 20, 30, "x", .6),    # wrong label
+                       ("a", 20, 23, "x", .5),    # confusion
+                       ("a", 60, 70, "x", .4),    # background
+                       ("a", 29.5, 60, "x", .3),  # localization: 10/30.5 of x, 0.5/40 of y
+                       ("b", 0, 10, "x", .2),     # background: nothing in this video
+                       ("a", 0, 10, "w", .1))     # a class without ground truth: not counted
+    expected = {"true positive": 1, "double detection": 1, "localization": 2, "wrong label": 1, "confusion": 1,
+                "background": 2, "ignored": 0, "missed segments": 2}
+    assert error_profile(truth, found) == expected
+    ambiguous = ground_truth(("a", 65, 80, "Ambiguous"), ("b", 9, 10, "Ambiguous"))
+    assert error_profile(truth, found, ambiguous=ambiguous) == expected
+    assert error_profile(truth, found, 0.5, "thumos-2015", ambiguous) == {**expected, "background": 0, "ignored": 2}
+
+
+def test_error_profile_counts_every_detection_once():
+    for seed in range(40):
+        truth, found, _ = random_tables(seed)
+        truth, found = ground_truth(*truth), detections(*found)
+        profile = error_profile(truth, found)
+        missed = profile.pop("missed segments")
+        assert sum(profile.values()) == found["label"].isin(truth["label"]).sum()
+        assert profile["true positive"] + missed == len(truth)
+    profile = error_profile(TRUTH, FOUND[:0])
+    assert profile.pop("missed segments") == 3 and not any(profile.values())
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+THUMOS = detections(("video_test_0000004", 0.1 + 0.2, 1 / 3, "BaseballPitch", 1 / 7),
+                    ("video_test_0000006", 12, 13.5, "VolleyballSpiking", -2e-9),
+                    ("video_test_0000004", 7, 8, "CricketShot", 3)).astype({"t_start": float, "score": float})
+
+
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".txt", ".JSON"])
+def test_detections_come_back_as_they_were_written(tmp_path, suffix):
+    path = tmp_path / f"found{suffix}"
+    write_detections(THUMOS, path)
+    back = read_detections(path)
+    expected = THUMOS.iloc[[0, 2, 1]].reset_index(drop=True) if suffix.lower() == ".json" else THUMOS
+    pd.testing.assert_frame_equal(back, expected, check_exact=True)
+    write_detections(THUMOS[:0], path)
+    assert len(read_detections(path)) == 0 and list(read_detections(path).columns) == list(THUMOS.columns)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_forms_are_the_official_ones(tmp_path):
+    write_detections(THUMOS[1:2], tmp_path / "kit.txt")
+    assert (tmp_path / "kit.txt").read_text() == "video_test_0000006 12.0 13.5 97 -2e-09\n"
+    write_detections(THUMOS[1:2], tmp_path / "anet.json")
+    assert json.loads((tmp_path / "anet.json").read_text())["results"] == {
+        "video_test_0000006": [{"label": "VolleyballSpiking", "score": -2e-9, "segment": [12, 13.5]}]}
+    write_detections(THUMOS[1:2], tmp_path / "table.csv")
+    assert (tmp_path / "table.csv").read_text().splitlines()[0] == "video,t_start,t_end,label,score"
+
+
+def test_names_stay_text(tmp_path):
+    (tmp_path / "d.csv").write_text("score,label,video,t_start,t_end\n.5,NA,0012,1,2\n.4,\"Shot, put\",null,1,2\n")
+    assert read_detections(tmp_path / "d.csv")[["video", "label"]].to_numpy().tolist() == [["0012", "NA"],
+                                                                                          ["null", "Shot, put"]]
+
+
+@pytest.mark.parametrize("name, content, words", [
+    ("d.csv", "video,t_start,t_end,label\na,0,1,x\n", ["header", "score"]),
+    ("d.csv", "", ["header"]),
+    ("d.csv", "video,t_start,t_end,label,score\na,0,1,x\n", ["line 2", "4 fields", "expected 5"]),
+    ("d.csv", "video,t_start,t_end,label,score\na,0,one,x,1\n", ["line 2", "a", "'one'"]),
+    ("d.csv", "video,t_start,t_end,label,score\na,0,1,x,nan\n", ["a", "score nan"]),
+    ("d.csv", "video,t_start,t_end,label,score\na,3,1,x,1\n", ["a", "end 1.0 before start 3.0"]),
+    ("d.csv", b"\xff\xfe\x00", ["UTF-8"]),
+    ("d.txt", "a 0 1 7\n", ["line 1", "4 fields"]),
+    ("d.txt", "a 0 1 7 .5\na 0 1 8 .5\n", ["line 2", "a", "class id '8'", "7, 9, 12"]),
+    ("d.txt", "a 0 1 Diving .5\n", ["class id 'Diving'"]),
+    ("d.json", "{", ["valid JSON"]),
+    ("d.json", '{"database": {}}', ["results"]),
+    ("d.json", '{"results": {"a": {}}}', ["a: found dict"]),
+    ("d.json", '{"results": {"a": [{"label": "x", "segment": [0, 1]}]}}', ["a: found", "score"]),
+    ("d.json", '{"results": {"a": [{"label": "x", "segment": [0], "score": 1}]}}', ["segment [start, end]"]),
+    ("d.json", '{"results": {"a": [{"label": 7, "segment": [0, 1], "score": 1}]}}', ["label 7"]),
+    ("d.json", '{"results": {"a": [{"label": "x", "segment": [0, 1], "score": null}]}}', ["a: found None"]),
+    ("d.json", '{"results": {"a": [{"label": "x", "segment": [0, 1], "score": NaN}]}}', ["a: found score nan"]),
+    ("d.json", '{"results": {"a": [], "a": []}}', ["a: found this name twice"]),
+    ("d.pkl", "", ["suffix"]),
+])
+def test_bad_detection_files_give_one_line(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as error:
+        read_detections(tmp_path / name)
+    message = str(error.value)
+    assert message.startswith(str(tmp_path / name)) and "\n" not in message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.txt", "d.json"])
+def test_missing_file(tmp_path, name):
+    with pytest.raises(InputError, match="no such file"):
+        read_detections(tmp_path / name)
+
+
+def test_a_refused_table_leaves_the_old_file(tmp_path):
+    path = tmp_path / "kit.txt"
+    path.write_text("old")
+    for table in (detections(("a", 0, 1, "x", 1)), detections(("a b", 0, 1, "Diving", 1)),
+                  detections(("a", 0, 1, "Diving", float("nan"))), detections(("a", 2, 1, "Diving", 1))):
+        with pytest.raises(InputError):
+            write_detections(table, path)
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(InputError, match="suffix"):
+        write_detections(FOUND, tmp_path / "found.pkl")
+
+
+# ------------------------------------------------------------------------------------------------------- the command
+
+@pytest.fixture
+def files(tmp_path):
+    """Ground truth with a training subset, and detections: jump missed, run found once of twice."""
+    database = {"a": ("testing", [("run", [0, 10]), ("jump", ["20", "30.0"])]), "b": ("testing", [("run", [0, 10])]),
+                "c": ("training", [("swim", [0, 5])]), "d": ("testing", [])}
+    (tmp_path / "gt.json").write_text(json.dumps({"database": {
+        video: {"subset": subset, "annotations": [{"label": label, "segment": s} for label, s in segments]}
+        for video, (subset, segments) in database.items()}}))
+    write_detections(detections(("a", 0, 10, "run", .9), ("a", 20, 30, "run", .8), ("c", 0, 5, "swim", .7)),
+                     tmp_path / "found.csv")
+    return tmp_path
+
+
+def command(capsys, *argv):
+    results = eval_detection.main([str(word) for word in argv])
+    return results, capsys.readouterr().out
+
+
+def failure(capsys, *argv):
+    with pytest.raises(SystemExit) as stop:
+        eval_detection.main([str(word) for word in argv])
+    streams = capsys.readouterr()
+    assert stop.value.code == 2 and not streams.out
+    assert streams.err.startswith("error: ") and streams.err.count("\n") == 1
+    return streams.err
+
+
+def test_command_prints_what_was_scored(files, capsys):
+    results, out = command(capsys, files / "gt.json", files / "found.csv", "--tiou", 0.5, 0.75, "--per-class",
+                           "--json", files / "out.json")
+    assert "subset testing" in out and "3 videos, 2 of them with 3 segments, 2 classes" in out
+    assert "3 in 2 videos" in out and "1 in videos outside the subset" in out
+    assert "protocol      activitynet\n" in out
+    table = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line}
+    assert table["activitynet"] == ["25.00", "25.00", "|", "25.00"]
+    assert table["run"] == ["50.00", "50.00", "2"] and table["jump"] == ["0.00", "0.00", "1"]
+    assert "1 true positive" in out and "1 wrong label" in out and "2 missed segments" in out
+    assert "AR@1 33.33" in out and "AR@5 66.67" in out
+    assert json.loads((files / "out.json").read_text()) == results
+    assert results["protocols"]["activitynet"]["map"] == [0.25, 0.25]
+    assert results["segments_per_class"] == [1, 2] and results["unscored_detections"] == 1
+
+
+def test_command_with_all_protocols_and_ambiguous(files, capsys):
+    (files / "ambiguous.txt").write_text("a 25.0 26.0\n")
+    (files / "ambiguous.csv").write_text("video,t_start,t_end,label\na,25.0,26.0,Ambiguous\n")
+    write_detections(detections(("a", 20, 30, "run", .9), ("a", 0, 10, "run", .8)), files / "found.json")
+    for name in ("ambiguous.txt", "ambiguous.csv"):
+        results, out = command(capsys, files / "gt.json", files / "found.json", "--protocol", "all", "--tiou", 0.5,
+                               "--ambiguous", files / name)
+        assert [line.split()[0] for line in out.splitlines() if "|" in line][1:] == list(PROTOCOLS)
+        assert "1 Ambiguous segments" in out
+        got = [results["protocols"][name]["map"][0] for name in PROTOCOLS]
+        assert got == pytest.approx([0.25 / 2, 6 / 11 / 2, 0.25])
+        assert results["protocols"]["thumos-2015"]["errors"]["ignored"] == 1
+
+
+def test_command_leaves_out_videos(files, capsys):
+    results, out = command(capsys, files / "gt.json", files / "found.csv", "--exclude-video", "b", "--exclude-video",
+                           "c")
+    assert "left out: b, c" in out and "2 videos, 1 of them with 2 segments, 2 classes" in out
+    assert results["detections"] == 2 and results["protocols"]["activitynet"]["averages"]["all"] == pytest.approx(0.5)
+
+
+def test_command_without_detections(files, capsys):
+    write_detections(FOUND[:0], files / "none.csv")
+    results, out = command(capsys, files / "gt.json", files / "none.csv", "--protocol", "all")
+    assert all(set(score["map"]) == {0} for score in results["protocols"].values())
+    assert "0 in 0 videos" in out
+
+
+def test_command_refuses(files, capsys):
+    truth, found = files / "gt.json", files / "found.csv"
+    assert "no such file" in failure(capsys, files / "nowhere.json", found)
+    assert "no such file" in failure(capsys, truth, files / "nowhere.csv")
+    line = failure(capsys, truth, found, "--subset", "validation")
+    assert "testing" in line and "training" in line
+    assert "--exclude-video" in failure(capsys, truth, found, "--exclude-video", "zebra")
+    assert "no segment" in failure(capsys, truth, found, "--exclude-video", "a", "b")
+    assert "1.5" in failure(capsys, truth, found, "--tiou", 1.5)
+    assert "folder to write" in failure(capsys, truth, found, "--json", files / "none" / "out.json")
+
+    write_detections(detections(("a", 0, 10, "Run", .9), ("a", 0, 10, "run", .9)), files / "unknown.csv")
+    line = failure(capsys, truth, files / "unknown.csv")
+    assert "unknown class 'Run'" in line and "'run'" in line
+    write_detections(detections(("v_a", 0, 10, "run", .9)), files / "names.csv")
+    line = failure(capsys, truth, files / "names.csv")
+    assert "'v_a'" in line and "'a'" in line
+    write_detections(detections(("c", 0, 5, "swim", .9)), files / "training.csv")
+    assert "1 lie in another subset: see --subset" in failure(capsys, truth, files / "training.csv")
+    (files / "ambiguous.txt").write_text("a 30 20\n")
+    assert "before start" in failure(capsys, truth, found, "--protocol", "all", "--ambiguous", files / "ambiguous.txt")
+
+
+def test_command_refuses_a_subset_without_segments(files, capsys):
+    (files / "empty.json").write_text(json.dumps({"database": {
+        "a": {"subset": "test", "annotations": []},
+        "b": {"subset": "train", "annotations": [{"label": "run", "segment": [0, 1]}]}}}))
+    write_detections(detections(("a", 0, 10, "run", .9)), files / "a.csv")
+    assert "no segment" in failure(capsys, files / "empty.json", files / "a.csv", "--subset", "test")
+
+
+@pytest.mark.parametrize("flag", ["--tio", "--unknown"])
+def test_unknown_and_abbreviated_flags_are_fatal(files, capsys, flag):
+    with pytest.raises(SystemExit) as stop:
+        eval_detection.main([str(files / "gt.json"), str(files / "found.csv"), flag, "0.5"])
+    assert stop.value.code == 2
+
+
+@needs_data
+@pytest.mark.parametrize("form, videos, segments", [("thumos14/evalkit-test-annotation", 212, 3358),
+                                                    ("thumos14/Thumos14reduced-Annotations", 212, 3358),
+                                                    ("thumos14/gt-210test.json", 210, 3311)])
+def test_command_on_every_form_of_thumos14(capsys, form, videos, segments):
+    """Equal to the golden values where nothing is left out, and to each other without the videos the JSON lacks."""
+    golden = GOLDEN / "thumos14_a"
+    results, out = command(capsys, DATA / form, golden / "detections.csv", "--protocol", "all")
+    assert f"{videos} videos, {videos} of them with {segments:,} segments, 20 classes" in out
+    if videos == 212:
+        expected = json.loads((golden / "expected.json").read_text())
+        for protocol, key in (("activitynet", "activitynet"), ("thumos-2015", "thumos_20150930")):
+            np.testing.assert_allclose(results["protocols"][protocol]["ap"], expected[key]["ap"], rtol=0, atol=1e-6)
+    traps = ["video_test_0000270", "video_test_0001496", "video_test_0001292"]
+    results, _ = command(capsys, DATA / form, golden / "detections.csv", "--exclude-video", *traps)
+    assert results["segments"] == 3311 and results["detections_outside"] == 0
+    truth, found = read_table(GOLDEN / "thumos14_ground_truth.csv"), read_table(golden / "detections.csv")
+    expected = evaluate(truth[~truth["video"].isin(traps)], found[~found["video"].isin(traps)], eval_detection.TIOUS)
+    np.testing.assert_allclose(results["protocols"]["activitynet"]["ap"], expected.ap, rtol=0, atol=1e-12)
+    assert expected.map[4] != evaluate(truth, found, 0.5).map[0]
+
+
+@needs_data
+@pytest.mark.parametrize("form", ["activitynet12/gt-validation.json", "activitynet12/ActivityNet1.2-Annotations",
+                                  "eval_golden/activitynet12_ground_truth.csv"])
+def test_command_on_every_form_of_activitynet(capsys, form):
+    """The W-TALC folder calls its videos video_4, ...; the detections name them by YouTube id."""
+    golden = GOLDEN / "activitynet12_a"
+    results, _ = command(capsys, DATA / form, golden / "detections.csv", "--tiou", *[0.5 + 0.05 * i for i in range(10)])
+    assert results["segments"] == 3579 and results["detections_outside"] == 0
+    expected = json.loads((golden / "expected.json").read_text())
+    got = results["protocols"]["activitynet"]["map"]
+    np.testing.assert_allclose(got, expected["activitynet"]["map"], rtol=0, atol=1e-9)
+
+
+def test_the_evaluator_needs_no_torch():
+    code = "import sys, eval_detection; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_the_command_runs_as_a_program(files):
+    done = subprocess.run([sys.executable, ROOT / "eval_detection.py", files / "gt.json", files / "nowhere.csv"],
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
