@@ -56,7 +56,7 @@ PUBLISHED = {"thumos14": [_published(*row) for row in (
         ("BaS-Net", "weak", "Lee et al., AAAI 2020", _A, 38.5, None, None, 24.3),
         ("DGAM", "weak", "Shi et al., CVPR 2020", _A, 41.0, 26.9, 10.8, 24.4),
         ("EM-MIL", "weak", "Luo et al., ECCV 2020", _A, 37.4, 23.1, 2.0, 20.3))]}
-PUBLISHED_NOTE = ("Published rows are typed from memory of the literature, have not been checked against the papers' "
+NOTE = PUBLISHED_NOTE = ("Published rows are typed from memory of the literature, have not been checked against the papers' "
                   "PDFs, and need not be the very rows of the paper's table; -: not reported, or not certain.")
 PAPER_EMMIL = {name: next(row.values for row in rows if row.method == "EM-MIL") for name, rows in PUBLISHED.items()}
 
