@@ -18,7 +18,7 @@ import filelock
 import numpy as np
 import torch
 
-from engine.distributed import everywhere, gathered, world
+from engine.distributed import gathered, world
 from formats.files import InputError, load_pt, write_atomically
 
 CHECKPOINT, LOG, LABELS = "checkpoint.pt", "log.jsonl", "labels"
