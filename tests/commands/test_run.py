@@ -14,7 +14,6 @@ import commands
 import dataset
 import eval_detection
 from formats import detections
-from paper import published
 import run
 from formats import clip_scores as score_file
 
@@ -143,7 +142,7 @@ def test_the_papers_row_stands_only_beside_its_data(finished, tmp_path, capsys):
     out = capsys.readouterr().out
     ours = 100 * results["methods"]["em-mil"]["protocols"]["activitynet"]["map"][4]
     line = re.search(r"^difference +(.*)$", out, re.M).group(1).split()
-    assert line[4] == f"{ours - published.PAPER_EMMIL['thumos14'][0.5]:+.1f}"
+    assert line[4] == f"{ours - 30.5:+.1f}"
 
 
 @pytest.mark.parametrize("flags, message", [
