@@ -43,8 +43,10 @@ unless `--exclude-video` names it, and the header of the command says what was s
 """
 import argparse
 import json
+import math
 import sys
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -384,6 +386,39 @@ def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", am
                                                       "localization", "confusion")], ERRORS.index("background"))
     profile = dict(zip(ERRORS, np.bincount(kind, minlength=len(ERRORS)).tolist()))
     return {**profile, "missed segments": int(found.n_segments.sum() - hit.sum())}
+
+
+class Metrics(NamedTuple):
+    """Of video-level classification, each in [0, 1]; NaN where nothing counts towards it."""
+    map: float
+    top1: float
+    ap: np.ndarray                     # (C,), NaN for classes without a positive video
+
+
+def classification_metrics(scores, labels):
+    """Video-level mean average precision and top-1 accuracy.
+
+    scores, labels: (N, C), labels multi-hot. AP is the area under the steps of the precision-recall curve,
+    sum_n (R[n] - R[n-1]) P[n] over the distinct scores from the highest down, so the order of ties does not matter
+    (scikit-learn's definition). mAP is its mean over the classes that some video has. Top-1: the best class is one of
+    the video's; videos without any label are left out of it, while in mAP they are negatives.
+    """
+    scores, labels = np.asarray(scores, np.float64), np.asarray(labels) > 0
+    ap = np.array([_average_precision(s, y) for s, y in zip(scores.T, labels.T)])
+    labelled = labels.any(axis=1)
+    hits = labels[np.arange(len(labels)), scores.argmax(axis=1)][labelled]
+    return Metrics(float(np.nanmean(ap)) if labels.any() else math.nan,
+                   float(hits.mean()) if labelled.any() else math.nan, ap)
+
+
+def _average_precision(scores, positive):
+    if not positive.any():
+        return math.nan
+    order = np.argsort(-scores, kind="stable")
+    last_of_ties = np.append(np.diff(scores[order]) != 0, True)
+    found = np.cumsum(positive[order])[last_of_ties]
+    precision = found / (np.flatnonzero(last_of_ties) + 1)
+    return float(np.sum(np.diff(found, prepend=0) * precision) / positive.sum())
 
 
 # ------------------------------------------------------------------------------------------------------- the command
