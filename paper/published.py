@@ -7,8 +7,8 @@ from typing import NamedTuple
 TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)             # Table 1
 TIOUS_2 = (0.5, 0.7, 0.9, "all")                        # Table 2; "all": mean over 0.5:0.05:0.95
 RANGES = {"0.1:0.5": TIOUS[:5], "0.3:0.7": TIOUS[2:], "0.1:0.7": TIOUS}
-NOTE = ("Published rows are those of the paper's tables, as printed there; averages over a range are "
-        "computed from a row's printed values where it has all of them.")
+NOTE = ("Published rows are those of the paper's tables, as printed there; averages over a range "
+        "are computed from a row's printed values where it has all of them.")
 
 
 class Published(NamedTuple):
