@@ -103,7 +103,6 @@ def test_ambiguous_segments_are_no_class(tmp_path):
     assert truth.notes == (f"{path}: 2 segments of class Ambiguous set aside: no class to learn or to score",)
 
 
-SECONDS = "expected a number of seconds"
 FINITE = "expected a finite number of seconds >= 0"
 BAD_VIDEOS = [
     ("negative start", video([("Run", -1, 2)]), f"found segment start -1, {FINITE}"),
@@ -113,26 +112,26 @@ BAD_VIDEOS = [
     ("infinity", video([("Run", 1, math.inf)]), f"found segment end inf, {FINITE}"),
     ("words", video([("Run", "one", 2)]), f"found segment start 'one', {FINITE}"),
     ("an integer beyond floats", video([("Run", 1, 10**400)]), "found segment end 1000000"),
-    ("null", video([("Run", None, 2)]), f"found segment start None, {SECONDS}"),
-    ("true", video([("Run", True, 2)]), f"found segment start True, {SECONDS}"),
+    ("null", video([("Run", None, 2)]), f"found segment start None, {FINITE}"),
+    ("true", video([("Run", True, 2)]), f"found segment start True, {FINITE}"),
     ("three times", {"subset": "test", "annotations": [{"label": "Run", "segment": [1, 2, 3]}]},
      "found segment [1, 2, 3], expected [start, end]"),
     ("a text for a segment", {"subset": "test", "annotations": [{"label": "Run", "segment": "12"}]},
      "found segment '12', expected [start, end]"),
-    ("no segment", {"subset": "test", "annotations": [{"label": "Run"}]},
-     "found the annotation {'label': 'Run'}, expected 'segment' and 'label'"),
+    ("no label", {"subset": "test", "annotations": [{"label_id": 3, "segment": [1, 2]}]},
+     "found the annotation {'label_id': 3, 'segment': [1, 2]}, expected 'label': its class, and 'segment': [start, end]"),
     ("annotation is a list", {"subset": "test", "annotations": [["Run", 1, 2]]}, "found the annotation ['Run', 1, 2]"),
     ("empty label", video([("", 1, 2)]), "found label '', expected a text that is not empty"),
     ("blank label", video([("  ", 1, 2)]), "found label '  ', expected a text that is not empty"),
     ("number as label", video([(3, 1, 2)]), "found label 3, expected a text that is not empty"),
     ("no subset", {"annotations": []}, "found subset None, expected a text that is not empty"),
-    ("no annotations", {"subset": "test"}, "found {'subset': 'test'}, expected an object with a list 'annotations'"),
+    ("annotations under another name", {"subset": "test", "anotations": []}, "expected an object with a list 'annotations'"),
     ("no object", 3, "found 3, expected an object with a list 'annotations'"),
     ("annotations as an object", {"subset": "test", "annotations": {}}, "expected an object with a list 'annotations'"),
     ("duration of zero", video(duration=0), "found duration 0, expected seconds above 0"),
     ("negative duration", video(duration=-1.5), f"found duration -1.5, {FINITE}"),
     ("duration in words", video(duration="long"), f"found duration 'long', {FINITE}"),
-    ("duration is a list", video(duration=[3]), f"found duration [3], {SECONDS}")]
+    ("duration is a list", video(duration=[3]), f"found duration [3], {FINITE}")]
 
 
 @pytest.mark.parametrize("bad, found", [case[1:] for case in BAD_VIDEOS], ids=[case[0] for case in BAD_VIDEOS])
@@ -231,7 +230,7 @@ BAD_WTALC = [
     ("a segment without dimension", {"segments": objects_of([[1, 2], np.array(3)], [[1, 2]], [])},
      "v_b: found segment an array () of int64, expected [start, end]"),
     ("a complex time", {"segments": objects_of([[1, 2], [1, np.complex64(2)]], [[1, 2]], [])},
-     "2+0j), expected a number of seconds"),
+     "2+0j), expected a finite number of seconds"),
     ("flat segments", {"segments": objects_of([1, 2], [[1, 2]], [])}, "v_b: found segment 1, expected [start, end]"),
     ("a NaN duration", {"duration": np.array([1, np.nan, 2])}, "v_a: found duration nan"),
     ("a date for a time", {"segments": objects_of([[1, 2], ["2014-01-01", 3]], [[1, 2]], [])},
@@ -318,7 +317,7 @@ def test_csv_with_and_without_subset_and_duration(tmp_path):
 
 
 HEADER = "video,t_start,t_end,label\n"
-BAD_CSV = [("empty", "", "found no video"), ("header only", HEADER, "found no video"),
+BAD_CSV = [("empty", "", "found an empty file"), ("header only", HEADER, "found no video"),
            ("a column missing", "video,t_start,label\na,1,Run\n",
             "found the columns 'video, t_start, label', expected"),
            ("a column twice", "video,video,t_start,t_end,label\n", "found the columns"),
