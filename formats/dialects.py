@@ -11,7 +11,7 @@ from typing import NamedTuple
 from formats.files import InputError, load_json, show
 from formats.names import decoded, subset_of_file
 from formats.npy import load_npy
-from formats.text_files import find, read_csv, read_words, require_text, to_seconds
+from formats.text_files import find, read_csv, read_words, require_text, timed, to_seconds
 
 AMBIGUOUS = "Ambiguous"             # the name of the segments that the THUMOS14 protocols neither count nor punish
 EVALKIT_IDS = {"BaseballPitch": 7, "BasketballDunk": 9, "Billiards": 12, "CleanAndJerk": 21,
@@ -100,6 +100,8 @@ def _annotation(where, item):
                          f"[start, end] in seconds where it is known")
     times = [_get("t_start", item), _get("t_end", item)]
     segment = item.get("segment", times)
+    if segment is times and times == [None, None] and timed(item):
+        raise InputError(f"{where}: found the annotation {show(item)}, expected 'segment': [start, end] in seconds")
     return label, None if segment in ([], [None, None]) else segment
 
 
@@ -122,6 +124,9 @@ def read_csv_truth(path, rows):
     if "video" not in table.at or "score" in table.at or len(times) == 1 or not (charades or "label" in table.at):
         raise InputError(f"{path}: found the columns {show(', '.join(table.header))}, expected a ground truth: video, "
                          f"t_start, t_end, label[, subset, duration], or without times video, label[, subset]")
+    if not times and not charades and timed(table.header):
+        raise InputError(f"{path}: found the columns {show(', '.join(table.header))}, expected times in seconds: t_start, "
+                         f"t_end")
     of_file = subset_of_file(pathlib.Path(path).stem) or ""
     videos = {}
     for line, fields in table.rows:

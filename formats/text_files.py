@@ -35,6 +35,11 @@ def find(name, keys):
     return next((plain[usual] for usual in NAMES[name] if usual in plain), None)
 
 
+def timed(keys):
+    """Those of `keys` that look like times, by a name that is read (t_start, t_end) or not (startFrame, onset)."""
+    return [key for key in keys if re.search("start|begin|end$|stop|time|frame|onset|offset", str(key).lower())]
+
+
 def read_csv(path):
     """A CSV file with a header, separated by commas, semicolons or tabs; lines without any text are skipped.
 
