@@ -373,7 +373,8 @@ function bar(x, start, end, y, style, words, score = null) {
   const wide = x(end) - x(start), numbers = `${words}, ${seconds(start)} to ${seconds(end)}` + (score === null ? "" : `, score ${score.toFixed(3)}`);
   const node = svg("g", {class: "segment"}, svg("title", {}, numbers),
     svg("rect", {x: x(start), y: y + 1, width: Math.max(wide, 1), height: LANE - 3, class: `kind-${style}`, "data-start": start, "data-end": end, "data-style": style}));
-  if (score !== null && wide > 30) node.append(text(score.toFixed(2), x(start) + wide / 2, y + 12, {"text-anchor": "middle", class: "score"}));
+  if (score !== null && wide > 34) node.append(svg("rect", {x: x(start) + wide / 2 - 14, y: y + 2, width: 28, height: LANE - 5, class: "paper"}),
+    text(score.toFixed(2), x(start) + wide / 2, y + 12, {"text-anchor": "middle", class: "score"}));
   return node;
 }
 
@@ -389,8 +390,9 @@ function drawLegend() {
   const used = new Set(data.videos.flatMap(video => video.r.flatMap(row => row.d.map(segment => segment[3]))));
   const items = data.tiou === null ? [["plain", "detection", ""]] : [["truth", "ground truth, found", ""], ["missed", "missed", "no detection is matched to it"],
     ...styles.filter((_, kind) => used.has(kind))];
-  for (const [style, word] of [["curve curve-L", "L"], ["threshold", "threshold"]]) $("legend").append(html("span", {}, svg("svg", {width: 26, height: 12, "aria-hidden": "true"},
-    svg("line", {x1: 1, x2: 25, y1: 6, y2: 6, class: style})), " " + word));
+  const sample = style => svg("svg", {width: 26, height: 12, "aria-hidden": "true"}, svg("line", {x1: 1, x2: 25, y1: 6, y2: 6, class: style}));
+  for (const box of document.querySelectorAll("[data-curve]")) box.after(sample(`curve curve-${box.dataset.curve}`));
+  if (data.videos.some(video => video.q)) $("legend").append(html("span", {}, sample("threshold"), " threshold of L"));
   for (const [style, word, hint] of items) $("legend").append(html("span", {title: hint}, svg("svg", {width: 22, height: 12, "aria-hidden": "true"},
     svg("rect", {x: 1, y: 1, width: 20, height: 10, class: `kind-${style}`})), " " + word));
 }
@@ -462,9 +464,10 @@ function drawControls() {
   $("gammavalue").textContent = state.moved || data.rule.gammas.length === 1 ? `${+state.gamma.toFixed(4)}` : data.rule.gammas.join(", ");
   $("reset").disabled = !state.moved;
   const proposed = view.rows.reduce((sum, row) => sum + (row.lanes.find(lane => lane.words === "sliders")?.segments.length ?? 0), 0);
+  const fixed = data.tiou === null ? "The run's own detections stay as they are." : "Tables, AP and the run's own detections stay as they are.";
   $("rulenote").textContent = !possible ? "No clip scores of EM-MIL are kept for this video." : state.moved
-    ? `The lane "sliders" is computed in this page: L = λQ + (1 − λ)P, clips above mean(L) + γ(max(L) − min(L)), scored by the mean of L, no NMS: ${proposed} proposals here. Tables, AP and the lane "detected" stay those of the run.`
-    : "Move λ or γ to see what they do: L, its threshold and the proposals are computed anew in this page. Tables and AP stay those of the run.";
+    ? `The lane "sliders" is computed in this page: L = λQ + (1 − λ)P, clips above mean(L) + γ(max(L) − min(L)), scored by the mean of L, no NMS: ${proposed} proposals here. ${fixed}`
+    : `Move λ or γ to see what they do: L, its threshold and the proposals are recomputed in this page. ${fixed}`;
 }
 
 function slide() {

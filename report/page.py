@@ -225,8 +225,12 @@ def by_side(truth, shifted):
             shared = min(end, segment[1]) - max(start, segment[0])
             return shared / (max(end, segment[1]) - min(start, segment[0]))
         first, last = max(segments[video, label], key=tiou)
-        earlier, later = start <= first, end >= last
-        count[SIDES[0 if earlier and later else 1 if not earlier and not later else 2 if earlier else 3]] += 1
+        if start <= first and end >= last:
+            count[SIDES[0]] += 1
+        elif start >= first and end <= last:
+            count[SIDES[1]] += 1
+        else:
+            count[SIDES[2 if start < first else 3]] += 1
     return list(count.items()) if len(shifted) else []
 
 
@@ -293,12 +297,16 @@ def write_page(path, content):
     text = Template((here / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(content.about.title), policy=f"'sha256-{digest}'", script=script,
         style=(here / "page.css").read_text(encoding="utf-8"), data=_embedded(_data(content)),
-        header="".join(f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
-                       for name, value in content.about.header),
+        header="".join(_header_line(name, value) for name, value in content.about.header),
         notes="".join(f"<p>{html.escape(note)}</p>" for note in content.about.notes),
         tables="".join(_table(caption, rows) for caption, rows in content.about.tables))
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _header_line(name, value):
+    style = ' class="long"' if len(name) + len(value) > 45 else ""
+    return f"<div{style}><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
 
 
 def _table(caption, rows):
