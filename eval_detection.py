@@ -132,7 +132,8 @@ class Matching:
     """n detections of the scored classes, class by class, in the protocol's order within a class.
 
     `rows` (n,) rows of the detections table, `label` (n,) class index, `score` (n,), `hit` (T, n) true positive,
-    `forgiven` (n,) removed from the list where it is no hit; `n_segments` (C,).
+    `forgiven` (n,) removed from the list where it is no hit; `n_segments` (C,); `found` (T, G) rows of the ground truth
+    that a true positive is matched to.
     """
     classes: tuple
     n_segments: np.ndarray
@@ -141,6 +142,7 @@ class Matching:
     score: np.ndarray
     hit: np.ndarray
     forgiven: np.ndarray
+    found: np.ndarray
 
 
 def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=None):
@@ -184,6 +186,8 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
     made = serial_choice(gt, det) if thumos else serial_choice(det, gt)
     hit = np.zeros((len(tious), len(order)), dtype=bool)
     hit.flat[det[made]] = True
+    found = np.zeros((len(tious), len(ground_truth)), dtype=bool)
+    found[gt[made] // len(gt_order), gt_order[gt[made] % len(gt_order)]] = True
 
     forgiven = np.zeros(len(order), dtype=bool)
     by_video = np.argsort(ambiguous_video, kind="stable")
@@ -191,7 +195,7 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
                                *(times[by_video] for times in _times(ambiguous)), protocol, 0.0)
     forgiven[touched] = True
     n_segments = np.bincount(gt_label[gt_label >= 0], minlength=len(classes))
-    return Matching(classes, n_segments, order, label[order], score[order], hit, forgiven)
+    return Matching(classes, n_segments, order, label[order], score[order], hit, forgiven, found)
 
 
 def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
@@ -358,14 +362,16 @@ def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECAL
     return np.array([np.mean(needed <= n) for n in numbers])
 
 
-def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None):
-    """Counts of what the detections are, in the spirit of DETAD (Alwassel et al., ECCV 2018, Sec. 4).
+def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None):
+    """What every detection is, in the spirit of DETAD (Alwassel et al., ECCV 2018, Sec. 4), and which segments are found.
 
     A false positive is judged by the segment of its video, of any class, that it overlaps most (its own class on ties):
     enough tIoU, own class: `double detection`; enough, other class: `wrong label`; less but at least 0.1:
-    `localization` or `confusion`; less than 0.1: `background`. `ignored` are those that an Ambiguous segment forgives;
-    `missed segments` are ground truths without a true positive. Detections of classes without ground truth are not
-    counted. Raises InputError as `evaluate` does.
+    `localization` or `confusion`; less than 0.1: `background`. `ignored` are those that an Ambiguous segment forgives.
+
+    Returns (kinds, found), both in the order of the tables' rows: kinds (N,) strings, names of ERRORS, "" for a
+    detection of a class without ground truth; found (G,) True where a true positive is matched to the segment.
+    Raises InputError as `evaluate` does.
     """
     found = match(ground_truth, detections, np.array([tiou]), protocol, ambiguous, classes)
     index = pd.Index(found.classes, dtype=object)
@@ -385,11 +391,33 @@ def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", am
     best[det[most]], same[det[most]] = overlap[most], own[most]
 
     enough = _reaches(best, tiou, protocol)
-    kind = np.select([hit, forgiven, enough & same, enough, (best >= 0.1) & same, best >= 0.1],
-                     [ERRORS.index(name) for name in ("true positive", "ignored", "double detection", "wrong label",
-                                                      "localization", "confusion")], ERRORS.index("background"))
-    profile = dict(zip(ERRORS, np.bincount(kind, minlength=len(ERRORS)).tolist()))
-    return {**profile, "missed segments": int(found.n_segments.sum() - hit.sum())}
+    kinds = np.full(len(detections), "", dtype=object)
+    kinds[rows] = np.select(
+        [hit, forgiven, enough & same, enough, (best >= 0.1) & same, best >= 0.1],
+        ["true positive", "ignored", "double detection", "wrong label", "localization", "confusion"], "background")
+    return kinds, found.found[0]
+
+
+def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None):
+    """Counts of what the detections are (`detection_kinds`) and of `missed segments`, those without a true positive.
+
+    Detections and segments of classes that are not scored are not counted. Raises InputError as `evaluate` does.
+    """
+    kinds, found = detection_kinds(ground_truth, detections, tiou, protocol, ambiguous, classes)
+    scored = np.ones(len(found), dtype=bool) if classes is None else ground_truth["label"].isin(classes).to_numpy()
+    profile = {name: int(np.count_nonzero(kinds == name)) for name in ERRORS}
+    return {**profile, "missed segments": int(np.count_nonzero(scored & ~found))}
+
+
+def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None):
+    """AP of every video on its own: {video: mean over the classes of its ground truth}, for videos with ground truth.
+
+    Detections of other classes do not lower it. Its mean over videos is not mAP, which ranks the detections of all
+    videos together. Raises InputError as `evaluate` does.
+    """
+    pairs = [table.assign(label=list(zip(table["video"], table["label"]))) for table in (ground_truth, detections)]
+    result = evaluate(*pairs, [tiou], protocol, ambiguous)
+    return pd.Series(result.ap[0]).groupby([video for video, _ in result.classes]).mean().to_dict()
 
 
 # ---------------------------------------------------------------------------------- video-level classification

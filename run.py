@@ -534,10 +534,11 @@ def _describe(folder, about, device, truth, ambiguous):
 
 # ------------------------------------------------------------------------------------------------ methods, detections
 def wanted(o):
-    """The names of the methods a run trains: those that are shown, and the classifier that gates them."""
+    """The methods a run trains, classifiers first: those that are shown, and the classifier that gates them."""
     gated = any(not METHODS[name].classifies for name in o.method)
     classifier = {o.video_classifier} if gated and not o.video_scores else set()
-    return [name for name in METHODS if name in classifier | set(o.method)]
+    names = [name for name in METHODS if name in classifier | set(o.method)]
+    return sorted(names, key=lambda name: not METHODS[name].classifies)
 
 
 def settings_of(o, name):

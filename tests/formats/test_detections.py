@@ -1,7 +1,6 @@
 """Detections: what is read and refused, what is written, and how they are held against a ground truth."""
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 

@@ -13,7 +13,7 @@ import pytest
 
 import eval_detection
 from eval_detection import (PROTOCOLS, average_recall, averages, classes_to_show, classification_metrics,
-                            error_profile, evaluate)
+                            detection_kinds, error_profile, evaluate, video_ap)
 from formats.detections import write_detections
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -395,6 +395,51 @@ def test_error_profile_counts_every_detection_once():
         assert profile["true positive"] + missed == len(truth)
     profile = error_profile(TRUTH, FOUND[:0])
     assert profile.pop("missed segments") == 3 and not any(profile.values())
+
+
+def test_detection_kinds_by_hand():
+    truth = ground_truth(("b", 20, 30, "y"), ("a", 40, 50, "x"), ("b", 0, 10, "x"), ("a", 0, 10, "z"))
+    found = detections(("a", 60, 70, "x", .95),   # background
+                       ("b", 0, 9, "x", .8),      # double detection of a better one
+                       ("a", 0, 10, "w", .7),     # a class without ground truth
+                       ("b", 0, 10, "x", .9),     # true positive
+                       ("b", 20, 30, "x", .6),    # wrong label
+                       ("b", 20, 23, "y", .5),    # localization, tIoU 0.3
+                       ("b", 20, 23, "x", .4))    # confusion
+    kinds, hit = detection_kinds(truth, found)
+    assert kinds.tolist() == ["background", "double detection", "", "true positive", "wrong label", "localization",
+                              "confusion"]
+    assert hit.tolist() == [False, False, True, False]
+    kinds, hit = detection_kinds(truth, found, 0.3)
+    assert kinds[5] == "true positive" and hit.tolist() == [True, False, True, False]
+    ambiguous = ground_truth(("a", 65, 80, "Ambiguous"))
+    assert detection_kinds(truth, found, 0.5, "thumos-2015", ambiguous)[0][0] == "ignored"
+    kinds, hit = detection_kinds(truth, found, classes=["y"])
+    assert kinds.tolist() == [""] * 5 + ["localization", ""] and not hit.any()
+    assert error_profile(truth, found, classes=["y"])["missed segments"] == 1
+
+
+def test_found_segments_are_as_many_as_true_positives():
+    for seed in range(40):
+        truth, found, ambiguous = random_tables(seed)
+        for protocol in PROTOCOLS:
+            kinds, hit = detection_kinds(ground_truth(*truth), detections(*found), 0.4, protocol)
+            assert hit.sum() == np.count_nonzero(kinds == "true positive")
+            for label in {row[3] for row in truth}:
+                own = [k for k, row in enumerate(truth) if row[3] == label]
+                assert hit[own].sum() == sum(kind == "true positive" and row[3] == label for kind, row in zip(kinds, found))
+
+
+def test_video_ap_by_hand():
+    truth = ground_truth(("a", 0, 10, "x"), ("a", 20, 30, "x"), ("a", 40, 50, "y"), ("b", 0, 10, "x"), ("c", 0, 10, "x"))
+    found = detections(("a", 60, 70, "x", .9),    # of a, x: a miss before the hit, one of two found: 1/2 * 1/2
+                       ("a", 0, 10, "x", .8),
+                       ("a", 40, 50, "y", .1),    # of a, y: 1
+                       ("b", 0, 10, "x", .05),    # of b: 1, whatever stands in other videos
+                       ("b", 0, 10, "y", .9),     # a class that b does not have
+                       ("d", 0, 10, "x", .9))     # a video without ground truth
+    assert video_ap(truth, found) == {"a": (1 / 4 + 1) / 2, "b": 1, "c": 0}
+    assert video_ap(truth, found[:0]) == {"a": 0, "b": 0, "c": 0}
 
 
 # ---------------------------------------------------------------------------------- video-level classification
