@@ -54,6 +54,10 @@ function seconds(t) {
   return t.toFixed(t < 100 ? 2 : 1) + " s";
 }
 
+function number(n, word) {
+  return `${n} ${word}${n === 1 ? "" : "s"}`;
+}
+
 function range(values) {
   return values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)],
                        [Infinity, -Infinity]);
@@ -193,8 +197,8 @@ function readChart(chart, picture, frame, epochs, last, x, readout) {    // numb
     const words = [];
     for (const part of chart.series) {
       const value = part.y[part.x.indexOf(near)] ?? null;
-      const number = chart.percent ? percent(value) + "%" : value;
-      if (value !== null) words.push(`${part.name} ${number}`);
+      const shown = chart.percent ? percent(value) + "%" : value;
+      if (value !== null) words.push(`${part.name} ${shown}`);
     }
     readout.textContent = `epoch ${near}: ${words.join(", ")}`;
   });
@@ -340,7 +344,7 @@ function listRow(at) {
     strip.append(rect(start, 6, end - start, 4, `strip-${styles[kind][0]}`));
   }
   const facts = scored ? `AP ${percent(video.a)}, missed ${missed(video)} of ${truth.length}`
-    : `${segmentsOf(video, "d").length} detections`;
+    : number(segmentsOf(video, "d").length, "detection");
   const node = html("div", {role: "option", id: `video${at}`, "aria-selected": at === state.at,
                             "aria-setsize": state.shown.length, "aria-posinset": at + 1},
                     html("span", {class: "name", title: video.n}, video.n),
@@ -358,12 +362,12 @@ function showVideo() {
   if (!video) return;
   Object.assign(state, {row: 0, cursor: 0, time: 0, zoom: 1});
   const facts = [seconds(video.s)];
-  if (video.q) facts.push(`${unpack(video.q).length} clips of ${clip} s`);
+  if (video.q) facts.push(`${number(unpack(video.q).length, "clip")} of ${clip} s`);
   if (scored) {
     facts.push(`AP ${percent(video.a)}% at tIoU ${data.tiou}`,
-               `missed ${missed(video)} of ${segmentsOf(video, "t").length} segments`);
+               `missed ${missed(video)} of ${number(segmentsOf(video, "t").length, "segment")}`);
   }
-  facts.push(`${segmentsOf(video, "d").length} detections`);
+  facts.push(number(segmentsOf(video, "d").length, "detection"));
   if (video.h) facts.push(`${video.h} more classes are not shown`);
   $("name").textContent = video.n;
   $("facts").textContent = facts.join(" · ");
@@ -621,7 +625,7 @@ function drawControls() {
   else if (state.moved) {
     $("rulenote").textContent = 'The lane "sliders" is computed in this page: L = λQ + (1 − λ)P, ' +
       "clips above mean(L) + γ(max(L) − min(L)), scored by the mean of L, no NMS: " +
-      `${found} proposals here. ${fixed}`;
+      `${number(found, "proposal")} here. ${fixed}`;
   } else {
     $("rulenote").textContent = "Move λ or γ to see what they do: L, its threshold and the " +
       `proposals are recomputed in this page. ${fixed}`;

@@ -230,6 +230,30 @@ def test_a_page_without_clip_scores(show, found):
     assert tab.locator(".lane.detected rect[data-start]").count() > 0
 
 
+def test_ground_truth_after_the_end_of_its_video_is_drawn_inside(show):
+    truth = pd.DataFrame(
+        [("v", 2.0, 4.0, "x"), ("v", 15.0, 20.0, "x")], columns=report_page.SEGMENT
+    )
+    found = pd.DataFrame([("v", 2.0, 4.0, "x", 0.5)], columns=report_page.DETECTION)
+    scores = report_page.Scores("v", 10.0, np.zeros(10), np.zeros((10, 1)), [0])
+    content = report_page.page_content(
+        synthetic.ABOUT,
+        ["x"],
+        report_page.Rule(0.8, (0.15,), 0.15, 1.0),
+        [scores],
+        found,
+        synthetic.evaluation(truth, found),
+    )
+    tab = show(content)
+    plot = tab.locator(".plot").bounding_box()
+    bars = [
+        bar.bounding_box() for bar in tab.locator(".lane.ground-truth rect[data-start]").all()
+    ]
+    for bar, (start, end) in zip(bars, ((2, 4), (15, 20))):
+        assert bar["x"] - plot["x"] == pytest.approx(start / 20 * plot["width"], abs=1)
+        assert bar["width"] == pytest.approx((end - start) / 20 * plot["width"], abs=1)
+
+
 def test_a_page_of_no_videos(show):
     tab = show(
         report_page.page_content(
@@ -291,6 +315,28 @@ def test_the_runs_own_values_give_the_runs_detections_and_the_tables_stay(show, 
     assert "stay as they are" in tab.inner_text("#rulenote")
     tab.click("#reset")
     assert tab.locator(".lane.sliders").count() == 0
+
+
+def test_a_constant_score_has_no_proposal(show):
+    scores = [
+        report_page.Scores(
+            f"T{clips}", clips * 1.0, np.full(clips, 0.3), np.full((clips, 1), 0.7), [0]
+        )
+        for clips in (1, 2, 7, 49)
+    ]
+    none = pd.DataFrame(columns=report_page.DETECTION)
+    tab = show(
+        report_page.page_content(
+            synthetic.ABOUT, ["x"], report_page.Rule(0.8, (0.15,), 0.15, 1.0), scores, none
+        )
+    )
+    for lam in ("0", "0.1", "0.3", "0.7", "1"):
+        tab.locator("#lam").fill(lam)
+        tab.locator("#gamma").fill("0")
+        for video in scores:
+            open_video(tab, video.name)
+            assert segments(tab, "sliders") == {"x": []}
+            assert tab.locator(".curve-L").count() > 0
 
 
 def test_several_thresholds_are_all_drawn(show, found):

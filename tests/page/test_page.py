@@ -260,7 +260,7 @@ def test_text_from_outside_is_escaped(tmp_path):
 
 def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(tmp_path):
     text, _ = written(synthetic.content(synthetic.results(3, 2, 30)), tmp_path)
-    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', text)[1]
+    policy = re.search(r'Content-Security-Policy"\s+content="([^"]*)"', text)[1]
     assert (
         policy.startswith("default-src 'none'; script-src 'sha256-")
         and "unsafe-eval" not in policy
