@@ -358,16 +358,16 @@ def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECAL
 
 def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None,
                     classes=None):
-    """What every detection is, after DETAD (Alwassel et al., ECCV 2018, Sec. 4), and which segments are found.
+    """What every detection is, and which segments are found; after DETAD (Alwassel et al., ECCV 2018).
 
     A false positive is judged by the segment of its video, of any class, that it overlaps most
     (its own class on ties): enough tIoU, own class: `double detection`; enough, other class:
     `wrong label`; less but at least 0.1: `localization` or `confusion`; less than 0.1:
     `background`. `ignored` are those that an Ambiguous segment forgives.
 
-    Returns (kinds, found), in the order of the tables' rows: kinds (N,) strings, names of ERRORS, ""
-    for a detection of a class without ground truth; found (G,) True where a true positive is matched
-    to the segment. Raises InputError as `evaluate` does.
+    Returns (kinds, found), in the order of the tables' rows: kinds (N,) strings, names of ERRORS,
+    "" for a detection of a class without ground truth; found (G,) True where a true positive is
+    matched to the segment. Raises InputError as `evaluate` does.
     """
     found = match(ground_truth, detections, np.array([tiou]), protocol, ambiguous, classes)
     index = pd.Index(found.classes, dtype=object)
@@ -395,7 +395,7 @@ def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", 
 
 
 def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None):
-    """Counts of what the detections are (`detection_kinds`) and of `missed segments`, which have no true positive.
+    """Counts of the kinds of `detection_kinds`, and of `missed segments`, without a true positive.
 
     Detections and segments of classes that are not scored are not counted. Raises InputError as
     `evaluate` does.
@@ -412,8 +412,8 @@ def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguo
     """AP of every video on its own, as {video: mean over the classes of its ground truth}.
 
     Videos without ground truth are left out, and detections of other classes do not lower it. Its
-    mean over videos is not mAP, which ranks the detections of all videos together. Raises InputError
-    as `evaluate` does.
+    mean over videos is not mAP, which ranks the detections of all videos together. Raises
+    InputError as `evaluate` does.
     """
     truth, found = (table.assign(label=list(zip(table["video"], table["label"])))
                     for table in (ground_truth, detections))

@@ -54,7 +54,7 @@ def results(n_videos, n_classes, mean_seconds, seed=0, gammas=(GAMMA,)):
         duration = round(
             float(np.clip(mean_seconds * np.exp(0.6 * rng.standard_normal() - 0.18), 8, 1500)), 2
         )
-        clips = max(int(duration / SNIPPET_SECONDS), 1)
+        clips = int(np.ceil(duration / SNIPPET_SECONDS))  # the last one ends after the video
         seconds = (np.arange(clips) + 0.5) * SNIPPET_SECONDS
         curve = np.zeros(clips)
         for start in np.sort(rng.uniform(0, duration * 0.8, rng.integers(1, 5))):
@@ -66,7 +66,7 @@ def results(n_videos, n_classes, mean_seconds, seed=0, gammas=(GAMMA,)):
         p = 1 / (1 + np.exp(3 + 0.5 * rng.standard_normal((clips, n_classes))))
         p[:, c] = 1 / (1 + np.exp(2.5 - 3 * curve.clip(0, 1) - noise[::-1]))
         video_scores = np.zeros(n_classes)
-        video_scores[[c, (c + 1) % n_classes]] = 0.6, rng.uniform(0, 0.4)
+        video_scores[[c, (c + 1) % n_classes]] = 0.1 if k % 3 == 1 else 0.5, rng.uniform(0.1, 0.3)
         passed = localize.gate(video_scores, GATE).tolist()
         scores[name] = page.Scores(name, duration, q, p, passed)
         rows.append(
