@@ -54,6 +54,7 @@ class Data:
     layout: str
     in_memory: bool
     feature_bytes: int                  # of all streams of all videos as float32
+    dims: tuple                         # (D, D'); None for a stream that the set lacks
 
 
 # ------------------------------------------------------------------------------------------------ loading
@@ -118,7 +119,8 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
                        for subset, with_segments in zip(wanted, (False, True)))
         if not in_memory or ranks > 1:
             stack.pop_all()     # the StoredArrays keep the source open
-    return Data(train, test, classes, source.snippet_seconds, tuple(notes), source.layout, in_memory, size)
+    return Data(train, test, classes, source.snippet_seconds, tuple(notes), source.layout, in_memory, size,
+                next((shape[1:] for shape in shapes.values()), (None, None)))
 
 
 def _video(source, video, classes, shape, in_memory, with_segments):
