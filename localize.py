@@ -1,12 +1,8 @@
 """From clip scores to detections: Eq. (9), the threshold of Section 3.5, runs of clips, scores, seconds.
 
-Arrays in, a detections table out; no torch. One function per method turns one video's scores into rows,
-`table` turns the rows of all videos into one table:
-
-    detections, counts = localize.table(localize.em_mil(v.name, q, p, video_scores, classes, ...) for ...)
-
-`em_mil` is the paper's localizer. `untrimmednet` and `wtalc` are the localizers it is compared with; they share
-everything from the runs on, so that a difference between rows of a table is a difference between methods.
+Arrays in, a detections table out; no torch. `detect` turns the curves of one video into rows, `table` turns the rows of
+all videos into one table. The methods (baselines/) differ in their curves and share everything from the runs on, so
+that a difference between rows of a table is a difference between methods.
 
 A clip t covers the seconds [t * snippet_seconds, (t + 1) * snippet_seconds); a run of clips [start, end) covers
 [start * snippet_seconds, end * snippet_seconds), both ends cut to the video's duration.
@@ -14,12 +10,26 @@ A clip t covers the seconds [t * snippet_seconds, (t + 1) * snippet_seconds); a 
 T clips, C classes, n runs. Scores may be anything `np.asarray` takes; the arithmetic is in float64.
 """
 from collections import Counter
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
 COLUMNS = ("video", "t_start", "t_end", "label", "score")
 PROPOSAL_SCORES = ("mean", "max", "outer-inner", "constant")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How clip scores become detections (Sec. 3.5)."""
+    lam: float = 0.8                   # Eq. 9: weight of Q
+    gammas: tuple = (0.15,)            # one threshold (the paper) or several, whose runs are pooled
+    gate: float = 0.15                 # classes with at least this video-level score, else the best one
+    score: str = "mean"                # of PROPOSAL_SCORES
+    video_weight: float = 0.0          # times the video-level score, added to a proposal's score
+    nms: float | None = None           # tIoU of `nms` over a class's proposals; None: no NMS
+    soft: bool = False                 # soft-NMS
 
 
 # ------------------------------------------------------------------------------------------------ equations
@@ -58,8 +68,8 @@ def runs(mask):
 
     NOTE(paper): a run that is still open at the last clip ends at T; the released code drops it.
     """
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], np.asarray(mask, bool), [False])))).tolist()
-    return list(zip(edges[::2], edges[1::2]))
+    labelled, n = ndimage.label(np.asarray(mask, bool))
+    return [(found.start, found.stop) for found, in ndimage.find_objects(labelled, n)] if n else []
 
 
 def gate(video_scores, gate_threshold):
@@ -135,79 +145,61 @@ def nms(t_start, t_end, scores, tiou, soft=False):
     return kept, scores[kept]
 
 
-# --------------------------------------------------------------------------------------------------- methods
+# ------------------------------------------------------------------------------------------------ one video, all videos
 
-def em_mil(name, q, p, video_scores, classes, *, snippet_seconds, duration, lam, gammas, gate_threshold,
-           score="mean", video_weight=0.0, nms_tiou=None, soft=False):
-    """Sec. 3.5: L = lambda * Q + (1 - lambda) * P per class that passes the gate, thresholded, its runs are proposals.
+def detect(video, snippet_seconds, curves, video_scores, classes, rule, propose=None):
+    """Detections of one video: gate, proposals of each class, seconds, NMS. Returns (rows, counts) for `table`.
 
-    q: (T,) and p: (T, C) from EM-MIL; video_scores: (C,) from the video-level classifier; classes: C names.
-    snippet_seconds, duration: seconds. gammas: one threshold (the paper) or several, whose runs are pooled (a run
-    found by several of them once). score: see `proposal_scores`; the proposal's score is
-    proposal_scores(L) + video_weight * video_scores[c]. nms_tiou: temporal IoU of `nms` over the proposals of a
-    class, None for none (runs of one threshold are disjoint and need none); soft: soft-NMS.
-
-    Returns (rows, counts) for `table`. Raises ValueError naming the video where shapes do not agree, a score is
-    NaN or infinite, or snippet_seconds or duration is not positive.
+    video: has `.name` and `.duration` (s). curves: (T, C), the score of each clip and class. video_scores: (C,).
+    classes: C names. propose(curve (T,), c) -> (runs, scores (n,)): default: runs above each threshold of `rule`, a run
+    found by several of them once.
+    Raises ValueError naming the video where shapes do not agree, a score is NaN or infinite, or a time is not positive.
     """
-    q, p = np.asarray(q), np.asarray(p)
-    if p.ndim != 2 or q.shape != p.shape[:1]:
-        raise ValueError(f"{name}: found q {q.shape} and p {p.shape}, expected q (T,) and p (T, C)")
-    return _localize(name, fuse(q, p, lam), video_scores, classes, _above_thresholds(gammas, score),
-                     snippet_seconds=snippet_seconds, duration=duration, gate_threshold=gate_threshold,
-                     video_weight=video_weight, nms_tiou=nms_tiou, soft=soft)
+    curves, video_scores = np.asarray(curves, np.float64), np.asarray(video_scores, np.float64)
+    _check(video, snippet_seconds, curves, video_scores, classes)
+    propose = propose or _above_thresholds(rule)
+    rows, counts = [], Counter(videos=1, gate_fallback=int(video_scores.max() < rule.gate))
+    for c in gate(video_scores, rule.gate).tolist():
+        curve = curves[:, c]
+        found, scores = propose(curve, c)
+        scores = scores + rule.video_weight * video_scores[c]
+        t_start, t_end = np.minimum(np.asarray(found, float).reshape(-1, 2) * snippet_seconds, video.duration).T
+        inside = t_end > t_start
+        past_end = np.count_nonzero(~inside)
+        t_start, t_end, scores = t_start[inside], t_end[inside], scores[inside]
+        if rule.nms is not None:
+            kept, scores = nms(t_start, t_end, scores, rule.nms, rule.soft)
+            t_start, t_end = t_start[kept], t_end[kept]
+        counts.update(pairs=1, pairs_constant=int(curve.max() == curve.min()), past_end=int(past_end),
+                      pairs_empty=int(not len(scores)), proposals=len(scores))
+        rows += [(video.name, start, end, classes[c], score)
+                 for start, end, score in zip(t_start.tolist(), t_end.tolist(), scores.tolist())]
+    return rows, counts
 
 
-def untrimmednet(name, attention, class_scores, video_scores, classes, *, snippet_seconds, duration, gammas,
-                 gate_threshold, score="mean", video_weight=0.0, nms_tiou=None, soft=False):
-    """UntrimmedNet (Wang et al., CVPR 2017) as a localizer: L[t] = a[t] / max(a) * s[t, c], then as `em_mil`.
-
-    attention a: (T,) softmax over time; class_scores s: (T, C) softmax over classes. The other arguments, the result
-    and the errors as `em_mil`.
-    The attention sums to 1 over the video, so its size is about 1 / T; dividing by its maximum makes scores of long
-    and short videos comparable. The threshold of Sec. 3.5 does not depend on that factor. (A min-max scaling would
-    change the shape of the product as well, and give the least attended clip a score of exactly 0.)
-    """
-    attention, class_scores = np.asarray(attention, np.float64), np.asarray(class_scores, np.float64)
-    if class_scores.ndim != 2 or not attention.size or attention.shape != class_scores.shape[:1]:
-        raise ValueError(f"{name}: found attention {attention.shape} and class scores {class_scores.shape}, "
-                         "expected (T,) and (T, C) with T > 0")
-    curves = attention[:, None] / attention.max() * class_scores
-    return _localize(name, curves, video_scores, classes, _above_thresholds(gammas, score),
-                     snippet_seconds=snippet_seconds, duration=duration, gate_threshold=gate_threshold,
-                     video_weight=video_weight, nms_tiou=nms_tiou, soft=soft)
+def _above_thresholds(rule):
+    def propose(curve, _):
+        found = sorted({run for gamma in rule.gammas for run in runs(foreground(curve, gamma))})
+        return found, proposal_scores(curve, found, rule.score)
+    return propose
 
 
-def top_k_mean(activations):
-    """Mean over time of the k = ceil(T / 8) largest values of each class (W-TALC). (T, C) -> (C,)."""
-    activations = np.asarray(activations, np.float64)
-    k = -(-len(activations) // 8)
-    return np.sort(activations, axis=0)[len(activations) - k:].mean(axis=0)
-
-
-def wtalc(name, activations, video_scores, classes, *, snippet_seconds, duration, gate_threshold, top_k_means=None):
-    """W-TALC (Paul et al., ECCV 2018) as a localizer, with the constants of its code.
-
-    activations: (T, C) class activation sequence before any softmax. Per class that passes the gate, clip t is
-    foreground if A[t] > max(A) - 0.5 * (max(A) - min(A)); runs of at least 2 clips are proposals, scored
-    max of A inside + 0.7 * top-k mean of A over the video (top_k_means (C,), `top_k_mean` if None).
-    Its code gates by a positive top-k mean; here every method is gated by `video_scores`.
-    The other arguments, the result and the errors as `em_mil`.
-    """
-    activations = np.asarray(activations, np.float64)
-    top_k_means = top_k_mean(activations) if top_k_means is None else np.asarray(top_k_means, np.float64)
-
-    def propose(curve, c):
-        mask = curve > curve.max() - 0.5 * (curve.max() - curve.min())
-        found = [(start, end) for start, end in runs(mask) if end - start >= 2]
-        return found, proposal_scores(curve, found, "max") + 0.7 * top_k_means[c]
-
-    return _localize(name, activations, video_scores, classes, propose, snippet_seconds=snippet_seconds,
-                     duration=duration, gate_threshold=gate_threshold)
+def _check(video, snippet_seconds, curves, video_scores, classes):
+    n = len(classes)
+    if curves.ndim != 2 or not len(curves) or not curves.shape[1:] == video_scores.shape == (n,):
+        raise ValueError(f"{video.name}: found clip scores {curves.shape} and video scores {video_scores.shape}, "
+                         f"expected (T, {n}) with T > 0 and ({n},)")
+    for what, values in (("clip scores", curves), ("video scores", video_scores)):
+        bad = np.count_nonzero(~np.isfinite(values))
+        if bad:
+            raise ValueError(f"{video.name}: found {bad} NaN or infinite of {values.size} {what}, expected finite ones")
+    for what, seconds in (("snippet_seconds", snippet_seconds), ("duration", video.duration)):
+        if not 0 < seconds < np.inf:
+            raise ValueError(f"{video.name}: found {what} {seconds}, expected a positive number of seconds")
 
 
 def table(videos):
-    """One table from an iterable of (rows, counts), as the functions above return for each video.
+    """One table from an iterable of (rows, counts), as `detect` returns for each video.
 
     Returns a DataFrame (video, t_start, t_end, label, score), times in seconds, and the summed counts:
     videos; gate_fallback (videos without a class above the gate, so that their best one was taken); pairs (video and
@@ -222,47 +214,3 @@ def table(videos):
         counts.update(video_counts)
     types = {"t_start": np.float64, "t_end": np.float64, "score": np.float64}
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(types), dict(counts)
-
-
-# ------------------------------------------------------------------------------------- shared by the methods
-
-def _above_thresholds(gammas, score):
-    def propose(curve, _):
-        found = sorted({run for gamma in gammas for run in runs(foreground(curve, gamma))})
-        return found, proposal_scores(curve, found, score)
-    return propose
-
-
-def _localize(name, curves, video_scores, classes, propose, *, snippet_seconds, duration, gate_threshold,
-              video_weight=0.0, nms_tiou=None, soft=False):
-    """Gate, propose per class, seconds, NMS. propose(curve (T,), c) -> runs, scores. Returns (rows, counts)."""
-    video_scores = np.asarray(video_scores, np.float64)
-    if curves.ndim != 2 or not len(curves) or not curves.shape[1:] == video_scores.shape == (len(classes),):
-        raise ValueError(f"{name}: found clip scores {curves.shape} and video scores {video_scores.shape}, expected "
-                         f"(T, {len(classes)}) with T > 0 and ({len(classes)},)")
-    for what, values in (("clip scores", curves), ("video scores", video_scores)):
-        bad = np.count_nonzero(~np.isfinite(values))
-        if bad:
-            raise ValueError(f"{name}: found {bad} NaN or infinite of {values.size} {what}, expected finite ones")
-    for what, seconds in (("snippet_seconds", snippet_seconds), ("duration", duration)):
-        if not 0 < seconds < np.inf:
-            raise ValueError(f"{name}: found {what} {seconds}, expected a positive number of seconds")
-    rows, counts = [], Counter(videos=1)
-    counts["gate_fallback"] += int(video_scores.max() < gate_threshold)
-    for c in gate(video_scores, gate_threshold).tolist():
-        curve = curves[:, c]
-        found, scores = propose(curve, c)
-        scores = scores + video_weight * video_scores[c]
-        counts["pairs"] += 1
-        counts["pairs_constant"] += int(curve.max() == curve.min())
-        t_start, t_end = np.minimum(np.asarray(found, float).reshape(-1, 2) * snippet_seconds, duration).T
-        inside = t_end > t_start
-        counts["past_end"] += int(np.count_nonzero(~inside))
-        t_start, t_end, scores = t_start[inside], t_end[inside], scores[inside]
-        if nms_tiou is not None:
-            kept, scores = nms(t_start, t_end, scores, nms_tiou, soft)
-            t_start, t_end = t_start[kept], t_end[kept]
-        counts["pairs_empty"] += int(not len(scores))
-        counts["proposals"] += len(scores)
-        rows += [(name, s, e, classes[c], x) for s, e, x in zip(t_start.tolist(), t_end.tolist(), scores.tolist())]
-    return rows, counts

@@ -1,11 +1,13 @@
 """Every setting of a run. Edit DATASET (or a row of PRESETS) below, or give a flag: `python run.py --help`.
 
-A flag wins over the recipe, the recipe over the preset of `--dataset`, that over the preset of DATASET.
+A flag wins over the recipe, the recipe over the preset of `--dataset`, the preset over the defaults.
 """
 import argparse
 import dataclasses
+import difflib
 import itertools
 import math
+import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
@@ -19,11 +21,12 @@ ACTIVITYNET12 = dict(cycle=5, cycle_epochs=65, alternate_epochs=0, lr=1e-4, boos
                      tious=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95))
 
 PRESETS = {
-    # The embedded set: THUMOS14's row on generated data, written under data/demo on first use.
-    "demo": dict(THUMOS14, features="data/demo/features.h5", annotations="data/demo/annotations.json",
+    # The embedded set: THUMOS14's row on generated data, written under data/demo on first use. The gate is three times
+    # chance, as the released code's 0.15 is for THUMOS14's 20 classes: 3 / 6.
+    "demo": dict(THUMOS14, features="data/demo/features.h5", annotations="data/demo/annotations.json", gate=0.5,
                  wtalc_iterations=2000),
     # W-TALC's files do not say how long a clip is: put snippet_seconds=0.64 into the row for its I3D features (the
-    # paper's own clips were 1.25 s), 0.4 for UntrimmedNet's. tools/inspect_features.py tells what fits.
+    # paper's own clips were 1.25 s), 0.4 for UntrimmedNet's. tools/inspect_features.py shows what fits.
     "thumos14": dict(THUMOS14, features="data/thumos14/Thumos14reduced-I3D-JOINTFeatures.npy",
                      annotations="data/thumos14/Thumos14reduced-Annotations", snippet_seconds=None),
     # The paper's row EM-MIL-UNT: features of the UntrimmedNet backbone.
@@ -39,9 +42,13 @@ PRESETS = {
 RECIPES = {
     "paper": {},
     # The released code where it is a runnable choice: 4x learning rate ten epochs early, and the lambda and gamma that
-    # its test code amounts to. NOTE(paper): Sec. 4.1 gives the values of "paper".
+    # its test code amounts to. NOTE(paper): Sec. 4.1 gives the values of "paper". The released code's constant score
+    # of proposals is left out: with it the order of ties alone decides AP (--proposal-score constant shows it).
     "release": dict(boost_from=21, lam=0.5, test_gamma=0.05),
 }
+
+# Allowed values of options whose list another module owns (methods, protocols, ...); run.py fills it.
+CHOICES = {}
 
 
 # ------------------------------------------------------------------------------------------------ the options
@@ -49,10 +56,10 @@ class OptionError(ValueError):
     """One line for the user: the option, its value, what is allowed."""
 
 
-def option(default, text, *, low=None, high=None, choices=None, when="train", flag=None, low_open=False, high_open=False):
-    """A field of Opts. `when`: what it takes to change it later: "train" (train anew), "test" (evaluate again) or "run"."""
+def option(default, text, *, low=None, high=None, choices=None, when="train", flag=None, **open_ends):
+    """A field of Opts. when: what a change needs: "train" (training again), "test" (evaluating again), "run" (nothing)."""
     return field(default=default, metadata=dict(help=text, low=low, high=high, choices=choices, when=when, flag=flag,
-                                                low_open=low_open, high_open=high_open))
+                                                low_open=False, high_open=False) | open_ends)
 
 
 @dataclass(frozen=True)
@@ -62,13 +69,14 @@ class Opts:
     recipe: str = option("paper", "the paper's values, or what the released code (THUMOS14 only) amounts to: "
                          "--boost-from 21 --lambda 0.5 --test-gamma 0.05",
                          choices=tuple(RECIPES))
-    method: tuple = option(("em-mil",), "localizers to evaluate, one table row each",
-                           choices=("em-mil", "untrimmednet", "wtalc"), when="test")
+    method: tuple = option(("em-mil",), "localizers to evaluate, one table row each", when="test")
     # data
-    features: str = option("", "feature file or folder (README: \"Put your features in\")", when="run")
+    features: str = option("", "feature file or folder (docs/data.md)", when="run")
     flow_features: str | None = option(None, "second file, where the flow stream has one of its own", when="run")
-    feature_layout: str = option("auto", "force a layout instead of recognising it",
-                                 choices=("auto", "canonical", "joint-npy", "per-video", "released-pt", "hdf5"))
+    feature_layout: str = option("auto", "force a layout instead of recognising it")
+    streams: str | None = option(None, "streams of the set; default: both, and a question where it could be one",
+                                 choices=("both", "rgb", "flow"))
+    crops: str | None = option(None, "of several crops a clip: their mean, or the first one", choices=("mean", "first"))
     annotations: str = option("", "annotation file or folder", when="run")
     train_subset: str = option("auto", "subset to train on; auto: train/training, else validation")
     test_subset: str = option("auto", "subset to test on; auto: test/testing, else validation, where it has segments")
@@ -76,8 +84,8 @@ class Opts:
                                choices=("segments", "labels_all"))
     snippet_seconds: float | None = option(None, "duration of a clip [s]; default: what the feature file says",
                                            low=0.0, low_open=True)
-    allow_missing: bool = option(False, "go on where videos of the split have no features")
-    exclude_video: tuple = option((), "test videos to leave out, by name", when="test")
+    allow_missing: bool = option(False, "go on without the videos that have no usable features")
+    exclude_video: tuple = option((), "videos to leave out, by name", when="test")
     feature_memory: float | None = option(None, "memory for features [GB]; larger sets are read from disk as they are "
                                           "needed. Default: half of the memory that is free", low=0.0, when="run")
     # the schedule (Sec. 4.1)
@@ -95,7 +103,7 @@ class Opts:
     rgb_weight: float = option(0.5, "weight of the RGB stream in the fused scores; flow has the rest", low=0.0, high=1.0)
     objective: str = option("pseudo-labels", "what the branches learn from (attention: an ablation of Table 3)",
                             choices=("pseudo-labels", "attention"))
-    joint: str = option("off", "train both branches in every update, with pseudo-labels anew every epoch or step "
+    joint: str = option("off", "train both branches in every update, with new pseudo-labels every epoch or step "
                         "(an ablation of Table 3)", choices=("off", "epoch", "step"))
     videos_per_step: int = option(1, "videos per update and process; the paper's recipe is 1, more is a different one",
                                   low=1)
@@ -103,7 +111,7 @@ class Opts:
                             choices=("fp32", "tf32", "bf16"))
     # the video-level classifier (Sec. 3.5)
     video_classifier: str = option("untrimmednet", "what says which classes a test video has; oracle: its annotations "
-                                   "(marked in every table)", choices=("untrimmednet", "wtalc", "oracle"), when="test")
+                                   "(marked in every table)", when="test")
     video_scores: str | None = option(None, "CSV or JSON of video-level scores to take instead of a classifier's",
                                       when="test")
     untrimmednet_epochs: int = option(45, "epochs of UntrimmedNet", low=1)
@@ -116,27 +124,23 @@ class Opts:
                                       high_open=True, when="test")
     gate: float = option(0.15, "classes of a test video: score at least this, else the best one", low=0.0, high=1.0,
                          when="test")
-    proposal_score: str = option("mean", "score of a proposal, from L inside it (and around it); W-TALC has its own, and "
-                                 "none of the options from here to --soft-nms",
-                                 choices=("mean", "max", "outer-inner", "constant"), when="test")
+    proposal_score: str = option("mean", "score of a proposal, from L inside it (and around it); W-TALC has one already, and "
+                                 "ignores the options from here to --soft-nms", when="test")
     video_weight: float = option(0.0, "weight of the video-level class score in a proposal's score", low=0.0, when="test")
     thresholds: tuple = option((), "several gammas at test instead of one; combine with --nms", low=0.0, high=1.0,
                                high_open=True, when="test")
     nms: float | None = option(None, "tIoU above which the lower-scored proposal of a class goes", low=0.0, high=1.0,
                                when="test")
-    soft_nms: bool = option(False, "with --nms: lower the score by the overlap (linear) instead", when="test")
+    soft_nms: bool = option(False, "with --nms: lower the score by the overlap (linear) instead of dropping", when="test")
     # evaluation
     tious: tuple = option((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "tIoU thresholds of the table", low=0.0, high=1.0,
                           low_open=True, when="test", flag="--tiou")
-    protocol: str = option("activitynet", "evaluator", when="test",
-                           choices=("activitynet", "thumos-2014", "thumos-2015", "all"))
+    protocol: str = option("activitynet", "evaluator", when="test")
     ambiguous: str | None = option(None, "ambiguous segments for the THUMOS protocols (Ambiguous_test.txt or CSV)",
                                    when="test")
     # the run
     device: str = option("auto", "where to train; auto: CUDA if there is one", choices=("auto", "cpu", "cuda"), when="run")
     deterministic: bool = option(False, "PyTorch's deterministic algorithms only", when="run")
-    checkpoint_every: int = option(10, "epochs between checkpoints, besides one at the end of each phase; 0: only those",
-                                   low=0, when="run")
     pictures: int = option(6, "test videos to draw (Fig. 5)", low=0, when="run")
 
     def __post_init__(self):
@@ -148,11 +152,19 @@ class Opts:
         if self.boost != 1 and self.boost_from not in starts and self.boost_from <= self.cycle_epochs + self.alternate_epochs:
             raise OptionError(f"--boost-from: found {self.boost_from}, expected the first epoch of a phase: "
                               f"{', '.join(map(str, starts[:6]))}, ...")
+        if self.recipe == "release" and self.dataset == "activitynet12":
+            raise OptionError("--recipe: found release with activitynet12, expected paper: the released code cannot do "
+                              "ActivityNet1.2, and its lambda and gamma are THUMOS14's")
 
     @property
     def gammas_at_test(self):
         """The gammas of Sec. 3.5's threshold: one by the paper."""
         return self.thresholds or ((self.gamma if self.test_gamma is None else self.test_gamma),)
+
+    @property
+    def phases(self):
+        """The schedule of EM-MIL, see `schedule`."""
+        return tuple(schedule(self))
 
 
 def schedule(o):
@@ -164,7 +176,10 @@ def schedule(o):
     first after the long phases, nor how long ActivityNet1.2 is trained; E and 65 epochs are ours.
     """
     total = o.cycle_epochs + o.alternate_epochs
-    lr = lambda epoch: o.lr * (o.boost if epoch >= o.boost_from else 1.0)
+
+    def lr(epoch):
+        return o.lr * (o.boost if epoch >= o.boost_from else 1.0)
+
     if o.joint != "off":
         return [("EM", 1, lr(e), "bag" if e == 1 else "frozen") for e in range(1, total + 1)]
     lengths = [min(o.cycle, o.cycle_epochs - e) for e in range(0, o.cycle_epochs, o.cycle)] + [1] * o.alternate_epochs
@@ -181,19 +196,32 @@ def flag_of(f):
     return f.metadata["flag"] or "--" + f.name.replace("_", "-")
 
 
+def choices_of(f):
+    """The values that a field may have; None where the range is open or numbers."""
+    return CHOICES.get(f.name, f.metadata["choices"])
+
+
 def _check(f, value):
-    m, number = f.metadata, lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)
+    choices, number = choices_of(f), any(f.metadata[end] is not None for end in ("low", "high"))
     for v in value if isinstance(value, tuple) else () if value is None else (value,):
-        if m["choices"] and v not in m["choices"]:
-            raise OptionError(f"{flag_of(f)}: found {v!r}, expected one of {', '.join(m['choices'])}")
-        low, high = m["low"], m["high"]
-        if (low is None and high is None) or (number(v) and math.isfinite(v)
-                                              and (low is None or v > low or (v == low and not m["low_open"]))
-                                              and (high is None or v < high or (v == high and not m["high_open"]))):
-            continue
-        left = "(-inf" if low is None else f"{'(' if m['low_open'] else '['}{low:g}"
-        right = "inf)" if high is None else f"{high:g}{')' if m['high_open'] else ']'}"
-        raise OptionError(f"{flag_of(f)}: found {v!r}, expected a number in {left}, {right}")
+        if choices and v not in choices:
+            raise OptionError(f"{flag_of(f)}: found {v!r}, expected one of {', '.join(choices)}")
+        if number and not _in_range(f.metadata, v):
+            raise OptionError(f"{flag_of(f)}: found {v!r}, expected a number in {_range(f.metadata)}")
+
+
+def _in_range(m, v):
+    if isinstance(v, bool) or not isinstance(v, (int, float)) or not math.isfinite(v):
+        return False
+    above = m["low"] is None or v > m["low"] or (v == m["low"] and not m["low_open"])
+    below = m["high"] is None or v < m["high"] or (v == m["high"] and not m["high_open"])
+    return above and below
+
+
+def _range(m):
+    left = "(-inf" if m["low"] is None else f"{'(' if m['low_open'] else '['}{m['low']:g}"
+    right = "inf)" if m["high"] is None else f"{m['high']:g}{')' if m['high_open'] else ']'}"
+    return f"{left}, {right}"
 
 
 def _kind(f):
@@ -223,6 +251,7 @@ ACTIONS = {
     "predict": "localize in the videos of --features with the networks of this run; no annotations needed",
     "config": "repeat the run of this opts.json",
 }
+REMOVED = {"--checkpoint-every": "a checkpoint is written at the end of each phase and every 30 s"}
 
 
 def parse(argv=None, prog="run.py"):
@@ -232,29 +261,43 @@ def parse(argv=None, prog="run.py"):
     """
     parser = argparse.ArgumentParser(
         prog=prog, allow_abbrev=False, argument_default=argparse.SUPPRESS,
-        description="EM-MIL: train, localize, evaluate. A flag wins over --recipe, that over the preset of --dataset, "
-                    f"that over the preset of DATASET in opts.py (now {DATASET}).")
+        description="EM-MIL: train, localize, evaluate. A flag wins over --recipe, --recipe over the preset of "
+                    f"--dataset. Without --dataset: DATASET in opts.py (now {DATASET}).")
     parser.add_argument("--out", help="folder of this run; default: runs/DATASET-sSEED-TIME (--predict: see there)")
     parser.add_argument("--dry-run", action="store_true", help="print options and schedule, touch nothing")
     actions = parser.add_mutually_exclusive_group()
     for name, text in ACTIONS.items():
         actions.add_argument(f"--{name}", metavar="FILE" if name == "config" else "RUN", help=text)
+    parser.add_argument("--other-code", action="store_true", help="--resume: go on although the code has changed")
     parser.add_argument("--keep-going", action="store_true", help="--predict: report a bad video and go on (exit code 3)")
     parser.add_argument("--save-clip-scores", action="store_true", help="--predict: write Q, P, L to clip_scores.h5")
+    parser.add_argument("--per-class", action="store_true", help="print the AP of every class, not only best and worst")
+    parser.add_argument("--export", nargs="+", choices=CHOICES.get("export"), help="write the detections for these annotation tools")
+    parser.add_argument("--tensorboard", action="store_true", help="write the log for TensorBoard (RUN/tensorboard)")
     for f in dataclasses.fields(Opts):
-        text = f"{f.metadata['help']} [{_defaults(f)}]".replace("%", "%%")
-        if f.type in (bool, "bool"):
-            parser.add_argument(flag_of(f), dest=f.name, action=argparse.BooleanOptionalAction, help=text)
-        else:
-            many = f.type in (tuple, "tuple")
-            parser.add_argument(flag_of(f), dest=f.name, type=_kind(f), nargs="+" if many else None, help=text,
-                                metavar="|".join(f.metadata["choices"]) if f.metadata["choices"] else
-                                _kind(f).__name__.upper().replace("STR", "TEXT"))
+        _add_flag(parser, f)
+    argv = sys.argv[1:] if argv is None else argv
+    for word in argv:
+        if str(word).split("=")[0] in REMOVED:
+            flag = word.split("=")[0]
+            raise OptionError(f"{flag}: found an option of an earlier version, expected none: {REMOVED[flag]}")
     found = vars(parser.parse_args(argv))
     fields = {f.name for f in dataclasses.fields(Opts)}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items() if k in fields}
-    rest = dict(out=None, dry_run=False, keep_going=False, save_clip_scores=False, **dict.fromkeys(ACTIONS))
+    rest = dict(out=None, dry_run=False, other_code=False, keep_going=False, save_clip_scores=False, per_class=False,
+                export=(), tensorboard=False, **dict.fromkeys(ACTIONS))
     return SimpleNamespace(given=given, **{**rest, **{k: v for k, v in found.items() if k not in fields}})
+
+
+def _add_flag(parser, f):
+    text = f"{f.metadata['help']} [{_defaults(f)}]".replace("%", "%%")
+    if f.type in (bool, "bool"):
+        parser.add_argument(flag_of(f), dest=f.name, action=argparse.BooleanOptionalAction, help=text)
+        return
+    choices = choices_of(f)
+    metavar = "|".join(choices) if choices else _kind(f).__name__.upper().replace("STR", "TEXT")
+    many = f.type in (tuple, "tuple")
+    parser.add_argument(flag_of(f), dest=f.name, type=_kind(f), nargs="+" if many else None, help=text, metavar=metavar)
 
 
 def resolve(given, saved=None):
@@ -266,10 +309,33 @@ def resolve(given, saved=None):
         return Opts(**{**from_json(saved), **given})
     dataset, recipe = given.get("dataset", DATASET), given.get("recipe", "paper")
     if dataset not in PRESETS:
-        raise OptionError(f"DATASET: found {dataset!r}, expected one of {', '.join(PRESETS)}")
+        raise OptionError(f"DATASET: found {dataset!r}, expected one of {', '.join(PRESETS)}{_nearest(dataset, PRESETS)}")
     if recipe not in RECIPES:
         raise OptionError(f"--recipe: found {recipe!r}, expected one of {', '.join(RECIPES)}")
+    known = {f.name for f in dataclasses.fields(Opts)}
+    for name in PRESETS[dataset]:
+        if name not in known:
+            raise OptionError(f"PRESETS[{dataset}] in opts.py: found {name}, which is no option{_nearest(name, known)}")
     return Opts(**{"dataset": dataset, **PRESETS[dataset], **RECIPES[recipe], **given})
+
+
+def _nearest(name, known):
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+# ------------------------------------------------------------------------------------------------ what may change later
+# Options that say what is measured, not how: they are no departure from a recipe.
+NOT_OF_THE_RECIPE = {"dataset", "recipe", "features", "flow_features", "feature_layout", "annotations", "snippet_seconds",
+                     "seed", "method", "tious", "protocol", "ambiguous", "device", "feature_memory", "pictures"}
+
+
+def recipe_of(o):
+    """What the header says about an Opts: "paper", or "paper, but gamma 0.2, ..." with every option that differs."""
+    plain = resolve({"dataset": o.dataset, "recipe": o.recipe})
+    differs = [f"{flag_of(f)[2:]} {show(getattr(o, f.name))}" for f in dataclasses.fields(o)
+               if f.name not in NOT_OF_THE_RECIPE and getattr(o, f.name) != getattr(plain, f.name)]
+    return o.recipe + (f", but {', '.join(differs)}" if differs else "")
 
 
 def from_json(saved):
@@ -277,7 +343,8 @@ def from_json(saved):
     known = {f.name for f in dataclasses.fields(Opts)}
     for name in saved:
         if name not in known:
-            raise OptionError(f"saved options: found {name!r}, which is no option of this version")
+            raise OptionError(f"saved options: found {name!r}, which is no option of this version (a run of an earlier "
+                              "version cannot go on with this one: train again)")
     return {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
 
 
@@ -285,3 +352,49 @@ def changed(old, new, when):
     """Names of the fields with `when` in which two Opts differ."""
     return [f.name for f in dataclasses.fields(Opts)
             if f.metadata["when"] == when and getattr(old, f.name) != getattr(new, f.name)]
+
+
+def refuse(names, why):
+    """Raises OptionError with the flags of these fields, if there are any."""
+    if names:
+        flags = [flag_of(f) for f in dataclasses.fields(Opts) if f.name in names]
+        raise OptionError(f"{', '.join(flags)}: cannot be changed {why}")
+
+
+def fits(f, value):
+    """Whether a value from JSON is of a field's type; a whole number may stand for a float."""
+    return _fits(value, f.type)
+
+
+def _fits(value, kind):
+    if kind is tuple:
+        return isinstance(value, list) and all(_fits(item, str | float) for item in value)
+    if isinstance(value, bool):
+        return kind is bool
+    if isinstance(value, int):
+        return abs(value) < 2**63 and (isinstance(0, kind) or isinstance(0.5, kind))
+    return isinstance(value, kind)
+
+
+def at_test(given, saved, no_effect, apart=()):
+    """Opts for using a trained run: only what touches test time may differ from `saved` (dict).
+
+    --gamma means the gamma of the test there. no_effect: fields that are refused because they would do nothing. apart:
+    fields that are not options of the run there. Raises OptionError.
+    """
+    given = {name: value for name, value in given.items() if name not in apart}
+    if "gamma" in given and "test_gamma" in given:
+        raise OptionError("--gamma: found with --test-gamma, expected one: both are the gamma of the test here")
+    if "gamma" in given:
+        given["test_gamma"] = given.pop("gamma")
+    if "test_gamma" in given:
+        given.setdefault("thresholds", ())              # the run's thresholds would win over it
+    old, o = resolve({}, saved), resolve(given, saved)
+    refuse(changed(old, o, "train"), "of a trained run; train again to change it")
+    refuse([name for name in given if name in no_effect], "here, where it has no effect")
+    return o
+
+
+def names(when):
+    """The fields with this `when`."""
+    return {f.name for f in dataclasses.fields(Opts) if f.metadata["when"] == when}

@@ -1,8 +1,7 @@
-"""The pseudo-labels of EM-MIL (Sec. 3.2 to 3.4): Eq. 3 for the E step, Eq. 5 for the M step.
+"""The pseudo-labels of EM-MIL: Eq. 3 (Sec. 3.1) for the E step, Eq. 5 (Sec. 3.2) for the M step.
 
 Pure functions of one video: score tensors in, detached 0/1 tensors of the scores' dtype out. The branch that gives
 the scores is frozen while the labels are in use, so the trainer calls these once per phase and video.
-`attention_mil_loss` is what the ablation of Table 3 (and UntrimmedNet) trains with in place of pseudo-labels.
 """
 import torch
 
@@ -33,15 +32,3 @@ def class_labels(q, y, gamma, keep_peak=False):
     if keep_peak:
         chosen[q.argmax()] |= ~chosen.any()
     return (chosen[:, None] & (y > 0)).to(q.dtype)                    # (T, C)
-
-
-def attention_mil_loss(log_attention, log_class, y):
-    """UntrimmedNet's attention-MIL loss, -sum_c y[c]/|y|_1 * log sum_t a[t] * softmax(s)[t,c], in logarithms.
-
-    log_attention: (T,), log of weights that sum to 1; log_class: (T, C), log-softmax over classes; y: (C,) multi-hot
-    with at least one 1. Returns a scalar. All classes of a clip compete in its softmax, and the attention is applied to
-    whatever the video holds: this is what Eq. 3 and Eq. 5 replace. The sum stays in logarithms, so that a class of
-    vanishing probability has a finite loss and a gradient.
-    """
-    log_video = torch.logsumexp(log_attention[:, None] + log_class, dim=0)            # (C,)
-    return -(y / y.sum() * log_video).sum()

@@ -1,12 +1,55 @@
-"""A head's two layers, Linear, ReLU, Linear, at the machine's matrix rate.
+"""What only makes a CPU faster: oneDNN's products, memory that is kept, few threads. The program works without it.
 
-PyTorch sends float32 matrix products on CPU to MKL, which on AMD processors does not use their widest instructions;
-oneDNN, which PyTorch brings along for its convolutions, does: on an EPYC with AVX-512 it is up to twice as fast, on the
-same float32 numbers. PyTorch has it as an operator of its own compiler's, without a derivative. So the derivative is
-worked out here, for both layers in one piece: with it a step on short videos takes a tenth less.
+PyTorch sends float32 products on CPU to MKL, which on AMD processors does not use their widest instructions; oneDNN,
+which PyTorch has for its convolutions, does. PyTorch offers it without a derivative, so a head's derivative is written
+here, both layers in one piece.
 """
+import ctypes
+import os
+
 import torch
 import torch.nn.functional as F
+from torch import nn
+
+SMALL = 60_000            # values of a video; hapt30 has 10,000, the demo 12,000, THUMOS14 275,000
+
+
+def prepare(network):
+    """Lays the network's convolution weights out for `head_forward` and returns the network.
+
+    The values and the state dict stay the same: only the memory order changes, from (256, D, 3) to (256, 3, D), so
+    that the weights are one matrix beside three shifted copies of the features.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv1d):
+            weight = module.weight.data
+            module.weight.data = weight.permute(0, 2, 1).contiguous().permute(0, 2, 1)
+    return network
+
+
+def before_torch():
+    """Settings that PyTorch and its libraries read when they start; call it before `import torch`.
+
+    Memory: glibc's malloc keeps freed memory for the next step, and uses huge pages. By default it returns the few MB of
+    a step's gradients to the system and asks for them again, which costs a quarter of the training time.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return
+    mallopt(-3, 1 << 30)                                # M_MMAP_THRESHOLD: large tensors share the heap
+    mallopt(-1, (1 << 31) - 1)                          # M_TRIM_THRESHOLD: the heap's end is kept
+
+
+def choose_threads(clips, features):
+    """One thread where a step is small: a second one gains nothing there, and waits for busy cores at every operator.
+
+    clips: of a video, on average; features: of a clip, over both streams. A number that the user has set
+    (OMP_NUM_THREADS) stays. The choice depends on the data alone, so that the bits do not depend on the machine's load.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and clips * features < SMALL:
+        torch.set_num_threads(1)
 
 
 def onednn_product(a, b):
@@ -15,7 +58,7 @@ def onednn_product(a, b):
 
 
 def _works():
-    """The operator is not part of PyTorch's promised interface: where it is missing or another, do without."""
+    """Whether a trial product is right: the operator is not part of PyTorch's public interface."""
     try:
         found = onednn_product(torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0], [5.0, 6.0]]))
     except (AttributeError, RuntimeError, TypeError):
@@ -26,51 +69,48 @@ def _works():
 AVAILABLE = torch.backends.mkldnn.is_available() and _works()
 
 
-def quick(x):
-    """Whether oneDNN is to multiply x: float32 on CPU."""
-    return AVAILABLE and x.device.type == "cpu" and x.dtype == torch.float32
+def head_forward(conv, linear, x):
+    """linear(relu(conv(x))) over the clips x (T, D), for Conv1d(D, H, 3, padding=1). Returns (T, K)."""
+    kind = x.device.type
+    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    if not AVAILABLE or kind != "cpu" or x.dtype != torch.float32 or x.requires_grad or autocast:
+        return linear(F.relu(conv(x.T).T)).to(x.dtype)                # PyTorch's own layers
+    weight = conv.weight.permute(0, 2, 1).reshape(conv.out_channels, -1)       # (H, 3D), a view after `prepare`
+    return _TwoLayers.apply(shifted(x, _rows_for(len(x))), len(x), weight, conv.bias, linear.weight, linear.bias)
 
 
-def product(a, b):
-    """a @ b.T, by oneDNN where that is quick. a: (m, k), b: (n, k). Returns (m, n)."""
-    return onednn_product(a, b) if quick(a) else a @ b.T
+def shifted(x, rows):
+    """The clip before, the clip itself and the clip after, side by side: the rows that the convolution multiplies.
 
-
-def rows_for(x):
-    """Number of rows, len(x) or a few more, to multiply x with.
-
-    oneDNN writes a program for each shape that it meets, and keeps it with some MB of work space. With numbers of at
-    most four binary digits (and zeros behind them) videos of any lengths need few of them.
+    x: (T, D). Returns (rows, 3D) with rows >= T; zeros past both ends.
     """
-    n = len(x)
+    t, d = x.shape
+    padded = F.pad(x, (0, 0, 1, 1 + rows - t))                        # (rows + 2, D)
+    return padded.as_strided((rows, 3 * d), (d, 1)).contiguous()      # row t is padded[t : t + 3], flattened
+
+
+def _rows_for(n):
+    """n or a few rows more, a number of at most four binary digits and zeros behind them.
+
+    oneDNN compiles a program for each shape and keeps it with some MB of work space: videos of all lengths need few.
+    """
     step = 1 << max(n.bit_length() - 4, 0)
-    return -(-n // step) * step if quick(x) else n
+    return -(-n // step) * step
 
 
 class _TwoLayers(torch.autograd.Function):
-    """The hidden layer is held as (m, n), one clip a column, so that no product has to turn it first."""
+    """The hidden layer is held as (H, rows), one clip a column, so that no product has to transpose it first."""
 
     @staticmethod
     def forward(ctx, x, t, weight1, bias1, weight2, bias2):
-        hidden = product(weight1, x).add_(bias1[:, None]).relu_()     # (m, n)
+        hidden = onednn_product(weight1, x).add_(bias1[:, None]).relu_()       # (H, rows)
         ctx.save_for_backward(x, hidden, weight2)
-        return torch.addmm(bias2, hidden.T, weight2.T)[:t]            # (t, k)
+        return torch.addmm(bias2, hidden.T, weight2.T)[:t]            # (t, K)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         x, hidden, weight2 = ctx.saved_tensors
-        grad = F.pad(grad, (0, 0, 0, len(x) - len(grad)))             # (n, k)
-        inner = torch.ops.aten.threshold_backward(weight2.T @ grad.T, hidden, 0)        # (m, n): 0 where hidden is 0
-        return None, None, product(inner, x.T), inner.sum(1), grad.T @ hidden.T, grad.sum(0)
-
-
-def two_layers(x, t, first, second):
-    """second(relu(first(x))) of two nn.Linear with biases, on the first t rows of x (n, inputs). Returns (t, outputs).
-
-    Under autocast, which has precisions of its own, and where x itself needs a gradient these are PyTorch's own layers.
-    """
-    kind = x.device.type
-    if x.requires_grad or torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        return second(F.relu(first(x)))[:t]
-    return _TwoLayers.apply(x, t, first.weight, first.bias, second.weight, second.bias)
+        grad = F.pad(grad, (0, 0, 0, len(x) - len(grad)))             # (rows, K)
+        inner = torch.ops.aten.threshold_backward(weight2.T @ grad.T, hidden, 0)        # (H, rows): 0 where hidden is
+        return None, None, onednn_product(inner, x.T), inner.sum(1), grad.T @ hidden.T, grad.sum(0)

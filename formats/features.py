@@ -5,6 +5,7 @@ are the same for all of them. Nothing is read before its header has been checked
 among the names that a layout listed, so that no name becomes a path. Bad input ends in an `InputError` of one line.
 """
 import hashlib
+import json
 import os
 import shlex
 import zlib
@@ -14,7 +15,7 @@ import h5py
 import numpy as np
 
 from formats import layouts
-from formats.files import InputError, open_file, show, write_atomically
+from formats.files import InputError, load_json, open_file, show, write_atomically
 from formats.layouts import STREAMS, count, in_one_line, one_line, positive_seconds, shape_text, some
 from formats.names import match_names
 
@@ -411,3 +412,18 @@ def fingerprint(*paths):
                 for offset in range(0, size, step):
                     digest.update(os.pread(file.fileno(), 4096, offset))
     return digest.hexdigest()
+
+
+def extract_settings(path):
+    """The settings with which tools/extract_features.py made the features at `path`, a dict; None for other features.
+
+    They are in the attribute `extract_settings` of the HDF5 file, or in extract_settings.json of the folder.
+    InputError where they cannot be read.
+    """
+    if os.path.isdir(path):
+        stored = Path(path, "extract_settings.json")
+        return load_json(stored) if stored.is_file() else None
+    if not h5py.is_hdf5(path):
+        return None
+    with in_one_line(path), h5py.File(path) as file:
+        return json.loads(file.attrs.get("extract_settings", "null"))

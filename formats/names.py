@@ -101,3 +101,20 @@ def subset_of_file(stem):
 
 def _first_of(groups, names):
     return next((name for group in groups for name in names if subset_group(name) == group), None)
+
+
+# ------------------------------------------------------------------------------------------------ text
+
+def decoded(value):
+    """A name from a pickled or binary file as text: UTF-8 if its bytes are, else Latin-1; other types are unchanged.
+
+    Python 2 pickled text as bytes, which the reader returns as Latin-1 text: where these bytes are UTF-8, they are
+    read as such.
+    """
+    try:
+        data = value.encode("latin1") if isinstance(value, str) else value
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin1")
+    except (AttributeError, UnicodeEncodeError):            # no text, or text beyond Latin-1
+        return value

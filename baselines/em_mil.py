@@ -1,0 +1,62 @@
+"""EM-MIL as a method: the network of model.py, trained by em_trainer.py, localized by Sec. 3.5."""
+import contextlib
+import functools
+from dataclasses import dataclass
+
+import torch
+
+import em_trainer
+import localize
+from baselines.attention import AttentionEStep, AttentionMStep, attention_scores
+from model import EMMIL
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How EM-MIL is trained, by the names of the options in opts.py."""
+    phases: tuple              # rows (step, epochs, lr, targets)
+    gamma: float
+    keep_peak: bool
+    rgb_weight: float
+    objective: str             # "pseudo-labels" or "attention" (Table 3's Alternating)
+    joint: str                 # "off", or how often an "EM" phase makes its labels: "epoch" or "step"
+    videos_per_step: int
+    precision: str             # "fp32", "tf32" or "bf16"
+
+
+class EMMILMethod(EMMIL):
+    name, title, classifies = "em-mil", "EM-MIL", False
+    Settings = Settings
+
+    def __init__(self, rgb_dim, flow_dim, n_classes, settings):
+        super().__init__(rgb_dim, flow_dim, n_classes, settings.rgb_weight)
+        self.settings = settings
+        self.phases = [em_trainer.Phase(*row) for row in settings.phases]
+        self.epochs = sum(phase.epochs for phase in self.phases)
+
+    def fit(self, train_set, run, bar=None):
+        s = self.settings
+        if s.objective == "attention":
+            steps = {"E": AttentionEStep(self), "M": AttentionMStep(self)}
+        else:
+            steps = {"E": em_trainer.EStep(self), "M": em_trainer.MStep(self, s.gamma, s.keep_peak)}
+        autocast = contextlib.nullcontext
+        if s.precision == "bf16":
+            autocast = functools.partial(torch.autocast, train_set.device.type, torch.bfloat16)
+        em_trainer.fit(steps, train_set, run, self.phases, per_step=s.videos_per_step, refresh=s.joint,
+                       autocast=autocast, bar=bar)
+
+    @torch.no_grad()
+    def scores(self, rgb, flow):
+        """q (T,) and p (T, C), each in [0, 1]."""
+        if self.settings.objective == "attention":
+            return attention_scores(self, rgb, flow)
+        scores = self(rgb, flow)
+        return {"q": scores.q, "p": scores.p}
+
+    @classmethod
+    def localize(cls, record, classes, snippet_seconds, video_scores, rule):
+        """Sec. 3.5: L = lambda * Q + (1 - lambda) * P of each class that passes the gate; its runs are proposals."""
+        scores = record.scores[cls.name]
+        curves = localize.fuse(scores["q"], scores["p"], rule.lam)    # (T, C)
+        return localize.detect(record, snippet_seconds, curves, video_scores, classes, rule)
