@@ -13,8 +13,9 @@ from collections import Counter
 import numpy as np
 
 from formats import annotations as annotation_files
-from formats.features import ONE_STREAM_WIDTHS, StoredArray, count, open_features, some
+from formats.features import ONE_STREAM_WIDTHS, StoredArray, open_features, some
 from formats.files import InputError
+from formats.layouts import count
 
 # Seconds per clip of the feature files in circulation, to recognise a value that the durations imply.
 CONVENTIONS = {

@@ -19,8 +19,8 @@ import numpy as np
 
 from formats import annotations as annotation_files
 from formats import npy
-from formats.files import InputError, as_text, load_pt, open_file, show
-from formats.names import subset_of_file
+from formats.files import InputError, load_pt, open_file, show
+from formats.names import decoded, subset_of_file
 
 STREAMS = ("rgb", "flow")
 HDF5 = (".h5", ".hdf5")
@@ -523,7 +523,7 @@ def subfolders(path):
 
 def name_text(name, where):
     """A video's name from str, bytes or NumPy's forms of them. InputError for anything else."""
-    name = as_text(name)
+    name = decoded(name)
     if not isinstance(name, str) or not name:
         raise InputError(f"{where}: found {show(name)} as the name of a video, expected text")
     return str(name)

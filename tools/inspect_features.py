@@ -14,7 +14,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dataset  # noqa: E402  (the repository is on the path from here on)
-from formats import annotations, features  # noqa: E402
+from formats import annotations, features, layouts  # noqa: E402
 from formats.files import InputError  # noqa: E402
 
 
@@ -60,10 +60,10 @@ def inspect(source, truth):
     problems += [error for name, error in bad.items() if name in needed]
     spare = [error for name, error in bad.items() if name not in needed]
     if spare:
-        notes.append(f"{features.count(spare, 'video')} that no subset in use needs cannot be used (the first: {spare[0]})")
+        notes.append(f"{layouts.count(spare, 'video')} that no subset in use needs cannot be used (the first: {spare[0]})")
     advice = print_geometry(source, truth, shapes, notes)
     if missing:
-        advice = f"usable with --allow-missing: {features.count(missing, 'video')} without features; {advice or 'else ready'}"
+        advice = f"usable with --allow-missing: {layouts.count(missing, 'video')} without features; {advice or 'else ready'}"
     for note in notes:
         line("note", note)
     for problem in problems[:10]:
