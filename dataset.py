@@ -192,6 +192,19 @@ def adopt(source, truth, notes):
         notes.append(f"{source.path}: {count(surplus, 'video')} without annotation not used: {some(surplus)}")
 
 
+def needed(source, truth):
+    """Names of the videos that a run reads: those of the subsets that it takes by default, else all annotated ones;
+    without annotations all that have features."""
+    if truth is None:
+        return set(source.names)
+    try:
+        subsets = annotation_files.choose_subsets(truth)
+    except InputError:
+        return set(truth.videos)
+    return {video.name for subset in subsets if subset is not None
+            for video in annotation_files.in_subset(truth, subset)}
+
+
 def examine(source, truth, names, notes):
     """Whether the features of the videos `names` can be used: the one check of inspection, conversion and run.
 

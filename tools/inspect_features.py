@@ -53,7 +53,7 @@ def inspect(source, truth):
     notes = [*(truth.notes if truth else ())]
     line("layout", f"{source.layout}: {features.describe(source.layout)}")
     dataset.adopt(source, truth or annotations.Annotations("", {}, (), None, ()), notes)
-    needed = needed_names(source, truth)
+    needed = dataset.needed(source, truth)
     problems, missing = print_videos(source, truth, needed), [name for name in needed if name not in source]
     shapes, bad = dataset.examine(source, truth, source.names, notes)
     print_values(source, shapes, bad)
@@ -72,17 +72,6 @@ def inspect(source, truth):
         line("", f"and {len(problems) - 10} more")
     line("verdict", f"not usable, {len(problems)} problem(s): a run would stop here" if problems else advice or "ready")
     return problems
-
-
-def needed_names(source, truth):
-    """The videos that a run reads: those of the subsets that it takes by default, else all that are annotated."""
-    if truth is None:
-        return set(source.names)
-    try:
-        subsets = annotations.choose_subsets(truth)
-    except InputError:
-        return set(truth.videos)
-    return {video.name for subset in subsets for video in annotations.in_subset(truth, subset)}
 
 
 def print_videos(source, truth, needed):
