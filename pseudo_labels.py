@@ -1,4 +1,4 @@
-"""The pseudo-labels of EM-MIL (Sec. 3.2 to 3.4): Eq. 3 for the E step, Eq. 5 for the M step.
+"""The pseudo-labels of EM-MIL: Eq. 3 (Sec. 3.1) for the E step, Eq. 5 (Sec. 3.2) for the M step.
 
 Pure functions of one video: score tensors in, detached 0/1 tensors of the scores' dtype out. The branch that gives
 the scores is frozen while the labels are in use, so the trainer calls these once per phase and video.

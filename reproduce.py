@@ -479,29 +479,29 @@ def _page_table(s, name, tious, dataset_name):
     if not values:
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
     blocks, frames, shown = [], [], _shown(tious)
-    published = {k: v for d in dict.fromkeys((s.o.dataset, "thumos14-unt" if _unt_features(s) else s.o.dataset))
-                 for k, v in published.published_rows(d, ["EM-MIL"]).items()} if theirs else {}
+    papers = {k: v for d in dict.fromkeys((s.o.dataset, "thumos14-unt" if _unt_features(s) else s.o.dataset))
+              for k, v in published.published_rows(d, ["EM-MIL"]).items()} if theirs else {}
     for protocol in _protocols(s):
         rows = {label: {c: of[protocol][c] for c in shown} for label, of in values.items()}
         first = next(iter(rows))                        # ours; another classifier's classes are another experiment
-        own = published and first.startswith("EM-MIL") and not run._classes_from(s.o, "em-mil")
-        compare = (first, next(iter(published))) if own else None
+        own = papers and first.startswith("EM-MIL") and not run._classes_from(s.o, "em-mil")
+        compare = (first, next(iter(papers))) if own else None
         source = s.o.video_scores or s.o.video_classifier
         blocks.append((f"Ours, protocol {protocol}; a test video's classes from {source} (EM-MIL) or from the method "
                        "itself; oracle: from its annotations",
-                       tables.map_table(rows, published, compare)))
+                       tables.map_table(rows, papers, compare)))
         frames.append(tables.map_frame({label: of[protocol] for label, of in values.items()}).assign(protocol=protocol))
     note = "" if theirs else " They are on other data than ours above: the two cannot be compared."
     blocks.append((f"{published.PUBLISHED_NOTE}{note}", published.published_table(dataset_name)))
     protocol = _protocols(s)[0]
     curves = {label: np.array([of[protocol][t] for t in tious]).T for label, of in values.items()
               if not label.endswith("(oracle classes)") or s.o.video_classifier == "oracle"}
-    for label, row in published.items():
+    for label, row in papers.items():
         if all(t in row for t in tious):
             curves[label] = np.array([row[t] for t in tious]) / 100
     figures.curve_figure(s.folder(name) / f"{name}.png", x=tious, curves=curves, xlabel="tIoU threshold",
                         ylabel=f"mAP (%), {protocol}")
-    return Page(blocks, pd.concat(frames), {"published": [row._asdict() for row in published.PUBLISHED[dataset_name]],
+    return Page(blocks, pd.concat(frames), {"published": [row._asdict() for row in published.TABLES[dataset_name]],
                                             "published_note": published.PUBLISHED_NOTE}, [f"{name}.png"], papers=True)
 
 

@@ -104,8 +104,8 @@ def run(command, out, open_things):
 
     # 2. Data. Training videos carry their video-level labels and no segments.
     with _timed(seconds, "loading"), distributed.all_or_none():
-        data, truth, ambiguous = _data(o, out.say)
-        _outside_scores(o, [video.name for video in data.test], data.classes)     # fail now rather than after training
+        data, truth, ambiguous = load_data(o, out.say)
+        outside_scores(o, [video.name for video in data.test], data.classes)     # fail now rather than after training
     out.say(_data_lines(data, truth))
 
     # 3. The run's folder: what is needed to go on, or to score again
@@ -166,16 +166,16 @@ class Scored:
 def evaluate_again(command, out, _):
     """--evaluate RUN: localizes and scores from a finished run's stored clip scores, with other test-time options."""
     folder = Path(command.evaluate)
-    o = opts.at_test(command.given, _saved_options(folder / "opts.json"), no_effect=opts.names("run") - {"pictures"})
+    o = opts.at_test(command.given, saved_options(folder / "opts.json"), no_effect=opts.names("run") - {"pictures"})
     _only_with(command, "predict", "keep_going", "save_clip_scores")
     _only_with(command, "resume", "other_code")
     out.say(_option_lines(o))
     if command.dry_run:
         return None
     records, classes, snippet_seconds = clip_scores.read(folder / "clip_scores.h5")
-    truth = _segments(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
+    truth = segments_of(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
     ambiguous = (detections.read_ambiguous(o.ambiguous) if "ambiguous" in command.given else
-                 _segments(folder / "ambiguous.csv"))
+                 segments_of(folder / "ambiguous.csv"))
     target = _output_folder(command.out, folder, "evaluate")
     scored = Scored(records, classes, snippet_seconds, truth, ambiguous)
     results = finish(o, command, folder, target, scored, out.say, {})
@@ -191,14 +191,14 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     map, averages, ap by class, counts}}, `classification` of each video-level classifier, `seconds`, and what the
     numbers come from. Where no test video has a segment, there are detections and no scores.
     """
-    outside = _outside_scores(o, [record.name for record in scored.records], scored.classes)
+    outside = outside_scores(o, [record.name for record in scored.records], scored.classes)
     kept = [record.name not in o.exclude_video for record in scored.records]
     outside = None if outside is None else outside[kept]
     records = [record for record, keep in zip(scored.records, kept) if keep]
     truth = scored.truth[~scored.truth["video"].isin(o.exclude_video)].reset_index(drop=True)
     out.mkdir(parents=True, exist_ok=True)
     results = {"dataset": o.dataset, "features": o.features, "seed": o.seed, "recipe": opts.recipe_of(o),
-               "rule": dataclasses.asdict(_rule(o)), "run": str(run_dir), "classes_from": _classes_from(o),
+               "rule": {**dataclasses.asdict(_rule(o)), "gammas": list(o.gammas_at_test)}, "run": str(run_dir), "classes_from": _classes_from(o),
                "test": {"videos": len(records), "segments": len(truth), "classes": len(set(truth["label"])),
                         "ambiguous": len(scored.ambiguous)},
                "methods": {}, "classification": _classification(records)}
@@ -206,8 +206,8 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     found = {}
     for name in o.method:
         with _timed(seconds, "localization"):
-            found[name], counts = localize.table(_localized(o, name, scored, outside))
-        results["methods"][name] = {"label": METHODS[name].title + _row_label(o), "localization": counts,
+            found[name], counts = localize.table(localized(o, name, scored, outside))
+        results["methods"][name] = {"label": METHODS[name].title + row_label(o), "localization": counts,
                                     "protocols": {}}
         with _timed(seconds, "evaluation"):
             if len(truth):
@@ -312,7 +312,7 @@ class Prediction:
                 continue
             one = Scored([record], self.about["classes"], self.step)
             for method, rows in self.found.items():
-                rows += _localized(self.o, method, one, None if self.outside is None else self.outside[k:k + 1])
+                rows += localized(self.o, method, one, None if self.outside is None else self.outside[k:k + 1])
             if len(self.drawn) < drawn:
                 self.drawn.append(record)
             if "em-mil" in record.scores:
@@ -364,8 +364,8 @@ def _videos_to_predict(o, at, about, say):
 def _trained_methods(o, state, folder, device):
     """The methods that `o` asks for, with what a run's checkpoint holds of them."""
     about, made = state["about"], {}
-    for name in _wanted(o):
-        method = METHODS[name](*about["dims"], len(about["classes"]), _settings(o, name))
+    for name in wanted(o):
+        method = METHODS[name](*about["dims"], len(about["classes"]), settings_of(o, name))
         if name not in state["parts"]:
             raise InputError(f"{folder}: found no {method.title} in its checkpoint, expected a run that has trained it")
         done = [stage.split()[0] for stage in state["done"]].count(name)
@@ -384,15 +384,15 @@ def _options(command):
     _only_with(command, "resume", "other_code")
     if command.resume:
         folder = Path(command.resume)
-        saved = _saved_options(folder / "opts.json")
+        saved = saved_options(folder / "opts.json")
         old, o = opts.resolve({}, saved), opts.resolve(command.given, saved)
-        deciding = {"method", "video_classifier", "video_scores"} if _wanted(old) != _wanted(o) else set()
+        deciding = {"method", "video_classifier", "video_scores"} if wanted(old) != wanted(o) else set()
         opts.refuse(opts.changed(old, o, "train") + [name for name in opts.changed(old, o, "test") if name in deciding],
                     f"of {folder}, which has begun; resume without it, or start a new run")
         if command.out:
             raise opts.OptionError(f"--out: found with --resume, expected none: the run goes on in {folder}")
         return o, folder
-    saved = _saved_options(Path(command.config)) if command.config else None
+    saved = saved_options(Path(command.config)) if command.config else None
     for name in ("dataset", "recipe") if saved else ():  # they name where the saved values come from, and set nothing
         if command.given.get(name, saved.get(name)) != saved.get(name):
             raise opts.OptionError(f"--{name}: found {command.given[name]!r}, expected {saved.get(name)!r} as in "
@@ -405,7 +405,7 @@ def _options(command):
     return o, folder
 
 
-def _saved_options(path):
+def saved_options(path):
     """The options in a run's opts.json."""
     if not path.exists():
         raise InputError(f"{path}: found no such file, expected the options of a run (one that was stopped before it "
@@ -447,7 +447,7 @@ def _device(o):
     return device
 
 
-def _data(o, say):
+def load_data(o, say):
     """(dataset.Data, table of the test videos' segments, table of ambiguous segments)."""
     rank, ranks = distributed.world()
     preset = opts.PRESETS["demo"]
@@ -461,7 +461,7 @@ def _data(o, say):
     truth = annotations.load(o.annotations, video_labels=o.video_labels)
     train_subset, test_subset = annotations.choose_subsets(truth, o.train_subset, o.test_subset)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))   # processes on this machine
-    limit = o.feature_memory * 1e9 if o.feature_memory is not None else _free_memory() / 2 / here
+    limit = o.feature_memory * 1e9 if o.feature_memory is not None else free_memory() / 2 / here
     data = dataset.load(o.features, truth, train_subset=train_subset, test_subset=test_subset, layout=o.feature_layout,
                         flow_features=o.flow_features, snippet_seconds=o.snippet_seconds,
                         allow_missing=o.allow_missing, memory_limit=limit, shard=(rank, ranks))
@@ -475,7 +475,7 @@ def _data(o, say):
     return data, segments, detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
 
 
-def _free_memory():
+def free_memory():
     """Bytes of memory that this process may take."""
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
@@ -489,7 +489,7 @@ def _free_memory():
         return free
 
 
-def _outside_scores(o, names, classes):
+def outside_scores(o, names, classes):
     """--video-scores as (N, C) for the test videos `names`, or None; --exclude-video is checked against them."""
     unknown = sorted(set(o.exclude_video) - set(names))
     if unknown:
@@ -497,7 +497,7 @@ def _outside_scores(o, names, classes):
     return video_scores.read_video_scores(o.video_scores, names, classes) if o.video_scores else None
 
 
-def _segments(path, columns=("video", "t_start", "t_end")):
+def segments_of(path, columns=("video", "t_start", "t_end")):
     """A table of segments as a run keeps it: numbers exactly as written, names as text (a class may be NA or 007)."""
     try:
         return pd.read_csv(path, keep_default_na=False, float_precision="round_trip",
@@ -533,14 +533,15 @@ def _describe(folder, about, device, truth, ambiguous):
 
 
 # ------------------------------------------------------------------------------------------------ methods, detections
-def _wanted(o):
-    """The names of the methods a run trains: those that are shown, and the classifier that gates them."""
+def wanted(o):
+    """The methods a run trains, classifiers first: those that are shown, and the classifier that gates them."""
     gated = any(not METHODS[name].classifies for name in o.method)
     classifier = {o.video_classifier} if gated and not o.video_scores else set()
-    return [name for name in METHODS if name in classifier | set(o.method)]
+    names = [name for name in METHODS if name in classifier | set(o.method)]
+    return sorted(names, key=lambda name: not METHODS[name].classifies)
 
 
-def _settings(o, name):
+def settings_of(o, name):
     kind = METHODS[name].Settings
     return kind(**{f.name: getattr(o, f.name) for f in dataclasses.fields(kind)})
 
@@ -548,9 +549,9 @@ def _settings(o, name):
 def _methods(o, about, this):
     """The methods by name, drawn from the run's seed; no network's weights depend on which others there are."""
     made = {}
-    for name in _wanted(o):
+    for name in wanted(o):
         this.generator(f"weights of {name}", 0)
-        method = METHODS[name](*about["dims"], len(about["classes"]), _settings(o, name))
+        method = METHODS[name](*about["dims"], len(about["classes"]), settings_of(o, name))
         made[name] = cpu.prepare(method) if cpu else method
     return made
 
@@ -568,7 +569,7 @@ def _rule(o):
                          video_weight=o.video_weight, nms=o.nms, soft=o.soft_nms)
 
 
-def _localized(o, name, scored, outside):
+def localized(o, name, scored, outside):
     """(rows, counts) of each video, for localize.table. outside: (N, C) video-level scores from a file, or None."""
     rule = _rule(o)
     classifier = name if METHODS[name].classifies else o.video_classifier
@@ -623,7 +624,7 @@ def _classes_from(o):
     return Path(o.video_scores).name if o.video_scores else o.video_classifier
 
 
-def _row_label(o):
+def row_label(o):
     """What a row's label adds where a test video's classes are not the method's own or its classifier's."""
     if o.video_scores:
         return f" (classes from {Path(o.video_scores).name})"
@@ -673,11 +674,10 @@ def _draw(o, out, scored, table):
         l = localize.fuse(scores["q"], scores["p"][:, list(scored.classes).index(label)], o.lam)
         segments = [t.loc[t["label"] == label, ["t_start", "t_end"]].to_numpy() for t in (real, mine)]
         stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{record.name}-{label}")
-        figures.localization_figure(
-            out / f"figures/{stem}.png", scores=l, snippet_seconds=scored.snippet_seconds, duration=record.duration,
-            threshold=[localize.threshold(l, g) for g in o.gammas_at_test],
-            ground_truth=segments[0] if scored.truth is not None else None,
-            predictions=segments[1], label=label, video=record.name)
+        timeline = figures.Timeline(
+            l, scored.snippet_seconds, record.duration, [localize.threshold(l, g) for g in o.gammas_at_test],
+            segments[0] if scored.truth is not None else None, segments[1], label, record.name)
+        figures.localization_figure(out / f"figures/{stem}.png", timeline=timeline)
 
 
 @contextlib.contextmanager

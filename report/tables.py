@@ -1,8 +1,8 @@
 """Tables as text and Markdown, and result files.
 
-Our own scores are fractions (0.305) everywhere but in what is printed, which is in percent (30.5) as in the paper;
-published scores are in percent. Tables are lists of rows of text, the first row the head: `map_table` and `class_table`
-make them, `text` and `markdown` print them. Files are written whole or not at all.
+Our scores are fractions (0.305); what is printed is in percent (30.5), as in the paper. Published
+scores are in percent. A table is a list of rows of text, the head first: `map_table` and
+`class_table` make one, `text` and `markdown` print it. A file is written whole or not at all.
 """
 import csv
 import io
@@ -16,9 +16,9 @@ from formats.files import write_atomically
 
 
 def mean_std(values, digits=1):
-    """Fractions of several runs, or of one, as percent: "27.3 ± 1.2", "27.3"; "-" where there is none or a NaN.
+    """Fractions of one or several runs as percent: "27.3", "27.3 ± 1.2"; "-" for none or a NaN.
 
-    std is the sample standard deviation (n - 1) over the runs.
+    The number behind ± is the sample standard deviation (n - 1) over the runs.
     """
     values = 100 * np.atleast_1d(np.asarray([] if values is None else values, np.float64))
     if not values.size or np.isnan(values).any():
@@ -31,63 +31,88 @@ def mean_std(values, digits=1):
 def map_table(rows, published=None, compare=None):
     """The mAP table, in percent.
 
-    rows: {method: {column: fraction, or fractions of several runs}}; columns are tIoUs (numbers) and names of averages
-    ("all", "0.1:0.5", ...), in the order in which they first appear. published: {name: {column: percent}}, rows below
-    ours. compare: (method, name of a published row) adds the row "difference", ours minus theirs. "-": no value.
+    rows: {method: {column: fraction, or fractions of several runs}}. Columns are tIoUs (numbers)
+        and names of averages ("all", "0.1:0.5"), in the order in which they first appear; with no
+        row of ours they are the published rows' columns.
+    published: {name: {column: percent}}, below our rows.
+    compare: (method, name of a published row) adds the row "difference", ours minus theirs.
+    A cell without a value is "-".
     """
     rows = {method: _by_column(values) for method, values in rows.items()}
     published = {name: _by_column(values) for name, values in (published or {}).items()}
-    columns = list(dict.fromkeys(column for values in rows.values() for column in values))
-    table = [["mAP (%) at tIoU"] + [_head(column) for column in columns]]
-    table += [[method] + [mean_std(values.get(column)) for column in columns] for method, values in rows.items()]
-    table += [[name] + [f"{values[column]:.1f}" if column in values else "-" for column in columns]
-              for name, values in published.items()]
+    shown = rows or published
+    columns = list(dict.fromkeys(column for values in shown.values() for column in values))
+    table = [["mAP (%) at tIoU", *map(_head, columns)]]
+    for method, values in rows.items():
+        table.append([method, *(mean_std(values.get(column)) for column in columns)])
+    for name, values in published.items():
+        table.append([name, *(_percent(values.get(column)) for column in columns)])
     if compare is not None:
         ours, theirs = rows[compare[0]], published[compare[1]]
-        gaps = [100 * np.mean(ours[column]) - theirs[column] if column in ours and column in theirs else math.nan
-                for column in columns]
-        table.append(["difference"] + ["-" if math.isnan(gap) else f"{gap:+.1f}" for gap in gaps])
+        cells = [_difference(ours.get(column), theirs.get(column)) for column in columns]
+        table.append(["difference", *cells])
     return table
 
 
-def class_table(classes, ap, tious, n_segments=None):
-    """AP of every class in percent, its mean below. ap: (len(tious), C) fractions, or (runs, len(tious), C).
+def _percent(value):
+    return "-" if value is None else f"{value:.1f}"
 
-    n_segments: (C,) number of ground-truth segments, a last column. NaN ("no ground truth") stays out of the mean.
+
+def _difference(ours, theirs):
+    """ours: fractions of the runs, theirs: percent; either may be None."""
+    if ours is None or theirs is None:
+        return "-"
+    gap = 100 * np.mean(ours) - theirs
+    return "-" if math.isnan(gap) else f"{gap:+.1f}"
+
+
+def class_table(classes, ap, tious, n_segments=None):
+    """AP of every class in percent, and its mean in the last row.
+
+    ap: fractions (len(tious), C), or (runs, len(tious), C). A class whose AP is NaN (it has no
+    ground truth) is left out of the mean. n_segments: (C,) numbers of segments, a last column.
     """
     ap = np.asarray(ap, np.float64)
-    ap = ap[None] if ap.ndim == 2 else ap
-    head = ["AP (%) at tIoU"] + [_head(_key(tiou)) for tiou in tious]
-    body = [[name] + [mean_std(ap[:, t, c]) for t in range(len(tious))] for c, name in enumerate(classes)]
-    known = ~np.isnan(ap).any(axis=(0, 1))
-    mean = ["mean"] + [mean_std(ap[:, t, known].mean(axis=1) if known.any() else None) for t in range(len(tious))]
+    ap = ap[None] if ap.ndim == 2 else ap                                   # (runs, tIoUs, C)
+    head = ["AP (%) at tIoU", *(_head(_key(tiou)) for tiou in tious)]
+    body = []
+    for c, name in enumerate(classes):
+        body.append([name, *(mean_std(ap[:, t, c]) for t in range(len(tious)))])
+    known = ~np.isnan(ap).any(axis=(0, 1))                                  # (C,)
+    means = ap[:, :, known].mean(axis=2) if known.any() else None           # (runs, tIoUs)
+    mean = ["mean", *(mean_std(None if means is None else means[:, t]) for t in range(len(tious)))]
     if n_segments is not None:
-        head, mean = head + ["segments"], mean + [f"{sum(n_segments)}"]
-        body = [row + [f"{n}"] for row, n in zip(body, n_segments)]
+        head, mean = [*head, "segments"], [*mean, f"{sum(n_segments)}"]
+        body = [[*row, f"{n}"] for row, n in zip(body, n_segments)]
     return [head, *body, mean]
 
 
 def map_frame(rows):
-    """The numbers of `map_table` unrounded, for a CSV: DataFrame with method, run (from 1) and a column each."""
+    """The numbers of `map_table`, not rounded: a DataFrame of method, run (from 1) and columns."""
     lines = []
     for method, values in rows.items():
-        runs = max(np.size(value) for value in values.values())
-        columns = {_head(column): np.broadcast_to(value, runs) for column, value in _by_column(values).items()}
-        lines += [{"method": method, "run": run + 1, **{head: float(value[run]) for head, value in columns.items()}}
-                  for run in range(runs)]
+        n_runs = max(np.size(value) for value in values.values())
+        columns = {}
+        for column, value in _by_column(values).items():
+            columns[_head(column)] = np.broadcast_to(value, n_runs)
+        for run in range(n_runs):
+            numbers = {head: float(value[run]) for head, value in columns.items()}
+            lines.append({"method": method, "run": run + 1, **numbers})
     return pd.DataFrame(lines)
 
 
 def text(table):
-    """A table for the terminal: the first column left, the others right, aligned."""
+    """A table for the terminal: the first column on the left, the others on the right."""
     widths = [max(len(row[k]) for row in table) for k in range(len(table[0]))]
-    lines = ["  ".join([row[0].ljust(widths[0])] + [cell.rjust(w) for cell, w in zip(row[1:], widths[1:])]).rstrip()
-             for row in table]
+    lines = []
+    for row in table:
+        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
 
 
 def markdown(table):
-    """A table for Markdown, with the same alignment."""
+    """A table for Markdown, aligned like `text`."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in table]
     rows.insert(1, [":--"] + ["--:"] * (len(table[0]) - 1))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -103,13 +128,15 @@ def _by_column(values):
 
 
 def _head(column):
-    return ("avg" if column == "all" else column) if isinstance(column, str) else f"{column:g}"
+    if column == "all":
+        return "avg"
+    return column if isinstance(column, str) else f"{column:g}"
 
 
-# ------------------------------------------------------------------------------------------------------ files
+# ------------------------------------------------------------------------------------------ files
 
 def write_text(path, content):
-    """Writes text, such as Markdown, as UTF-8 with a newline at its end."""
+    """Writes text, such as Markdown, as UTF-8 with one newline at its end."""
     with write_atomically(path) as temporary:
         temporary.write_text(content.rstrip("\n") + "\n", encoding="utf-8")
 
@@ -122,15 +149,19 @@ def write_json(path, value):
 def write_csv(path, table):
     """Writes a DataFrame, or a list of rows such as `map_table` makes, as CSV."""
     if isinstance(table, pd.DataFrame):
-        return write_text(path, table.to_csv(index=False, lineterminator="\n"))
-    buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\n").writerows(table)
-    write_text(path, buffer.getvalue())
+        content = table.to_csv(index=False, lineterminator="\n")
+    else:
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows(table)
+        content = buffer.getvalue()
+    write_text(path, content)
 
 
 def _plain(value):
+    """`value` with nothing in it that JSON does not know."""
     if isinstance(value, dict):
-        return {f"{key:g}" if isinstance(key, float) else str(key): _plain(item) for key, item in value.items()}
+        return {f"{key:g}" if isinstance(key, float) else str(key): _plain(item)
+                for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, (np.ndarray, np.generic)):

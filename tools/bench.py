@@ -1,6 +1,6 @@
 """Measures the parts whose speed is promised; prints raw seconds and ratios, never judges.
 
-    python tools/bench.py [SUBCOMMAND] [--json OUT] [--plot OUT]
+    python tools/bench.py [SUBCOMMAND] [--json OUT]
 
 Without a subcommand it runs all of them but `large`, which writes a set of 3.8 GB. A subcommand is a function that
 prints what it measures and returns it as a flat dict; `--json` writes that dict. What is compared is timed in turns
@@ -36,7 +36,7 @@ import localize  # noqa: E402
 import opts  # noqa: E402
 from engine import cpu as linear, loop as training  # noqa: E402
 from formats import annotations, features  # noqa: E402
-from report import figures as reports, tables  # noqa: E402
+from report import tables  # noqa: E402
 from em_trainer import Phase  # noqa: E402
 from model import EMMIL  # noqa: E402
 from pseudo_labels import class_labels, key_instance_labels  # noqa: E402
@@ -466,18 +466,17 @@ def bench_localize():
 
 # ------------------------------------------------------------------------------------------------------------ growth
 
-def bench_growth(plot=None):
+def bench_growth():
     """How an epoch, the pass for pseudo-labels and localization grow with videos, their length and classes."""
     base = THUMOS14["train"][::8]
     series = {"videos": [(k, base * k, 20) for k in (1, 2, 4, 8)],
               "length": [(k, [t * k for t in base], 20) for k in (1, 2, 4, 8)],
               "classes": [(c, base, c) for c in (20, 50, 100, 200, 400)]}
-    figures, panels = {}, []
+    figures = {}
     print(f"growth from {len(base)} videos of THUMOS14's lengths, {sum(base):,} clips, 2 x 1024-d; all classes "
           "localized")
     for name, rows in series.items():
         print(f"  {name:>8}      epoch   label pass   localization")
-        curves = {"training epoch": [], "pass for labels": [], "localization": []}
         for factor, lengths, n_classes in rows:
             videos, labels = synthetic(lengths, 1024, n_classes)
             ours, scores = Ours(videos, labels), smooth_scores(lengths, n_classes)
@@ -488,12 +487,7 @@ def bench_growth(plot=None):
             print(f"  {factor:>8}{times['training epoch']:>9.3f} s{times['pass for labels']:>11.3f} s"
                   f"{times['localization']:>13.3f} s")
             for curve, value in times.items():
-                curves[curve].append(value)
                 figures[f"growth_{name}_{factor}_{curve.replace(' ', '_')}_s"] = value
-        label = {"videos": f"times {len(base)} videos", "length": "times as long", "classes": "classes"}[name]
-        panels.append((label, [row[0] for row in rows], curves))
-    if plot:
-        reports.growth_figure(plot, panels=panels)
     return figures
 
 
@@ -604,21 +598,18 @@ TARGETS = {"epoch_over_floor": "1.35", "plain_over_epoch": "at least 3", "small_
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument("--json", metavar="OUT", help="write the figures to this file, one flat object")
-    parser.add_argument("--plot", metavar="OUT", help="draw the curves of `growth` into this file (.png or .pdf)")
     commands = parser.add_subparsers(dest="command")
     for name, function in {**COMMANDS, **ASKED_FOR}.items():
         command = commands.add_parser(name, help=function.__doc__.splitlines()[0], allow_abbrev=False)
-        for flag in ("--json", "--plot"):
-            command.add_argument(flag, metavar="OUT", default=argparse.SUPPRESS, help="as above")
+        command.add_argument("--json", metavar="OUT", default=argparse.SUPPRESS, help="as above")
     args = parser.parse_args(argv)
     print(f"{platform.platform()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, "
           f"Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}")
     figures = {}
     try:
         for name in [args.command] if args.command else COMMANDS:
-            more = {"plot": args.plot} if name == "growth" else {}
             print(f"\n[{name}]")
-            figures |= {**COMMANDS, **ASKED_FOR}[name](**more)
+            figures |= {**COMMANDS, **ASKED_FOR}[name]()
         if not args.command:
             print("\n" + tables.text([["", "measured", "target"], *(
                 [key, f"{figures[key]:.4g}", target] for key, target in TARGETS.items())]))

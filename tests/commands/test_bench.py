@@ -74,9 +74,3 @@ def test_command_writes_a_flat_object(tmp_path, capsys):
     assert json.loads((tmp_path / "out.json").read_text()) == figures
     assert figures["localize_seconds"] > 0 and figures["localize_proposals"] > 4000
     assert f"{figures['localize_proposals']:,} proposals" in capsys.readouterr().out
-
-
-def test_growth_is_drawn(tmp_path):
-    bench.reports.growth_figure(tmp_path / "growth.png", panels=[("videos", [1, 2], {"epoch": [0.1, 0.2]}),
-                                                                  ("classes", [20, 400], {"epoch": [0.1, 0.3]})])
-    assert (tmp_path / "growth.png").read_bytes()[:4] == b"\x89PNG"
