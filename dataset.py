@@ -25,7 +25,9 @@ CONVENTIONS = {
     0.4: "UntrimmedNet features",
     4 / 30: "ActionFormer on THUMOS14: 4 frames at 30 fps",
 }
-GEOMETRY_TOLERANCE = 0.05   # of the median ratio between clips * snippet_seconds and the annotated duration
+GEOMETRY_TOLERANCE = (
+    0.05  # of the median ratio between clips * snippet_seconds and the annotated duration
+)
 FRAME_SECONDS = 0.04        # clips closer than this are closer than the frames of most videos
 
 
@@ -40,8 +42,8 @@ class Video:
     name: str
     rgb: "np.ndarray | StoredArray | None"      # (T, D)
     flow: "np.ndarray | StoredArray | None"     # (T, D')
-    labels: np.ndarray                          # (C,)
-    duration: float                     # seconds; T * snippet_seconds where the annotations have none
+    labels: np.ndarray  # (C,)
+    duration: float  # seconds; T * snippet_seconds where the annotations have none
     segments: np.ndarray                # (n, 2) seconds; a test video may have none
     segment_labels: np.ndarray          # (n,) index of the class
     snippet_seconds: float
@@ -69,17 +71,15 @@ class Data:
 # ------------------------------------------------------------------------------------------ loading
 
 def load(features, annotations, *, train_subset, test_subset, classes=None, snippet_seconds=None,
-         layout="auto",
-         flow_features=None, video_labels="segments", allow_missing=False, in_memory=True, memory_limit=None,
-         shard=(0, 1), streams=None, crops=None):
+         layout="auto", flow_features=None, video_labels="segments", allow_missing=False,
+         in_memory=True, memory_limit=None, shard=(0, 1), streams=None, crops=None):
     """Read features and annotations, check them against each other, and return `Data`.
 
-    annotations: a path, or what annotations.load made of one (`video_labels` is then not looked
-    at).
-    train_subset, test_subset: names of the annotations' subsets, None for none. classes: class list
-    in order; default: all of the annotations, sorted. video_labels: see annotations.load. layout,
-    flow_features (flow_path there),
-    snippet_seconds, streams, crops: see features.open_features.
+    annotations: a path, or what annotations.load made of one (`video_labels` is then not used).
+    train_subset, test_subset: names of the annotations' subsets, None for none.
+    classes: class list in order; default: all of the annotations, sorted.
+    video_labels: see annotations.load. layout, flow_features (there flow_path), snippet_seconds,
+    streams, crops: see features.open_features.
     allow_missing: videos without usable features (no file, one stream, no clips, unreadable, of
     another width) are left out and become a note instead of an error.
     in_memory=False leaves the features on disk (`StoredArray`), and so does more than
@@ -99,33 +99,35 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
         adopt(source, truth, notes)
-        shapes, problems = examine(source, truth,
-                                   [video.name for subset in wanted for video in subset], notes)
+        names = [video.name for subset in wanted for video in subset]
+        shapes, problems = examine(source, truth, names, notes)
         _settle(source, truth, wanted, problems, allow_missing)
-        videos = [video for subset in wanted for video in subset if video.name in shapes]
-        check_geometry(source, truth, videos, shapes, notes)
-        rank, ranks = shard
-        size = sum(clips * (rgb or 0) * 4 + clips * (flow or 0) * 4 for clips, rgb,
-                   flow in shapes.values())
-        if in_memory and memory_limit is not None and size / ranks > memory_limit:
-            in_memory = False
-            notes.append(f"{source.path}: {size / ranks / 1e9:.2f} GB of features stay on disk "
-                         f"(limit {memory_limit / 1e9:.2f} GB)")
-        train, test = (_videos(source, subset, shapes, problems, classes,
-                               shard if in_memory else (None, 1))
-                       for subset in wanted)
-        train = [dataclasses.replace(video, segments=np.zeros((0, 2)), segment_labels=np.zeros(0,
-                                                                                               np.int64))
-                 for video in train]
+        check_geometry(source, truth, [truth.videos[name] for name in shapes], shapes, notes)
+        size = sum(4 * clips * ((rgb or 0) + (flow or 0)) for clips, rgb, flow in shapes.values())
+        in_memory = in_memory and _fits(source, size / shard[1], memory_limit, notes)
+        train, test = (
+            _videos(source, subset, shapes, problems, classes, shard if in_memory else (None, 1))
+            for subset in wanted
+        )
+        train = [dataclasses.replace(video, segments=video.segments[:0],
+                                     segment_labels=video.segment_labels[:0]) for video in train]
         _settle(source, truth, wanted, problems, allow_missing)
         _say_left_out(source, truth, wanted, problems, notes)
         _say_untrained(truth, train, classes, notes)
-        if not in_memory or ranks > 1:
+        if not in_memory or shard[1] > 1:
             stack.pop_all()     # the StoredArrays keep the source open
-    dims = next(shape[1:] for shape in shapes.values())
     return Data(train, test, classes, source.snippet_seconds, tuple(notes), source.layout,
-                in_memory, size, dims,
+                in_memory, size, next(shape[1:] for shape in shapes.values()),
                 {name: str(error) for name, error in problems.items()})
+
+
+def _fits(source, size, limit, notes):
+    """Whether `size` bytes are within the limit; a note where they are not."""
+    if limit is None or size <= limit:
+        return True
+    notes.append(f"{source.path}: {size / 1e9:.2f} GB of features stay on disk "
+                 f"(limit {limit / 1e9:.2f} GB)")
+    return False
 
 
 def _wanted(truth, train_subset, test_subset, classes, notes):
@@ -179,16 +181,22 @@ def _video(source, video, classes, shape, in_memory):
     if in_memory:
         streams = source.read(video.name)
     else:
-        streams = [None if width is None else StoredArray(source, video.name, stream, (length,
-                                                                                       width))
-                   for stream, width in zip(("rgb", "flow"), widths)]
+        streams = [
+            None if width is None else StoredArray(source, video.name, stream, (length, width))
+            for stream, width in zip(("rgb", "flow"), widths)
+        ]
     labels = np.zeros(len(classes), np.float32)
     labels[[classes.index(label) for label in video.labels]] = 1
     duration = length * source.snippet_seconds if video.duration is None else float(video.duration)
-    return Video(video.name, *streams, labels, duration, np.asarray(video.segments,
-                                                                    np.float64).reshape(-1, 2),
-                 np.array([classes.index(label) for label in video.segment_labels],
-                          np.int64), source.snippet_seconds)
+    return Video(
+        video.name,
+        *streams,
+        labels,
+        duration,
+        np.asarray(video.segments, np.float64).reshape(-1, 2),
+        np.array([classes.index(label) for label in video.segment_labels], np.int64),
+        source.snippet_seconds,
+    )
 
 
 # ------------------------------------------------------------------------------------ usable or not
@@ -243,7 +251,9 @@ def examine(source, truth, names, notes):
             shapes[name] = source.shape(name)
         except InputError as error:
             problems[name] = error
-    usual, n_usual = Counter(shape[1:] for shape in shapes.values()).most_common(1)[0] if shapes else (None, 0)
+    usual, n_usual = (
+        Counter(shape[1:] for shape in shapes.values()).most_common(1)[0] if shapes else (None, 0)
+    )
     for i, name in enumerate(names, 1):
         if name in shapes and shapes[name][1:] != usual:
             problems[name] = InputError(
@@ -289,18 +299,29 @@ def _check_axes(source, truth, arrays):
         return
     length, durations = lengths.pop(), _durations(truth, shapes)
     if len(widths) > 1 and 2 * len(widths) >= len(shapes):
-        found = f"{length} clips in every video and another number of dimensions in each ({min(widths)} to {max(widths)})"
-    elif len(widths) == 1 and len(shapes) > 2 and durations and np.median(list(durations.values())) < FRAME_SECONDS * length:
+        found = (f"{length} clips in every video and another number of dimensions in each "
+                 f"({min(widths)} to {max(widths)})")
+    elif (
+        len(widths) == 1
+        and len(shapes) > 2
+        and durations
+        and np.median(list(durations.values())) < FRAME_SECONDS * length
+    ):
         found = (f"{length} clips of {min(widths)} dimensions in every video, less than a frame "
                  f"each by the durations of {truth.path}")
     else:
         return
     seconds = source.snippet_seconds
     if seconds is None and durations:
-        implied = float(np.median([duration / shapes[name][1] for name,
-                                   duration in durations.items()]))
+        implied = float(
+            np.median([duration / shapes[name][1] for name, duration in durations.items()])
+        )
         seconds = fitting_convention(implied) or implied
-    ask = " --streams both" if length in ONE_STREAM_WIDTHS and "--streams" not in source.options else ""
+    ask = (
+        " --streams both"
+        if length in ONE_STREAM_WIDTHS and "--streams" not in source.options
+        else ""
+    )
     path = "ANNOTATIONS" if truth is None else shlex.quote(str(truth.path))
     raise InputError(f"{source.path}: found {found}, expected (clips, dimensions); are the arrays "
                      "(dimensions, clips)? Then turn them: python tools/convert_features.py "
@@ -326,7 +347,8 @@ def _settle(source, truth, wanted, problems, allow_missing):
     if first and not (whole and missing):
         more = f"; {len(problems) - 1} more cannot be used" if len(problems) > 1 else ""
         raise InputError(f"{first}{more}{advice}")
-    line = f"{source.path}: found no features for {len(missing)} of {len(names)} videos of {truth.path}: {some(missing)}"
+    line = (f"{source.path}: found no features for {len(missing)} of {len(names)} videos of "
+            f"{truth.path}: {some(missing)}")
     if not whole:
         raise InputError(f"{line}, expected all{advice}")
     others = [name for name in source.names if name not in truth.videos]
@@ -418,10 +440,10 @@ def geometry_of_segments(source, truth, videos, shapes):
     videos = [video for video in videos if len(video.segments)]
     if not videos:
         return []
-    ends = np.concatenate([video.segments[:,
-                                          1] for video in videos])                              # (N,)
-    clips = np.concatenate([np.full(len(video.segments),
-                                    shapes[video.name][0]) for video in videos])
+    ends = np.concatenate([video.segments[:, 1] for video in videos])  # (N,)
+    clips = np.concatenate(
+        [np.full(len(video.segments), shapes[video.name][0]) for video in videos]
+    )
     known = np.concatenate([np.full(len(video.segments), video.duration or 0) for video in videos])
     late = ends > np.where(known > 0, known, clips * step) + step
     if known.any():
@@ -429,18 +451,21 @@ def geometry_of_segments(source, truth, videos, shapes):
             f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of "
             "their videos: are they in frames instead of seconds? Then every detection counts as "
             "false"]
-    last = np.array([video.segments[:,
-                                    1].max() for video in videos])                              # (n,)
+    last = np.array([video.segments[:, 1].max() for video in videos])  # (n,)
     length = np.array([shapes[video.name][0] for video in videos])
 
     def past(seconds):
         return int((last > (length + 1) * seconds).sum())
 
     if past(step) > 0.05 * len(videos):
-        fits = next((known for known in sorted(CONVENTIONS) if past(known) <= 0.05 * len(videos)),
-                    None)
-        advice = f"{fits:.4g} s ({CONVENTIONS[fits]}) is the shortest known clip that fits" if fits else \
-            "no known duration of a clip fits: are the segments in frames instead of seconds?"
+        fits = next(
+            (known for known in sorted(CONVENTIONS) if past(known) <= 0.05 * len(videos)), None
+        )
+        advice = (
+            f"{fits:.4g} s ({CONVENTIONS[fits]}) is the shortest known clip that fits"
+            if fits
+            else "no known duration of a clip fits: are the segments in frames instead of seconds?"
+        )
         return [f"{source.path}: GEOMETRY: with clips of {step:.4g} s, segments of {truth.path} "
                 f"end past the clips in {past(step)} of {len(videos)} videos, so times will be "
                 f"wrong: check snippet_seconds; {advice}"]

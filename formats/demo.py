@@ -43,22 +43,23 @@ import numpy as np
 
 from formats.files import write_atomically
 
-CLASSES = ("chop", "jump", "kick", "pour", "throw", "wave")  # neighbours (0, 1), (2, 3), (4, 5) are partners
+# Neighbours (0, 1), (2, 3), (4, 5) are partners.
+CLASSES = ("chop", "jump", "kick", "pour", "throw", "wave")
 VIDEOS = {"training": 60, "testing": 40}
 DIMS = {"rgb": 96, "flow": 64}
-SNIPPET_SECONDS = 0.64                                       # 16 frames at 25 per second, usual for I3D
-DURATION = 20.0, 110.0                                       # seconds, log-uniform
-ACTION_SECONDS = 2.0, 25.0                                   # log-normal around 6 s, cut to this range
-ACTION_SHARE = 0.6                                           # of a video at most; THUMOS14 has about a third
-CORE_SHARE = 0.25, 0.5                                       # of an action
-TWO_CLASSES = 0.15                                           # share of videos; THUMOS14's training part: 1 in 7
-FOREIGN_SCENE, FOREIGN_BURSTS = 0.25, 1 / 3                  # share of videos
-NEAR_MISS_EVERY, SHAKE_EVERY = 30.0, 20.0                    # seconds between two, on average
-NOISE_MEMORY = 0.7                                           # correlation of a clip's noise with the clip before
-AMPLITUDE = {"rgb": dict(core=6.0, remainder=2.0, scene=6.0, shake=0.0, video_style=1.5,
-                         action_style=1.0),
-             "flow": dict(core=6.0, remainder=4.0, scene=0.5, shake=6.0, video_style=0.5,
-                          action_style=1.0)}
+SNIPPET_SECONDS = 0.64                        # 16 frames at 25 per second, usual for I3D
+DURATION = 20.0, 110.0                        # seconds, log-uniform
+ACTION_SECONDS = 2.0, 25.0                    # log-normal around 6 s, cut to this range
+ACTION_SHARE = 0.6                            # of a video at most; THUMOS14 has about a third
+CORE_SHARE = 0.25, 0.5                        # of an action
+TWO_CLASSES = 0.15                            # share of videos; THUMOS14's training part: 1 in 7
+FOREIGN_SCENE, FOREIGN_BURSTS = 0.25, 1 / 3   # share of videos
+NEAR_MISS_EVERY, SHAKE_EVERY = 30.0, 20.0     # seconds between two, on average
+NOISE_MEMORY = 0.7                            # correlation of a clip's noise with the clip before
+AMPLITUDE = {
+    "rgb": dict(core=6.0, remainder=2.0, scene=6.0, shake=0.0, video_style=1.5, action_style=1.0),
+    "flow": dict(core=6.0, remainder=4.0, scene=0.5, shake=6.0, video_style=0.5, action_style=1.0),
+}
 
 
 def _directions(rng, n, dim):
@@ -88,8 +89,9 @@ def _plan(rng, c):
     """Duration and actions [(start, end, class)] of one video whose first class is c, in seconds,
     without overlap."""
     duration = round(float(np.exp(rng.uniform(*np.log(DURATION)))), 2)
-    lengths = np.clip(6.0 * np.exp(0.6 * rng.standard_normal(1 + rng.poisson(duration / 20))),
-                      *ACTION_SECONDS)
+    lengths = np.clip(
+        6.0 * np.exp(0.6 * rng.standard_normal(1 + rng.poisson(duration / 20))), *ACTION_SECONDS
+    )
     n = max(1, int((lengths.cumsum() <= ACTION_SHARE * duration).sum()))
     lengths = np.minimum(lengths[:n], ACTION_SHARE * duration)
     labels = np.full(n, c)
@@ -98,23 +100,27 @@ def _plan(rng, c):
         labels = rng.permutation(np.where(np.arange(n) < 1 + rng.integers(n - 1), other, c))
     gaps = rng.dirichlet(np.ones(n + 1)) * (duration - lengths.sum())
     start = (gaps[:-1] + np.concatenate(([0.0], lengths[:-1]))).cumsum()
-    return duration, [(round(s, 2), round(s + l, 2), int(k)) for s, l, k in zip(start, lengths,
-                                                                                labels)]
+    return duration, [
+        (round(s, 2), round(s + l, 2), int(k)) for s, l, k in zip(start, lengths, labels)
+    ]
 
 
 def _overlap(n_clips, start, end):
     """Share of each clip that [start, end) seconds covers. (T,)"""
     t = np.arange(n_clips) * SNIPPET_SECONDS
-    return np.clip(np.minimum(t + SNIPPET_SECONDS, end) - np.maximum(t, start), 0,
-                   None) / SNIPPET_SECONDS
+    return (
+        np.clip(np.minimum(t + SNIPPET_SECONDS, end) - np.maximum(t, start), 0, None)
+        / SNIPPET_SECONDS
+    )
 
 
 def _bursts(rng, n_clips, every, seconds):
     """Share of each clip that random bursts cover: one per `every` seconds on average. (T,)"""
     length = n_clips * SNIPPET_SECONDS
     starts = rng.uniform(0, length, rng.poisson(length / every))
-    return sum((_overlap(n_clips, s, s + rng.uniform(*seconds)) for s in starts),
-               np.zeros(n_clips)).clip(0, 1)
+    return sum(
+        (_overlap(n_clips, s, s + rng.uniform(*seconds)) for s in starts), np.zeros(n_clips)
+    ).clip(0, 1)
 
 
 def _features(rng, duration, actions, vocabularies):
@@ -123,33 +129,39 @@ def _features(rng, duration, actions, vocabularies):
     n_clips = max(1, int(duration / SNIPPET_SECONDS))
     present = sorted({c for _, _, c in actions})
     absent = [c for c in range(len(CLASSES)) if c not in present]
-    background = 1 - sum(_overlap(n_clips, s, e) for s, e, _ in actions).clip(0,
-                                                                              1)               # (T,)
+    background = 1 - sum(_overlap(n_clips, s, e) for s, e, _ in actions).clip(0, 1)  # (T,)
 
-    tracks = []                                              # (kind, index in the vocabulary, strength (T,))
-    parts = []                                               # strength (T,) of each action, for its own style
+    tracks = []  # (kind, index in the vocabulary, strength (T,))
+    parts = []  # strength (T,) of each action, for its own style
     for start, end, c in actions:
         strength = rng.uniform(0.7, 1.3)
         core_length = rng.uniform(*CORE_SHARE) * (end - start)
         core_start = rng.uniform(start, end - core_length)
-        whole, core = _overlap(n_clips, start, end), _overlap(n_clips, core_start,
-                                                              core_start + core_length)
+        whole, core = (
+            _overlap(n_clips, start, end),
+            _overlap(n_clips, core_start, core_start + core_length),
+        )
         tracks += [("core", c, strength * core), ("remainder", c, strength * (whole - core))]
         parts.append(whole)
     foreign = [int(rng.choice(absent))] if rng.random() < FOREIGN_BURSTS else []
-    tracks += [("remainder", c, background * _bursts(rng, n_clips, NEAR_MISS_EVERY, (1,
-                                                                                     2))) for c in present + foreign]
+    tracks += [
+        ("remainder", c, background * _bursts(rng, n_clips, NEAR_MISS_EVERY, (1, 2)))
+        for c in present + foreign
+    ]
     scenes = present + ([int(rng.choice(absent))] if rng.random() < FOREIGN_SCENE else [])
-    for c in scenes:                                         # a scene fades slowly in and out of view
-        fade = np.sin(2 * np.pi * (np.arange(n_clips) * SNIPPET_SECONDS / rng.uniform(20,
-                                                                                      60) + rng.random()))
+    for c in scenes:  # a scene fades slowly in and out of view
+        fade = np.sin(
+            2 * np.pi * (np.arange(n_clips) * SNIPPET_SECONDS / rng.uniform(20, 60) + rng.random())
+        )
         tracks.append(("scene", c, rng.uniform(0.3, 1.0) * (0.75 + 0.25 * fade)))
     tracks.append(("shake", rng.integers(3), _bursts(rng, n_clips, SHAKE_EVERY, (1, 4))))
 
     streams = {}
     for stream, dim in DIMS.items():
         amplitude, words = AMPLITUDE[stream], vocabularies[stream]
-        x = _noise(rng, n_clips, dim) + amplitude["video_style"] * _directions(rng, 1, dim)   # (T, D)
+        x = _noise(rng, n_clips, dim) + amplitude["video_style"] * _directions(
+            rng, 1, dim
+        )  # (T, D)
         for kind, index, strength in tracks:
             x += amplitude[kind] * np.outer(strength, words[kind][index])
         x += amplitude["action_style"] * np.stack(parts, 1) @ _directions(rng, len(parts), dim)
@@ -166,8 +178,13 @@ def generate(seed=0):
         for i in range(n):
             duration, actions = _plan(rng, i % len(CLASSES))
             streams = _features(rng, duration, actions, vocabularies)
-            yield f"demo_{subset}_{i:03d}", subset, duration, [(s, e, CLASSES[c]) for s, e,
-                                                               c in actions], streams
+            yield (
+                f"demo_{subset}_{i:03d}",
+                subset,
+                duration,
+                [(s, e, CLASSES[c]) for s, e, c in actions],
+                streams,
+            )
 
 
 def _marker(seed):
@@ -178,9 +195,10 @@ def _marker(seed):
 def _present(features, annotations, marker):
     try:
         with h5py.File(features) as file:
-            return file.attrs.get("recipe") == marker == json.loads(annotations.read_text())["version"]
-    except (OSError, ValueError, TypeError,
-            KeyError):        # absent, cut off or not ours: to be written
+            return (
+                file.attrs.get("recipe") == marker == json.loads(annotations.read_text())["version"]
+            )
+    except (OSError, ValueError, TypeError, KeyError):  # absent, cut off or not ours: to be written
         return False
 
 
@@ -198,7 +216,10 @@ def write_demo(folder, seed=0):
         return f"{folder}: {marker}, as written before"
     folder.mkdir(parents=True, exist_ok=True)
     database, n_clips = {}, 0
-    with write_atomically(features) as new_features, write_atomically(annotations) as new_annotations:
+    with (
+        write_atomically(features) as new_features,
+        write_atomically(annotations) as new_annotations,
+    ):
         with h5py.File(new_features, "w") as file:
             file.attrs["snippet_seconds"] = SNIPPET_SECONDS
             file.attrs["recipe"] = marker
@@ -206,9 +227,11 @@ def write_demo(folder, seed=0):
                 for stream, x in streams.items():
                     file[f"{name}/{stream}"] = x
                 n_clips += len(x)
-                database[name] = {"subset": subset, "duration": duration,
-                                  "annotations": [{"label": c, "segment": [s, e]} for s, e,
-                                                  c in actions]}
+                database[name] = {
+                    "subset": subset,
+                    "duration": duration,
+                    "annotations": [{"label": c, "segment": [s, e]} for s, e, c in actions],
+                }
         new_annotations.write_text(json.dumps({"version": marker, "database": database}, indent=1))
     counts = " and ".join(f"{n} {subset}" for subset, n in VIDEOS.items())
     return f"{folder}: wrote {counts} videos, {n_clips} clips ({marker})"

@@ -20,8 +20,13 @@ from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, sh
 from formats.names import match_names
 
 LAYOUTS = ("auto", *layouts.LAYOUTS)
-ONE_STREAM_WIDTHS = (512, 768, 1024, 1280,
-                     1408)    # CLIP, VideoMAE, I3D, InternVideo: usual widths of one stream
+ONE_STREAM_WIDTHS = (
+    512,
+    768,
+    1024,
+    1280,
+    1408,
+)  # CLIP, VideoMAE, I3D, InternVideo: usual widths of one stream
 USUAL_CROPS, MOST_CROPS = (5, 10), 32
 SAMPLE = 8                                          # videos looked at to see what kind of set it is
 
@@ -50,11 +55,15 @@ class FeatureSource:
 
     def __init__(self, path, found, *, streams=None, crops=None, transpose=False):
         self.path, self.layout, self.names = str(path), found.layout, list(found.entries)
-        self.snippet_seconds = found.snippet_seconds    # s, as the file declares or the user gave it; None: unknown
+        self.snippet_seconds = (
+            found.snippet_seconds
+        )  # s, as the file declares or the user gave it; None: unknown
         self.notes = list(found.notes)
-        self.options = ""                               # those given to open_features, as a command takes them
+        self.options = ""  # those given to open_features, as a command takes them
         self.streams = (streams,) if streams in STREAMS else STREAMS
-        self._halves = streams not in STREAMS or found.joint    # an array "features" is both streams side by side
+        self._halves = (
+            streams not in STREAMS or found.joint
+        )  # an array "features" is both streams side by side
         self._crops, self._transpose, self._crop_axis = crops, transpose, None
         self._entries, self._handles, self._shapes = dict(found.entries), found.handles, {}
 
@@ -80,8 +89,10 @@ class FeatureSource:
         """{stream: (T, D)} of the arrays as they are stored, without axes of length 1 and crops;
         "features" for one that is not yet told apart. InputError where an array is no such
         thing."""
-        return {stream: self._two_axes(name, stream, array) for stream,
-                array in self._arrays(name).items()}
+        return {
+            stream: self._two_axes(name, stream, array)
+            for stream, array in self._arrays(name).items()
+        }
 
     def stream_shapes(self, name):
         """{stream: (T, D)} of the streams that are read. InputError where one is missing."""
@@ -118,14 +129,17 @@ class FeatureSource:
         NaN or infinity."""
         arrays = self._arrays(name)
         raw = self._raw(name, "features") if "features" in arrays else None
-        return tuple(self._stream(name, stream,
-                                  raw) if stream in self.streams else None for stream in STREAMS)
+        return tuple(
+            self._stream(name, stream, raw) if stream in self.streams else None
+            for stream in STREAMS
+        )
 
     def read_stream(self, name, stream):
         """The stream "rgb" or "flow" of one video: (T, D) float32, contiguous. InputError on NaN or
         infinity."""
-        return self._stream(name, stream, self._raw(name,
-                                                    "features") if "features" in self._arrays(name) else None)
+        return self._stream(
+            name, stream, self._raw(name, "features") if "features" in self._arrays(name) else None
+        )
 
     def how_read(self, name):
         """In words, how the arrays of a video are brought to two axes; "" where they have two."""
@@ -148,7 +162,11 @@ class FeatureSource:
         opened = {Path(handle.filename).name for handle in self._handles} | {path.name}
         others = [other.name for other in layouts.visible(path.parent) if other.name not in opened
                   and other.suffix == path.suffix and layouts.is_part(other.stem)]
-        return f"; beside it: {some(others)}; give the folder {path.parent} to read all" if others else ""
+        return (
+            f"; beside it: {some(others)}; give the folder {path.parent} to read all"
+            if others
+            else ""
+        )
 
     def close(self):
         for handle in self._handles:
@@ -191,7 +209,7 @@ class FeatureSource:
     def _way(self, shape):
         plain = _without_ones(shape)
         if len(plain) == 3:
-            return f"{'the mean' if self._crops == 'mean' else 'the first'} of {plain[self._find_crops()]} crops"
+            return f"the {self._crops} of {plain[self._find_crops()]} crops"
         return f"axes of length 1 dropped from {shape_text(shape)}" if len(shape) > 2 else ""
 
     def _raw(self, name, stream):
@@ -217,11 +235,13 @@ class FeatureSource:
         return self._checked(raw, name, stream)
 
     def _checked(self, raw, name, stream):
-        with np.errstate(over="ignore",
-                         invalid="ignore"):  # beyond float32 becomes infinite, which is reported below
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # beyond float32 becomes infinite, which is reported below
             array = np.ascontiguousarray(raw, dtype=np.float32)
-            finite = np.isfinite(np.vdot(array,
-                                         array))     # one cheap pass; it may overflow, hence the second
+            finite = np.isfinite(
+                np.vdot(array, array)
+            )  # one cheap pass; it may overflow, hence the second
         if not finite and not (good := np.isfinite(array)).all():
             clip, dimension = np.argwhere(~good)[0]
             raise InputError(f"{self.path}: {name}: found {array[clip, dimension]} in {stream}, "
@@ -246,9 +266,17 @@ def describe(layout):
 
 # --------------------------------------------------------------------------------------------- open
 
-def open_features(path, *, layout="auto", flow_path=None, annotations=None, snippet_seconds=None,
-                  streams=None,
-                  crops=None, transpose=False):
+def open_features(
+    path,
+    *,
+    layout="auto",
+    flow_path=None,
+    annotations=None,
+    snippet_seconds=None,
+    streams=None,
+    crops=None,
+    transpose=False,
+):
     """Open the features at `path` as a `FeatureSource`; reads headers at most.
 
     layout: one of LAYOUTS; "auto" recognises it by looking. flow_path: the second file or folder
@@ -274,8 +302,9 @@ def open_features(path, *, layout="auto", flow_path=None, annotations=None, snip
     source = FeatureSource(path, found, streams=streams, crops=crops, transpose=transpose)
     given = {"--flow-features": flow_path, "--feature-layout": layout if layout != "auto" else None,
              "--streams": streams, "--crops": crops}
-    source.options = "".join(f" {flag} {shlex.quote(str(value))}" for flag,
-                             value in given.items() if value)
+    source.options = "".join(
+        f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value
+    )
     try:
         if not source.names:
             raise InputError(layouts.nothing_found(path))
@@ -321,7 +350,9 @@ def _ask(source, found, streams, crops, flow_path):
         raise InputError(f"{source.path}: found arrays of three axes, such as {shape_text(shape)}, "
                          f"which look like {shape[axis]} crops a clip: --crops mean averages them, "
                          "--crops first takes the first")
-    kinds = {frozenset(entry) if not callable(entry) else None for entry in source._entries.values()} - {None}
+    kinds = {
+        frozenset(entry) if not callable(entry) else None for entry in source._entries.values()
+    } - {None}
     kinds |= {frozenset(arrays) for arrays in _sample(source)}
     only, = kinds if len(kinds) == 1 else (frozenset(STREAMS),)
     if streams in STREAMS:
@@ -363,8 +394,9 @@ def _ask_halves(source):
 def _beside(path, word):
     """The path beside `path` that has the other stream's name, or None."""
     name = path.name.lower().replace(word, "flow" if word == "rgb" else "rgb")
-    return next((other for other in layouts.visible(path.parent) if other.name.lower() == name),
-                None)
+    return next(
+        (other for other in layouts.visible(path.parent) if other.name.lower() == name), None
+    )
 
 
 # ------------------------------------------------------------------------------------------ writing
@@ -391,8 +423,13 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
                         if array is None:
                             continue
                         stored = _fitting(array, dtype, f"{path}: {name}: {stream}")
-                        file.create_dataset(f"{name}/{stream}", data=stored, chunks=_chunks(stored),
-                                            compression=compression, shuffle=compression is not None)
+                        file.create_dataset(
+                            f"{name}/{stream}",
+                            data=stored,
+                            chunks=_chunks(stored),
+                            compression=compression,
+                            shuffle=compression is not None,
+                        )
                         sums[f"{name}/{stream}"] = stored.shape, zlib.crc32(stored)
             with h5py.File(temporary, "r", rdcc_nbytes=0) as file:
                 for key, expected in sums.items():
@@ -408,8 +445,8 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
 def _fitting(array, dtype, where):
     array = np.asarray(array)
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"{where}: found an array {shape_text(array.shape)}, expected (clips, "
-                         "dimensions)")
+        raise InputError(f"{where}: found an array {shape_text(array.shape)}, expected "
+                         "(clips, dimensions)")
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(array, dtype=dtype)
     if not np.isfinite(stored).all():

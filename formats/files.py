@@ -41,7 +41,7 @@ def show(value):
     """A short text for an untrusted value, to be put into a message: never long, never deep."""
     try:
         return _short.repr(value)
-    except ValueError:                                      # Python refuses to write out an int of thousands of digits
+    except ValueError:  # Python refuses to write out an int of thousands of digits
         return f"a huge {type(value).__name__}"
 
 
@@ -78,18 +78,24 @@ def load_pt(path):
                     raise InputError(f"{path}: found a compressed archive, expected a file of "
                                      "torch.save")
         except zipfile.BadZipFile:
-            pass                                            # the format of torch before 1.6, or no such file at all
+            pass  # the format of torch before 1.6, or no such file at all
         file.seek(0)
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Detected pickle "
-                                                  "protocol")       # what cannot be read is reported below
+                warnings.filterwarnings(
+                    "ignore", "Detected pickle protocol"
+                )  # what cannot be read is reported below
                 content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:                          # as for .npy: a program that somebody else wrote
+        except Exception as error:  # as for .npy: a program that somebody else wrote
             asked = re.search(r"GLOBAL (\S+)", str(error))
-            found = f"a file that asks for {asked[1]}" if asked else f"a broken file ({show(str(error))})"
-            raise InputError(f"{path}: found {found}, expected tensors saved by "
-                             "torch.save") from None
+            found = (
+                f"a file that asks for {asked[1]}"
+                if asked
+                else f"a broken file ({show(str(error))})"
+            )
+            raise InputError(
+                f"{path}: found {found}, expected tensors saved by torch.save"
+            ) from None
     queue = [content]
     while queue:
         value = queue.pop()
@@ -130,7 +136,11 @@ def load_json(path):
     except InputError:
         raise
     except json.JSONDecodeError as error:
-        found = "an empty file" if not data.strip() else f"{error.msg} at line {error.lineno} column {error.colno}"
+        found = (
+            "an empty file"
+            if not data.strip()
+            else f"{error.msg} at line {error.lineno} column {error.colno}"
+        )
         raise InputError(f"{path}: found {found}, expected valid JSON") from None
     except RecursionError:
         raise InputError(f"{path}: found JSON nested too deeply, expected a few levels") from None

@@ -25,8 +25,8 @@ from formats.names import decoded, subset_of_file
 
 STREAMS = ("rgb", "flow")
 HDF5 = (".h5", ".hdf5")
-ARRAY_FILES = ((".npy", ".npz"), (".pt", ".pth"), (".pkl",
-                                                   ".pickle"))      # the first kind that a folder has is read
+# The first kind that a folder has is read.
+ARRAY_FILES = ((".npy", ".npz"), (".pt", ".pth"), (".pkl", ".pickle"))
 EXPECTED = ("expected an HDF5 file, or a folder with VIDEO.npy, .npz, .pt or .pkl, or with folders "
             "rgb and flow of these (docs/data.md lists all layouts)")
 
@@ -63,9 +63,12 @@ class H5Array:
                 raise InputError(f"{self._where}: found a dataset stored in another file, expected "
                                  "the values here")
             if dataset.shape is None:
-                raise InputError(f"{self._where}: found an empty dataset, expected (clips, "
-                                 "dimensions)")
-            claimed, held = math.prod(dataset.shape) * dataset.dtype.itemsize, found.get_storage_size()
+                raise InputError(f"{self._where}: found an empty dataset, expected "
+                                 "(clips, dimensions)")
+            claimed, held = (
+                math.prod(dataset.shape) * dataset.dtype.itemsize,
+                found.get_storage_size(),
+            )
             # deflate packs at most 1032 to 1: a larger shape is more than the file can hold
             if claimed > held * (1100 if made.get_nfilters() else 1):
                 raise InputError(f"{self._where}: found a claim of {claimed} bytes "
@@ -115,7 +118,7 @@ def _npy_array(path):
 
 def _pt_array(tensor, path, key=None):
     array = _numpy(tensor, path)
-    header = array.shape, array.dtype       # and not the values, which are read again when they are needed
+    header = array.shape, array.dtype   # without the values, which are read again when needed
     return FileArray(lambda: header, functools.partial(_read_pt, path, key))
 
 
@@ -127,8 +130,8 @@ def _read_pt(path, key=None):
 def _numpy(tensor, path):
     import torch    # here, so that nobody without .pt files pays for it
     if not isinstance(tensor, torch.Tensor):
-        raise InputError(f"{path}: found {type(tensor).__name__}, expected a tensor (clips, "
-                         "dimensions)")
+        raise InputError(f"{path}: found {type(tensor).__name__}, expected a tensor "
+                         "(clips, dimensions)")
     tensor = tensor.detach()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
@@ -150,14 +153,17 @@ def _h5_file(path):
     file = _open_h5(path)
     with in_one_line(path):
         first = next((file.get(name) for name in file), None)
-        canonical = first is None or isinstance(first,
-                                                h5py.Group) and ("rgb" in first or "flow" in first)
+        canonical = (
+            first is None or isinstance(first, h5py.Group) and ("rgb" in first or "flow" in first)
+        )
         top = {stream_word(name): name for name in file} if len(file) == 2 else {}
-        if set(top) == set(STREAMS) and all(isinstance(file.get(name),
-                                                       h5py.Group) for name in top.values()):
+        if set(top) == set(STREAMS) and all(
+            isinstance(file.get(name), h5py.Group) for name in top.values()
+        ):
             canonical = False
-            entries = pair(*(_h5_group(file[top[stream]],
-                                       f"{path}: {stream}") for stream in STREAMS))
+            entries = pair(
+                *(_h5_group(file[top[stream]], f"{path}: {stream}") for stream in STREAMS)
+            )
         else:
             entries = _h5_group(file, path)
         seconds = file.attrs.get("snippet_seconds")
@@ -199,8 +205,10 @@ def _h5_folder(path):
     parts, seconds = [], {one.snippet_seconds for one in found} - {None}
     for file, one in zip(files, found):
         stream = stream_word(file.stem)
-        parts += [(name, stream, functools.partial(resolve, entry), file.name) for name,
-                  entry in one.entries.items()]
+        parts += [
+            (name, stream, functools.partial(resolve, entry), file.name)
+            for name, entry in one.entries.items()
+        ]
     if len(seconds) > 1:
         raise InputError(f"{path}: found files of "
                          f"{' and '.join(f'{s:g}' for s in sorted(seconds))} s per clip, expected "
@@ -224,9 +232,14 @@ def _joint_file(path, annotations):
         items = npy.index_object_npy(path)
     if isinstance(items, dict):
         names = {key: name_text(key, path) for key in items}
-        return Found("joint-npy", {name: functools.partial(_streams_of, items[key],
-                                                           f"{path}: {name}")
-                                   for key, name in names.items()}, joint=joint)
+        return Found(
+            "joint-npy",
+            {
+                name: functools.partial(_streams_of, items[key], f"{path}: {name}")
+                for key, name in names.items()
+            },
+            joint=joint,
+        )
     if not isinstance(items, list):
         raise InputError(f"{path}: found one array, expected one per video: a dict "
                          f"{{video: array}}, or a folder with a file per video")
@@ -238,15 +251,18 @@ def _joint_file(path, annotations):
     if len(names) != len(items):
         raise InputError(f"{path}: found {len(items)} arrays, expected {len(names)}: one per name "
                          f"in {listed}")
-    return Found("joint-npy", {name: {"features": item} for name, item in zip(names, items)},
-                 joint=joint)
+    return Found(
+        "joint-npy", {name: {"features": item} for name, item in zip(names, items)}, joint=joint
+    )
 
 
 def _videoname(folder, annotations):
     """Path of the videoname.npy that belongs to a joint file in `folder`, or None."""
     places = [Path(annotations)] if annotations is not None and os.path.isdir(annotations) else []
     places += [folder, *sorted(folder.glob("*Annotations"))]
-    return next((place / "videoname.npy" for place in places if (place / "videoname.npy").is_file()), None)
+    return next(
+        (place / "videoname.npy" for place in places if (place / "videoname.npy").is_file()), None
+    )
 
 
 def _streams_of(item, where):
@@ -256,10 +272,12 @@ def _streams_of(item, where):
         return {"features": _as_array(item, where)}
     streams = {stream_word(str(key)): value for key, value in item.items()}
     if set(streams) & set(STREAMS):
-        return {stream: _as_array(streams[stream],
-                                  where) for stream in STREAMS if stream in streams}
-    arrays = {key: value for key, value in item.items() if len(getattr(value, "shape",
-                                                                       ())) >= 2} or item
+        return {
+            stream: _as_array(streams[stream], where) for stream in STREAMS if stream in streams
+        }
+    arrays = {
+        key: value for key, value in item.items() if len(getattr(value, "shape", ())) >= 2
+    } or item
     if len(arrays) != 1:
         raise InputError(f"{where}: found arrays {some(map(str, item)) or 'none'}, expected rgb "
                          "and flow, or one array of (clips, dimensions)")
@@ -286,11 +304,18 @@ def _per_video(path):
     for (file, stream), (name, marked) in zip(files, marks):
         if not use_marks or not marked:
             name, marked = file.stem, stream
-        extra = re.fullmatch(r"(.+)_(fps|timestamps_ms)",
-                             file.stem)       # what video_features writes beside
+        extra = re.fullmatch(
+            r"(.+)_(fps|timestamps_ms)", file.stem
+        )  # what video_features writes beside
         if not (extra and use_marks and extra[1] in names):
-            parts.append((name, marked, functools.partial(_file_streams, file),
-                          file.relative_to(path).as_posix()))
+            parts.append(
+                (
+                    name,
+                    marked,
+                    functools.partial(_file_streams, file),
+                    file.relative_to(path).as_posix(),
+                )
+            )
     if use_marks and any(not stream for _, stream in files):
         notes.append(f"{path}: the streams are told by the files' names, such as "
                      f"{some((f.name for f, _ in files), 2)}")
@@ -317,8 +342,9 @@ def _files_here(folder, stream):
     files = [(file, stream) for file in _one_kind(children)]
     if stream is None:
         of_stream = {child: stream_word(child.name) for child in folders}
-        apart = [one for child, word in of_stream.items() if word for one in _files_here(child,
-                                                                                         word)]
+        apart = [
+            one for child, word in of_stream.items() if word for one in _files_here(child, word)
+        ]
         if apart and (not files or {word for _, word in apart} == set(STREAMS)):
             files = apart
     for child in folders:
@@ -329,8 +355,14 @@ def _files_here(folder, stream):
 
 def _one_kind(children):
     """The array files among `children`, of the first kind of ARRAY_FILES that is there."""
-    return next((files for suffixes in ARRAY_FILES
-                 if (files := [child for child in children if child.suffix.lower() in suffixes])), [])
+    return next(
+        (
+            files
+            for suffixes in ARRAY_FILES
+            if (files := [child for child in children if child.suffix.lower() in suffixes])
+        ),
+        [],
+    )
 
 
 def _marked(file, stream):
@@ -360,9 +392,14 @@ def _file_streams(file):
     content = load_pt(file)
     if not isinstance(content, dict):
         return {"features": _pt_array(content, file)}
-    return _streams_of({key: _pt_array(value, file, key) for key,
-                        value in content.items() if hasattr(value, "shape")},
-                       file)
+    return _streams_of(
+        {
+            key: _pt_array(value, file, key)
+            for key, value in content.items()
+            if hasattr(value, "shape")
+        },
+        file,
+    )
 
 
 def _released_pt(path):
@@ -382,8 +419,9 @@ def _released_pt(path):
             named = folder / "Name_flow" / number
             name, place = name_text(load_pt(named), named), f"{folder.name}/{number}"
             for stream, key in zip(STREAMS, ("X_RGB", "X_flow")):
-                parts.append((name, stream, functools.partial(_file_streams, folder / key / number),
-                              place))
+                parts.append(
+                    (name, stream, functools.partial(_file_streams, folder / key / number), place)
+                )
     return Found("released-pt", _merged(parts, path))
 
 
@@ -407,9 +445,14 @@ def resolve(entry):
 
 def pair(rgb, flow):
     """Entries of two sets of entries, one per stream."""
-    return _merged([(name, stream, functools.partial(resolve, entry), stream)
-                    for stream, entries in zip(STREAMS, (rgb,
-                                                         flow)) for name, entry in entries.items()], "")
+    return _merged(
+        [
+            (name, stream, functools.partial(resolve, entry), stream)
+            for stream, entries in zip(STREAMS, (rgb, flow))
+            for name, entry in entries.items()
+        ],
+        "",
+    )
 
 
 def _merged(parts, path):
@@ -494,8 +537,11 @@ def _recognise(path):
         start = file.read(8)
     if start == b"\x89HDF\r\n\x1a\n":
         return path, "hdf5"
-    if start[:6] == b"\x93NUMPY" or path.suffix.lower() in (".pkl", ".pickle", ".pt",
-                                                            ".pth") and start:
+    if (
+        start[:6] == b"\x93NUMPY"
+        or path.suffix.lower() in (".pkl", ".pickle", ".pt", ".pth")
+        and start
+    ):
         return path, "joint-npy"
     swapped = " (are features and annotations swapped?)" if start.lstrip()[:1] == b"{" else ""
     raise InputError(f"{path}: found a file that is neither HDF5 nor NumPy, expected "
@@ -529,7 +575,8 @@ def nothing_found(path):
         advice = "; of videos, features are made first (docs/video.md)"
     elif set(files) & {".csv", ".txt", ".mat"}:
         advice = "; save each table with np.save as VIDEO.npy, an array (clips, dimensions)"
-    return f"{path}: found no videos, but {' and '.join(found) or 'an empty folder'}, {EXPECTED}{advice}"
+    there = " and ".join(found) or "an empty folder"
+    return f"{path}: found no videos, but {there}, {EXPECTED}{advice}"
 
 
 # -------------------------------------------------------------------------------------------- words
@@ -603,8 +650,10 @@ def in_one_line(where):
 
 def one_line(error):
     system = re.search("error message = "
-                       "'([^']*)'", str(error))     # what HDF5 wraps into a paragraph
-    return system[1] if system else " ".join(str(error).strip("'\"").split()) or type(error).__name__
+                       "'([^']*)'", str(error))  # what HDF5 wraps into a paragraph
+    return (
+        system[1] if system else " ".join(str(error).strip("'\"").split()) or type(error).__name__
+    )
 
 
 def shape_text(shape):

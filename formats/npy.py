@@ -20,8 +20,10 @@ import numpy as np
 
 from formats.files import InputError, open_file, show
 
-MAX_HEADER = 10_000           # bytes of a .npy header: NumPy's own limit, as parsing longer text may exhaust the stack
-KEEP_ON_DISK = 4096           # bytes from which index_object_npy notes where a payload lies instead of reading it
+# Bytes of a .npy header: NumPy's own limit, as parsing longer text may exhaust the stack.
+MAX_HEADER = 10_000
+# Bytes from which index_object_npy notes where a payload lies instead of reading it.
+KEEP_ON_DISK = 4096
 MAX_DIMS = 32
 
 
@@ -94,10 +96,16 @@ def _members(path):
                                          "once")
                     members[name] = entry
                 yield archive, members
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError,
-                zlib.error) as error:
-            raise InputError(f"{path}: found a broken .npz ({error}), expected a zip of .npy "
-                             "files") from None
+        except (
+            zipfile.BadZipFile,
+            NotImplementedError,
+            RuntimeError,
+            EOFError,
+            zlib.error,
+        ) as error:
+            raise InputError(
+                f"{path}: found a broken .npz ({error}), expected a zip of .npy files"
+            ) from None
 
 
 def index_object_npy(path):
@@ -111,7 +119,7 @@ def index_object_npy(path):
     lists are Python objects: these are decoded at once. Raises InputError as `load_npy` does. """
     with open_file(path) as (file, size):
         dtype, shape, fortran = _read_header(file, size, path)
-        if dtype != object:
+        if dtype.kind != "O":
             return _rows(path, file.tell(), size, dtype, shape, fortran)
         whole = _unpickle(file, size, path, shape, lazy=True)
     items = whole.raw
@@ -147,7 +155,13 @@ class ArrayItem:
     as an ndarray."""
 
     def __init__(self, path, index, shape, dtype, load):
-        self.path, self.index, self.shape, self.dtype, self._load = path, index, tuple(shape), dtype, load
+        self.path, self.index, self.shape, self.dtype, self._load = (
+            path,
+            index,
+            tuple(shape),
+            dtype,
+            load,
+        )
 
     def read(self):
         """The array itself, a fresh ndarray of `.shape` and `.dtype`. InputError if the file does
@@ -167,8 +181,10 @@ def _rows(path, start, size, dtype, shape, fortran):
                          f"{shape}{' in Fortran order' if fortran else ''}, expected one array per "
                          "video")
     length = math.prod(shape[1:]) * dtype.itemsize
-    return [_item(path, i, _Lazy(shape[1:], dtype, _Span(start + i * length, length)),
-                  size) for i in range(shape[0])]
+    return [
+        _item(path, i, _Lazy(shape[1:], dtype, _Span(start + i * length, length)), size)
+        for i in range(shape[0])
+    ]
 
 
 def _item(path, index, value, size):
@@ -183,14 +199,15 @@ def _item(path, index, value, size):
     if isinstance(value, list) and math.prod(shape) > size:
         raise InputError(f"{path}: item {index}: found nested lists of shape {shape}, more than "
                          "the file holds")
-    return ArrayItem(path, index, shape, dtype, lambda: np.asarray(_nested_values(value, shape,
-                                                                                  path), dtype))
+    return ArrayItem(
+        path, index, shape, dtype, lambda: np.asarray(_nested_values(value, shape, path), dtype)
+    )
 
 
 def _nested_shape(value, levels):
     """Shape and dtype of an array, or of nested lists going by the first element of each; (None,
     None) for others."""
-    if isinstance(value, _Lazy) and value.dtype != object:
+    if isinstance(value, _Lazy) and value.dtype.kind != "O":
         return value.shape, value.dtype
     if isinstance(value, (int, float)):
         return (), np.dtype(np.float64)
@@ -203,7 +220,7 @@ def _nested_shape(value, levels):
 
 
 def _nested_values(value, shape, path):
-    if isinstance(value, _Lazy) and value.dtype != object and value.shape == shape:
+    if isinstance(value, _Lazy) and value.dtype.kind != "O" and value.shape == shape:
         return value.read(path)
     if isinstance(value, (int, float, np.number)) and not shape:
         return value
@@ -215,13 +232,16 @@ def _nested_values(value, shape, path):
 def _kind(value):
     if isinstance(value, (_Lazy, np.ndarray)):
         return f"an array {value.shape} of {value.dtype}"
-    return f"{len(value)} {type(value).__name__} items" if isinstance(value, (list,
-                                                                              tuple)) else show(value)
+    return (
+        f"{len(value)} {type(value).__name__} items"
+        if isinstance(value, (list, tuple))
+        else show(value)
+    )
 
 
 def _read_npy(file, size, path):
     dtype, shape, fortran = _read_header(file, size, path)
-    if dtype == object:
+    if dtype.kind == "O":
         return _unpickle(file, size, path, shape, lazy=False)
     left = size - file.tell()
     if left != math.prod(shape) * dtype.itemsize:
@@ -268,10 +288,12 @@ def _read_header(file, size, path):
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
         reason = error if isinstance(error, ValueError) else type(error).__name__
         refuse(f"a header that cannot be read ({reason}: {show(text)})")
-    if dtype != object and math.prod(shape) * dtype.itemsize > size - file.tell():
+    if dtype.kind != "O" and math.prod(shape) * dtype.itemsize > size - file.tell():
         raise InputError(f"{path}: found {size - file.tell()} bytes after the header, expected "
                          f"{math.prod(shape) * dtype.itemsize} for {shape} {dtype}")
-    if dtype == object and math.prod(shape) > size - file.tell():         # an element takes a byte of pickle at least
+    if (
+        dtype.kind == "O" and math.prod(shape) > size - file.tell()
+    ):  # an element takes a byte of pickle at least
         raise InputError(f"{path}: found {size - file.tell()} bytes after the header, too few for "
                          f"{shape} objects")
     return dtype, shape, bool(fortran)
@@ -293,21 +315,28 @@ def _dtype(text):
 def _is_text(raw, dtype):
     """False where an array of NumPy's 4-byte text holds what is no character, at which NumPy would
     stumble later."""
-    return dtype.kind != "U" or not len(raw) or np.frombuffer(raw,
-                                                              dtype.str[0] + "u4").max() <= sys.maxunicode
+    return (
+        dtype.kind != "U"
+        or not len(raw)
+        or np.frombuffer(raw, dtype.str[0] + "u4").max() <= sys.maxunicode
+    )
 
 
 def _count(shape):
     """The number of elements of a shape, refused unless NumPy could hold it."""
-    if not isinstance(shape,
-                      tuple) or len(shape) > MAX_DIMS or not all(type(n) is int for n in shape):
+    if (
+        not isinstance(shape, tuple)
+        or len(shape) > MAX_DIMS
+        or not all(type(n) is int for n in shape)
+    ):
         raise ValueError(f"shape {show(shape)}")
     if any(n < 0 for n in shape) or math.prod(n for n in shape if n) > sys.maxsize:
         raise ValueError(f"shape {show(shape)}")
     return math.prod(shape)
 
 
-# ---- the pickle machine ----------------------------------------------------------------------------------------------
+# ---- the pickle machine -------------------------------------------------------------------------
+
 
 class _Span:
     """Bytes left on disk. `utf8`: as text of the characters 0 to 255, as Python 3 writes them in
@@ -335,8 +364,12 @@ class _Lazy:
 
     def read(self, path):
         raw = self.raw.read(path) if isinstance(self.raw, _Span) else self.raw
-        return _array(raw if isinstance(self.raw, _Span) else bytearray(raw), self.dtype,
-                      self.shape, self.order)
+        return _array(
+            raw if isinstance(self.raw, _Span) else bytearray(raw),
+            self.dtype,
+            self.shape,
+            self.order,
+        )
 
 
 class _Name:
@@ -355,15 +388,20 @@ class _DtypeState:
         self.dtype = dtype
 
 
-ALLOWED = {("numpy", "ndarray"): "ndarray", ("numpy", "dtype"): "dtype", ("_codecs",
-                                                                          "encode"): "encode",
-           # protocols 0 to 2 write empty bytes as a call of bytes()
-           ("builtins", "bytes"): "bytes", ("__builtin__", "bytes"): "bytes"}
+ALLOWED = {
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): "dtype",
+    ("_codecs", "encode"): "encode",
+    # protocols 0 to 2 write empty bytes as a call of bytes()
+    ("builtins", "bytes"): "bytes",
+    ("__builtin__", "bytes"): "bytes",
+}
 for _package in ("numpy.core", "numpy._core"):
     ALLOWED[_package + ".multiarray", "_reconstruct"] = "reconstruct"
     ALLOWED[_package + ".multiarray", "scalar"] = "scalar"
-    ALLOWED[_package + ".multiarray", "_frombuffer"] = ALLOWED[_package + ".numeric",
-                                                               "_frombuffer"] = "frombuffer"
+    ALLOWED[_package + ".multiarray", "_frombuffer"] = ALLOWED[
+        _package + ".numeric", "_frombuffer"
+    ] = "frombuffer"
 
 
 def _array(raw, dtype, shape, order):
@@ -382,13 +420,12 @@ class _Unpickler(pickle._Unpickler):
     """
 
     def __init__(self, file, size, lazy):
-        super().__init__(self,
-                         encoding="latin1")           # itself the file, to check the lengths asked for
+        super().__init__(self, encoding="latin1")  # itself the file, to check the lengths asked for
         self.file, self.size, self.lazy = file, size, lazy
         self.unset = {}                                     # id -> array that waits for its state
 
     def read(self, n):
-        if n > 65536:                                       # before anything of that size is allocated
+        if n > 65536:  # before anything of that size is allocated
             self.held(n)
         data = self.file.read(n)
         if len(data) < n:
@@ -418,7 +455,7 @@ class _Unpickler(pickle._Unpickler):
         return _Span(here, n, utf8)
 
     def load_frame(self):
-        self.read(8)                                        # frames only help buffering: read on as if there were none
+        self.read(8)  # frames only help buffering: read on as if there were none
 
     def load_binbytes(self):
         self.append(self.payload(*struct.unpack("<I", self.read(4))))
@@ -430,7 +467,7 @@ class _Unpickler(pickle._Unpickler):
         data = self.payload(*struct.unpack("<Q", self.read(8)))
         self.append(data if isinstance(data, _Span) else bytearray(data))
 
-    def load_binstring(self):                               # Python 2's str: bytes, or text in latin-1
+    def load_binstring(self):  # Python 2's str: bytes, or text in latin-1
         n, = struct.unpack("<i", self.read(4))
         if n < 0:
             raise ValueError("a negative length")
@@ -469,7 +506,7 @@ class _Unpickler(pickle._Unpickler):
 
     def build_scalar(self, dtype, raw):
         raw, dtype = _raw(raw), dtype.dtype
-        if dtype == object or len(raw) != dtype.itemsize:
+        if dtype.kind == "O" or len(raw) != dtype.itemsize:
             raise ValueError(f"a scalar of {dtype} in {len(raw)} bytes")
         return np.frombuffer(raw, dtype)[0] if len(raw) else dtype.type()
 
@@ -477,15 +514,18 @@ class _Unpickler(pickle._Unpickler):
         if not isinstance(kind, _Name) or kind.role != "ndarray":
             raise _Refused(f"an array of class {show(kind)}")
         array = _Lazy() if self.lazy else np.empty(0, np.int8)
-        self.unset[id(array)] = array                       # a reference, so that the id stays its own
+        self.unset[id(array)] = array  # a reference, so that the id stays its own
         return array
 
     def build_frombuffer(self, raw, dtype, shape, order, axes=None):
         if order not in ("C", "F"):
             raise ValueError(f"order {show(order)}")
         raw = self.checked(raw, dtype, shape)
-        return _Lazy(shape, dtype.dtype, raw, order) if self.lazy else _array(raw, dtype.dtype,
-                                                                              shape, order)
+        return (
+            _Lazy(shape, dtype.dtype, raw, order)
+            if self.lazy
+            else _array(raw, dtype.dtype, shape, order)
+        )
 
     def load_build(self):
         state = self.stack.pop()
@@ -509,7 +549,7 @@ class _Unpickler(pickle._Unpickler):
     def checked(self, raw, dtype, shape):
         """The raw content of an array, once it is exactly as long as shape and dtype say."""
         count = _count(shape)
-        if dtype.dtype == object:
+        if dtype.dtype.kind == "O":
             if not isinstance(raw, list) or len(raw) != count:
                 raise ValueError(f"objects for shape {shape}")
             return raw
@@ -517,9 +557,12 @@ class _Unpickler(pickle._Unpickler):
         if dtype.dtype.itemsize == 0 and count:
             raise ValueError(f"{count} elements of no size")
         raw = raw if isinstance(raw, _Span) else _raw(raw)
-        length, most = (raw.length, 2 * need if raw.utf8 else need) if isinstance(raw,
-                                                                                  _Span) else (len(raw), need)
-        if not need <= length <= most:                      # a character of utf-8 text is a byte or two
+        length, most = (
+            (raw.length, 2 * need if raw.utf8 else need)
+            if isinstance(raw, _Span)
+            else (len(raw), need)
+        )
+        if not need <= length <= most:  # a character of utf-8 text is a byte or two
             raise ValueError(f"an array {shape} of {dtype.dtype} in {length} bytes")
         if not isinstance(raw, _Span) and not _is_text(raw, dtype.dtype):
             raise ValueError("characters beyond Unicode")
@@ -529,17 +572,27 @@ class _Unpickler(pickle._Unpickler):
         raise _Refused("building an object of a class")
 
     dispatch = dict(pickle._Unpickler.dispatch)
-    for _op, _method in (("FRAME", load_frame), ("BINBYTES", load_binbytes), ("BINBYTES8",
-                                                                              load_binbytes8),
-                         ("BYTEARRAY8", load_bytearray8), ("BINSTRING", load_binstring),
-                         ("BINUNICODE", load_binunicode), ("BINUNICODE8",
-                                                           load_binunicode8), ("REDUCE",
-                                                                               load_reduce),
-                         ("BUILD", load_build), ("OBJ", refuse), ("NEWOBJ", refuse), ("NEWOBJ_EX",
-                                                                                      refuse),
-                         ("EXT1", refuse), ("EXT2", refuse), ("EXT4", refuse), ("PERSID", refuse),
-                         ("BINPERSID", refuse), ("NEXT_BUFFER", refuse), ("READONLY_BUFFER",
-                                                                          refuse)):
+    for _op, _method in (
+        ("FRAME", load_frame),
+        ("BINBYTES", load_binbytes),
+        ("BINBYTES8", load_binbytes8),
+        ("BYTEARRAY8", load_bytearray8),
+        ("BINSTRING", load_binstring),
+        ("BINUNICODE", load_binunicode),
+        ("BINUNICODE8", load_binunicode8),
+        ("REDUCE", load_reduce),
+        ("BUILD", load_build),
+        ("OBJ", refuse),
+        ("NEWOBJ", refuse),
+        ("NEWOBJ_EX", refuse),
+        ("EXT1", refuse),
+        ("EXT2", refuse),
+        ("EXT4", refuse),
+        ("PERSID", refuse),
+        ("BINPERSID", refuse),
+        ("NEXT_BUFFER", refuse),
+        ("READONLY_BUFFER", refuse),
+    ):
         dispatch[getattr(pickle, _op)[0]] = _method
 
 
@@ -558,7 +611,7 @@ def _raw(data):
 def _unpickle(file, size, path, shape, lazy):
     """The object array pickled in `file` from here to its end."""
     array = _run_pickle(file, size, path, lazy)
-    if not isinstance(array, (_Lazy, np.ndarray)) or array.dtype != object or array.shape != shape:
+    if not isinstance(array, (_Lazy, np.ndarray)) or array.dtype.kind != "O" or array.shape != shape:
         raise InputError(f"{path}: found a pickle of {_kind(array)}, expected an array {shape} of "
                          "object")
     return array
@@ -569,11 +622,14 @@ def _run_pickle(file, size, path, lazy):
     try:
         value = _Unpickler(file, size, lazy).load()
     except _Refused as error:
-        raise InputError(f"{path}: found a pickle that asks for {error}, expected NumPy arrays "
-                         "only") from None
-    except Exception as error:    # a broken pickle may raise nearly anything: it is a program that somebody else wrote
-        raise InputError(f"{path}: found a broken pickle ({type(error).__name__}: "
-                         f"{show(str(error))}), expected arrays") from None
+        raise InputError(
+            f"{path}: found a pickle that asks for {error}, expected NumPy arrays only"
+        ) from None
+    except Exception as error:  # a broken pickle, a program, may raise nearly anything
+        raise InputError(
+            f"{path}: found a broken pickle ({type(error).__name__}: "
+            f"{show(str(error))}), expected arrays"
+        ) from None
     if file.tell() != size:
         raise InputError(f"{path}: found {size - file.tell()} bytes after the pickle, expected "
                          "none")

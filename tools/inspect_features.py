@@ -22,29 +22,24 @@ from formats.files import InputError  # noqa: E402
 def main(argv=None):
     """The command. Features that a run would refuse: their problems, one `error:` line and exit
     code 2."""
-    parser = argparse.ArgumentParser(prog="inspect_features.py", allow_abbrev=False,
-                                     description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("features", metavar="SRC", help="feature file or folder in any layout")
-    parser.add_argument("annotations", metavar="ANNOTATIONS", nargs="?", help="annotation file or "
-                                                                              "folder")
-    parser.add_argument("--flow-features", metavar="SRC", help="second file or folder, where flow "
-                                                               "lies apart")
-    parser.add_argument("--feature-layout", choices=features.LAYOUTS, default="auto",
-                        help="default: recognise it")
-    parser.add_argument("--snippet-seconds", type=float, metavar="S", help="check this duration of "
-                                                                           "a clip")
-    parser.add_argument("--streams", choices=("both", "rgb", "flow"), help="one stream of the "
-                                                                           "features, or both")
-    parser.add_argument("--crops", choices=("mean", "first"), help="of several crops a clip: their "
-                                                                   "mean, or the first")
+    parser = argparse.ArgumentParser(
+        prog="inspect_features.py", allow_abbrev=False, description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("features", metavar="SRC", help="feature file or folder in any layout")
+    add("annotations", metavar="ANNOTATIONS", nargs="?", help="annotation file or folder")
+    add("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
+    add("--feature-layout", choices=features.LAYOUTS, default="auto", help="default: recognise it")
+    add("--snippet-seconds", type=float, metavar="S", help="check this duration of a clip")
+    add("--streams", choices=("both", "rgb", "flow"), help="one stream of the features, or both")
+    add("--crops", choices=("mean", "first"), help="of several crops: their mean, or the first")
     args = parser.parse_args(argv)
     try:
         truth = annotations.load(args.annotations) if args.annotations else None
-        source = features.open_features(args.features, layout=args.feature_layout,
-                                        flow_path=args.flow_features,
-                                        annotations=args.annotations, snippet_seconds=args.snippet_seconds,
-                                        streams=args.streams, crops=args.crops)
+        source = features.open_features(
+            args.features, layout=args.feature_layout, flow_path=args.flow_features,
+            annotations=args.annotations, snippet_seconds=args.snippet_seconds,
+            streams=args.streams, crops=args.crops)
         line("features", " + ".join(filter(None, (source.path, args.flow_features))))
         with contextlib.closing(source):
             problems = inspect(source, truth)
@@ -65,8 +60,10 @@ def inspect(source, truth):
     line("layout", f"{source.layout}: {features.describe(source.layout)}")
     dataset.adopt(source, truth or annotations.Annotations("", {}, (), None, ()), notes)
     needed = dataset.needed(source, truth)
-    problems, missing = print_videos(source, truth,
-                                     needed), [name for name in needed if name not in source]
+    problems, missing = (
+        print_videos(source, truth, needed),
+        [name for name in needed if name not in source],
+    )
     shapes, bad = dataset.examine(source, truth, source.names, notes)
     print_values(source, shapes, bad)
     problems += [error for name, error in bad.items() if name in needed]
@@ -76,7 +73,8 @@ def inspect(source, truth):
                      f"(the first: {spare[0]})")
     advice = print_geometry(source, truth, shapes, notes)
     if missing:
-        advice = f"usable with --allow-missing: {layouts.count(missing, 'video')} without features; {advice or 'else ready'}"
+        advice = (f"usable with --allow-missing: {layouts.count(missing, 'video')} without "
+                  f"features; {advice or 'else ready'}")
     for note in notes:
         line("note", note)
     for problem in problems[:10]:
@@ -136,10 +134,16 @@ def print_values(source, shapes, bad):
         return
     widths = next(iter(shapes.values()))[1:]
     lengths = np.array([shape[0] for shape in shapes.values()])
-    line("dimensions", ", ".join(f"{stream} {n}" for stream, n in zip(("rgb", "flow"),
-                                                                      widths) if n))
-    line("type", ", ".join(f"{dtype} ({n} "
-                           "videos)" if len(dtypes) > 1 else dtype for dtype, n in dtypes.most_common()))
+    line(
+        "dimensions", ", ".join(f"{stream} {n}" for stream, n in zip(("rgb", "flow"), widths) if n)
+    )
+    line(
+        "type",
+        ", ".join(
+            f"{dtype} ({n} videos)" if len(dtypes) > 1 else dtype
+            for dtype, n in dtypes.most_common()
+        ),
+    )
     line("clips", f"{lengths.min()} to {lengths.max()} per video, median {np.median(lengths):g}, "
                   f"{lengths.sum():,} in all; streams cut to equal length in {cut} videos")
     for stream in size:
@@ -180,7 +184,11 @@ def print_geometry(source, truth, shapes, notes):
     before = len(notes)
     dataset.check_geometry(source, truth, videos, shapes, notes)
     odd = any("GEOMETRY" in note for note in notes[before:])
-    return "usable, but the times would be wrong: see the notes on GEOMETRY and snippet_seconds" if odd else None
+    return (
+        "usable, but the times would be wrong: see the notes on GEOMETRY and snippet_seconds"
+        if odd
+        else None
+    )
 
 
 def line(key, text):
