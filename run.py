@@ -61,15 +61,15 @@ def program(argv=None):
     with console.signals(restore=False):
         _main(argv)
         console.ignore_signals()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):     # nobody reads it any more
         sys.stdout.flush()
 
 
 def _main(argv):
     command = None
-    with contextlib.ExitStack() as open_things:
+    try:
         try:
-            try:
+            with contextlib.ExitStack() as open_things:
                 command = opts.parse(argv)
                 distributed.join_processes()
                 open_things.callback(distributed.leave_processes)
@@ -77,9 +77,7 @@ def _main(argv):
                 if job is not run and distributed.world()[1] > 1:
                     raise InputError(f"found {distributed.world()[1]} processes, expected one: only training takes several")
                 return job(command, console.Console(), open_things)
-            except console.Stopped as stopped:
-                _end_stopped(stopped, command)
-        except console.Stopped as stopped:              # a second signal, on the heels of the first
+        except console.Stopped as stopped:
             _end_stopped(stopped, command)
         except (distributed.Reported, opts.OptionError) as error:
             console.end(2, f"error: {error}", once=True)
@@ -88,6 +86,8 @@ def _main(argv):
         except OSError as error:                        # disk full, no permission; files are written whole or not at all
             where = error.filename2 or error.filename or "while writing"
             console.end(2, f"error: {where}: {error.strerror or error}")
+    except console.Stopped as stopped:                  # a second signal, or one while the program ends
+        _end_stopped(stopped, command)
 
 
 def run(command, out, open_things):
@@ -321,7 +321,7 @@ class Prediction:
     def records(self, keep_going, drawn):
         """Yields the record of each video, localized into `found`; the first `drawn` records are kept for pictures."""
         names = self.source.names
-        bar = console.tqdm(names, "videos", disable=None)
+        bar = console.Bar(names, "videos", disable=None)
         for k, name in enumerate(bar):
             try:
                 record = self._record(name)
@@ -801,7 +801,6 @@ def _timed(seconds, name):
 
 
 def _end_stopped(stopped, command):
-    console.ignore_signals()
     begun = getattr(command, "run", None)
     kept = f"; go on with: python run.py --resume {begun}" if begun else ""
     console.end(128 + stopped.signum, f"stopped by {console.name_of(stopped.signum)}{kept}", once=True)
