@@ -482,18 +482,16 @@ def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECAL
 def detection_kinds(
     ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None
 ):
-    """What every detection is, in the spirit of DETAD (Alwassel et al., ECCV 2018, Sec. 4),
-    and which segments are found.
+    """What every detection is, and which segments are found; after DETAD (Alwassel, ECCV 2018).
 
-    A false positive is judged by the segment of its video, of any class, that it overlaps
-    most (its own class on ties): enough tIoU, own class: `double detection`; enough, other
-    class: `wrong label`; less but at least 0.1: `localization` or `confusion`; less than
-    0.1: `background`. `ignored` are those that an Ambiguous segment forgives.
+    A false positive is judged by the segment of its video, of any class, that it overlaps most
+    (its own class on ties): enough tIoU, own class: `double detection`; enough, other class:
+    `wrong label`; less but at least 0.1: `localization` or `confusion`; less than 0.1:
+    `background`. `ignored` are those that an Ambiguous segment forgives.
 
-    Returns (kinds, found), both in the order of the tables' rows: kinds (N,) strings, names
-    of ERRORS, "" for a detection of a class without ground truth; found (G,) True where a
-    true positive is matched to the segment.
-    Raises ValueError as `evaluate` does.
+    Returns (kinds, found), in the order of the tables' rows: kinds (N,) strings, names of ERRORS,
+    "" for a detection of a class without ground truth; found (G,) True where a true positive is
+    matched to the segment. Raises ValueError as `evaluate` does.
     """
     found = match(ground_truth, detections, np.array([tiou]), protocol, ambiguous, classes)
     index = pd.Index(found.classes, dtype=object)
@@ -545,34 +543,31 @@ def detection_kinds(
 def error_profile(
     ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None
 ):
-    """Counts of what the detections are (`detection_kinds`) and of `missed segments`, those
-    without a true positive.
+    """Counts of the kinds of `detection_kinds`, and of `missed segments`, without a true positive.
 
-    Detections and segments of classes that are not scored are not counted. Raises
-    InputError as `evaluate` does.
+    Detections and segments of classes that are not scored are not counted. Raises ValueError as
+    `evaluate` does.
     """
     kinds, found = detection_kinds(ground_truth, detections, tiou, protocol, ambiguous, classes)
-    scored = (
-        np.ones(len(found), dtype=bool)
-        if classes is None
-        else ground_truth["label"].isin(classes).to_numpy()
-    )
+    scored = np.ones(len(found), dtype=bool)
+    if classes is not None:
+        scored = ground_truth["label"].isin(classes).to_numpy()
     profile = {name: int(np.count_nonzero(kinds == name)) for name in ERRORS}
     return {**profile, "missed segments": int(np.count_nonzero(scored & ~found))}
 
 
 def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None):
-    """AP of every video on its own: {video: mean over the classes of its ground truth}, for
-    videos with ground truth.
+    """AP of every video on its own, as {video: mean over the classes of its ground truth}.
 
-    Detections of other classes do not lower it. Its mean over videos is not mAP, which
-    ranks the detections of all videos together. Raises ValueError as `evaluate` does.
+    Videos without ground truth are left out, and detections of other classes do not lower it. Its
+    mean over videos is not mAP, which ranks the detections of all videos together. Raises
+    ValueError as `evaluate` does.
     """
-    pairs = [
+    truth, found = (
         table.assign(label=list(zip(table["video"], table["label"])))
         for table in (ground_truth, detections)
-    ]
-    result = evaluate(*pairs, [tiou], protocol, ambiguous)
+    )
+    result = evaluate(truth, found, [tiou], protocol, ambiguous)
     return pd.Series(result.ap[0]).groupby([video for video, _ in result.classes]).mean().to_dict()
 
 

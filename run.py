@@ -32,15 +32,19 @@ import opts
 from baselines import METHODS
 from engine import console, distributed, run_folder
 from engine.loop import TrainingSet
-from formats import annotations, clip_scores, demo, detections, features, video_scores
+from formats import annotations, clip_scores, demo, detections, exports, features, video_scores
 from formats.files import InputError, load_json, show
+from formats.names import match_names
 from paper import published
-from report import figures, summary, tables
+from report import figures, page, summary, tables, tensorboard
 
 opts.CHOICES.update(
-    method=METHODS, protocol=(*eval_detection.PROTOCOLS, "all"), proposal_score=localize.PROPOSAL_SCORES,
+    method=METHODS, export=exports.KINDS, protocol=(*eval_detection.PROTOCOLS, "all"), proposal_score=localize.PROPOSAL_SCORES,
     video_classifier=(*(name for name, method in METHODS.items() if method.classifies), "oracle"),
     feature_layout=features.LAYOUTS)
+
+
+YOUTUBE_IDS, PAGE = "youtube_ids.json", "report.html"
 
 
 def main(argv=None):
@@ -104,12 +108,12 @@ def run(command, out, open_things):
 
     # 2. Data. Training videos carry their video-level labels and no segments.
     with _timed(seconds, "loading"), distributed.all_or_none():
-        data, truth, ambiguous = load_data(o, out.say)
+        data, truth, ambiguous, youtube_ids = load_data(o, out.say)
         outside_scores(o, [video.name for video in data.test], data.classes)     # fail now rather than after training
     out.say(_data_lines(data, truth))
 
     # 3. The run's folder: what is needed to go on, or to score again
-    about = {"options": dataclasses.asdict(o), "classes": list(data.classes), "snippet_seconds": data.snippet_seconds,
+    about = {"options": dataclasses.asdict(o), "train_videos": len(data.train), "classes": list(data.classes), "snippet_seconds": data.snippet_seconds,
              "dims": list(data.dims), "fingerprint": features.fingerprint(o.features, o.flow_features, o.annotations),
              "code": run_folder.code_hash()}
     with distributed.all_or_none():
@@ -119,7 +123,7 @@ def run(command, out, open_things):
             _same_run(this.about, about, folder, command.other_code)
     this.about = about
     if rank == 0:
-        _describe(folder, about, device, truth, ambiguous)
+        _describe(folder, about, device, truth, ambiguous, youtube_ids)
         command.run = folder                            # from here on there is something to resume
         out.keep_in(folder / "log.txt")
     out.say(f"Run: {folder}/\n")
@@ -133,6 +137,8 @@ def run(command, out, open_things):
         with contextlib.closing(bar):
             method.fit(train_set, this, bar)
     log = run_folder.read_log(folder) if rank == 0 else []
+    if command.tensorboard and rank == 0:
+        tensorboard.write_scalars(folder / "tensorboard", log)
     seconds |= summary.training_seconds(log, methods)
     out.say(summary.training_lines(log, seconds))
 
@@ -144,7 +150,7 @@ def run(command, out, open_things):
     clip_scores.write(folder / "clip_scores.h5", records, data.classes, data.snippet_seconds)
 
     # 6. Localization, evaluation, tables, files
-    scored = Scored(records, data.classes, data.snippet_seconds, truth, ambiguous)
+    scored = Scored(records, data.classes, data.snippet_seconds, truth, ambiguous, youtube_ids)
     results = finish(o, command, folder, folder, scored, out.say, seconds)
     phases = figures.phase_table(log)
     figures.training_figure(folder / "training.png", records=log)
@@ -161,6 +167,7 @@ class Scored:
     snippet_seconds: float
     truth: pd.DataFrame | None = None          # segments; None where there are no annotations (--predict)
     ambiguous: pd.DataFrame | None = None
+    youtube_ids: dict | None = None            # {video: id}, where the annotations call videos otherwise
 
 
 def evaluate_again(command, out, _):
@@ -174,10 +181,15 @@ def evaluate_again(command, out, _):
         return None
     records, classes, snippet_seconds = clip_scores.read(folder / "clip_scores.h5")
     truth = segments_of(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
+    if "exclude_video" in command.given:
+        left_out = _excluded(o, [*dict.fromkeys([record.name for record in records] + truth["video"].tolist())])
+        records = [record for record in records if record.name not in left_out]
+        truth = truth[~truth["video"].isin(left_out)].reset_index(drop=True)
     ambiguous = (detections.read_ambiguous(o.ambiguous) if "ambiguous" in command.given else
                  segments_of(folder / "ambiguous.csv"))
     target = _output_folder(command.out, folder, "evaluate")
-    scored = Scored(records, classes, snippet_seconds, truth, ambiguous)
+    youtube_ids = load_json(folder / YOUTUBE_IDS) if (folder / YOUTUBE_IDS).exists() else None
+    scored = Scored(records, classes, snippet_seconds, truth, ambiguous, youtube_ids)
     results = finish(o, command, folder, target, scored, out.say, {})
     tables.write_json(target / "opts.json", dataclasses.asdict(o))
     tables.write_json(target / "results.json", results)
@@ -192,17 +204,12 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     numbers come from. Where no test video has a segment, there are detections and no scores.
     """
     outside = outside_scores(o, [record.name for record in scored.records], scored.classes)
-    kept = [record.name not in o.exclude_video for record in scored.records]
-    outside = None if outside is None else outside[kept]
-    records = [record for record, keep in zip(scored.records, kept) if keep]
-    truth = scored.truth[~scored.truth["video"].isin(o.exclude_video)].reset_index(drop=True)
     out.mkdir(parents=True, exist_ok=True)
     results = {"dataset": o.dataset, "features": o.features, "seed": o.seed, "recipe": opts.recipe_of(o),
                "rule": {**dataclasses.asdict(_rule(o)), "gammas": list(o.gammas_at_test)}, "run": str(run_dir), "classes_from": _classes_from(o),
-               "test": {"videos": len(records), "segments": len(truth), "classes": len(set(truth["label"])),
+               "test": {"videos": len(scored.records), "segments": len(scored.truth), "classes": len(set(scored.truth["label"])),
                         "ambiguous": len(scored.ambiguous)},
-               "methods": {}, "classification": _classification(records)}
-    scored = dataclasses.replace(scored, records=records, truth=truth)
+               "methods": {}, "classification": _classification(scored.records)}
     found = {}
     for name in o.method:
         with _timed(seconds, "localization"):
@@ -210,19 +217,25 @@ def finish(o, command, run_dir, out, scored, say, seconds):
         results["methods"][name] = {"label": METHODS[name].title + row_label(o), "localization": counts,
                                     "protocols": {}}
         with _timed(seconds, "evaluation"):
-            if len(truth):
+            if len(scored.truth):
                 results["methods"][name]["protocols"] = _evaluated(o, scored, found[name])
     results["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
 
     theirs = published.published_rows(o.dataset, [METHODS[name].title for name in o.method])
-    page = summary.page(results, theirs, published.NOTE, len(scored.classes), o.gate)
-    say(summary.as_text(page, per_class=command.per_class))
-    tables.write_text(out / "table.md", summary.as_markdown(page))
+    blocks = summary.page(results, theirs, published.NOTE, len(scored.classes), o.gate)
+    say(summary.as_text(blocks, per_class=command.per_class))
+    tables.write_text(out / "table.md", summary.as_markdown(blocks))
     for name, table in found.items():
         _write_detections(table, out / ("detections" if name == o.method[0] else f"detections-{name}"))
+    first = found[o.method[0]]
+    if scored.youtube_ids:
+        detections.write_detections(detections.under_aliases(first, scored.youtube_ids), out / "detections-youtube.json")
+    for kind in command.export:
+        exports.write_export(kind, out / f"{kind}.json", first, {record.name: record.duration for record in scored.records})
     if "em-mil" in found:
         _draw(o, out, scored, found["em-mil"])
-    say(f"\nFiles: {out}/")
+    _write_page(o, out / PAGE, scored, first, _page_scores(o, scored, outside), results, blocks)
+    say(f"\nFiles: {out}/\nTo look at: {out / PAGE}")
     return results
 
 
@@ -275,6 +288,12 @@ def predict(command, out, open_things):
         out.say(f"{METHODS[name].title}: {counts['videos']} videos, {counts['proposals']} detections: {path}.json and .csv")
         if name == "em-mil":
             _draw(o, place, Scored(job.drawn, about["classes"], job.step), table)
+    for kind in command.export:
+        exports.write_export(kind, path.with_name(f"{path.name}-{kind}.json"), table, job.durations)
+    about_run = {"recipe": opts.recipe_of(o), "run": folder, "methods": {}}
+    report = place / (f"{stem}-{PAGE}" if named else PAGE)
+    _write_page(o, report, Scored([], about["classes"], job.step), table, job.pages, about_run, [])
+    out.say(f"To look at: {report}")
     if job.bad:
         console.end(3, f"{len(job.bad)} bad video{'s' * (len(job.bad) > 1)} left out: {features.some(job.bad)}")
     return {"videos": counts["videos"], "detections": f"{path}.json", "localization": counts}
@@ -286,7 +305,7 @@ class Prediction:
     o: opts.Opts
     about: dict
     source: object             # formats.features.FeatureSource
-    durations: dict            # s, of the videos that have annotations
+    durations: dict            # s; of videos without annotations added as they come
     methods: dict
     device: torch.device
     outside: np.ndarray | None
@@ -295,7 +314,7 @@ class Prediction:
     def __post_init__(self):
         self.step = self.source.snippet_seconds or self.about["snippet_seconds"]
         self.found = {name: [] for name in self.o.method}
-        self.bad, self.drawn = [], []
+        self.bad, self.drawn, self.pages = [], [], []
 
     def records(self, drawn):
         """Yields the record of each video, localized into `found`; the first `drawn` records are kept for pictures."""
@@ -311,8 +330,10 @@ class Prediction:
                 console.printed(f"left out: {error}", sys.stderr)
                 continue
             one = Scored([record], self.about["classes"], self.step)
+            outside = None if self.outside is None else self.outside[k:k + 1]
             for method, rows in self.found.items():
-                rows += localized(self.o, method, one, None if self.outside is None else self.outside[k:k + 1])
+                rows += localized(self.o, method, one, outside)
+            self.pages += [_halved(scores) for scores in _page_scores(self.o, one, outside)]
             if len(self.drawn) < drawn:
                 self.drawn.append(record)
             if "em-mil" in record.scores:
@@ -329,12 +350,19 @@ class Prediction:
                              "training")
         rgb, flow = self.source.read(name)
         self.source.release(name)
-        length = len(flow if rgb is None else rgb)
-        video = dataset.Video(name, rgb, flow, np.zeros(len(self.about["classes"]), np.float32),
-                              self.durations.get(name, length * self.step), np.zeros((0, 2)), np.zeros(0, int), self.step)
+        duration = self.durations.setdefault(name, len(flow if rgb is None else rgb) * self.step)
+        video = dataset.Video(name, rgb, flow, np.zeros(len(self.about["classes"]), np.float32), duration,
+                              np.zeros((0, 2)), np.zeros(0, int), self.step)
         record = _record(video, self.methods, self.device)
         clip_scores.check(record)
         return record
+
+
+def _halved(scores):
+    """As half precision: the page keeps the scores of all videos until the last one is done."""
+    if scores.q is None:
+        return scores
+    return dataclasses.replace(scores, q=scores.q.astype(np.float16), p=scores.p.astype(np.float16))
 
 
 def _videos_to_predict(o, at, about, say):
@@ -448,7 +476,7 @@ def _device(o):
 
 
 def load_data(o, say):
-    """(dataset.Data, table of the test videos' segments, table of ambiguous segments)."""
+    """(dataset.Data, table of the test videos' segments, table of ambiguous segments, {video: YouTube id})."""
     rank, ranks = distributed.world()
     preset = opts.PRESETS["demo"]
     if o.dataset == "demo" and (o.features, o.annotations) == (preset["features"], preset["annotations"]):
@@ -459,20 +487,45 @@ def load_data(o, say):
         if not getattr(o, name):
             raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
     truth = annotations.load(o.annotations, video_labels=o.video_labels)
+    left_out = _excluded(o, truth.videos)
+    truth = dataclasses.replace(truth, videos={name: v for name, v in truth.videos.items() if name not in left_out})
     train_subset, test_subset = annotations.choose_subsets(truth, o.train_subset, o.test_subset)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))   # processes on this machine
     limit = o.feature_memory * 1e9 if o.feature_memory is not None else free_memory() / 2 / here
     data = dataset.load(o.features, truth, train_subset=train_subset, test_subset=test_subset, layout=o.feature_layout,
-                        flow_features=o.flow_features, snippet_seconds=o.snippet_seconds,
-                        allow_missing=o.allow_missing, memory_limit=limit, shard=(rank, ranks))
-    for note in data.notes:
+                        flow_features=o.flow_features, snippet_seconds=o.snippet_seconds, streams=o.streams,
+                        crops=o.crops, allow_missing=o.allow_missing, memory_limit=limit, shard=(rank, ranks))
+    tested = annotations.in_subset(truth, test_subset)
+    wrong = annotations.time_unit_problem(truth.path, tested, {video.name: video.duration for video in data.test})
+    if wrong:
+        raise InputError(wrong)
+    for note in filter(None, (*data.notes, annotations.scoring_note(truth.path, test_subset, data.test),
+                              _one_class_note(o, data))):
         say(f"warning: {note}")
     for subset, videos in ((train_subset, data.train), (test_subset, data.test)):
         if not videos:
             raise InputError(f"{o.annotations}: found no video of subset {subset} with features, expected at least one")
     # All of the subset's segments: those of a video without features (--allow-missing) are missed, not forgiven.
-    segments = annotations.table(annotations.in_subset(truth, test_subset))
-    return data, segments, detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
+    ambiguous = detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
+    return data, annotations.table(tested), ambiguous, truth.aliases
+
+
+def _excluded(o, known):
+    """The names in `known` that --exclude-video means. InputError for one that means none."""
+    meant = match_names(o.exclude_video, known)
+    for name in o.exclude_video:
+        if name not in meant:
+            raise InputError(f"--exclude-video: found {name}, expected the name of an annotated video, such as "
+                             f"{features.some(known, 3)}")
+    return set(meant.values())
+
+
+def _one_class_note(o, data):
+    """With one class a classifier has nothing to tell it from, and its score is 1 in every video."""
+    if len(data.classes) > 1 or o.video_scores or o.video_classifier == "oracle":
+        return None
+    return (f"found the one class {data.classes[0]}: a video-level classifier gives it the score 1 in every video, so "
+            "videos without it are localized too; give --video-scores FILE, or --video-classifier oracle")
 
 
 def free_memory():
@@ -490,10 +543,7 @@ def free_memory():
 
 
 def outside_scores(o, names, classes):
-    """--video-scores as (N, C) for the test videos `names`, or None; --exclude-video is checked against them."""
-    unknown = sorted(set(o.exclude_video) - set(names))
-    if unknown:
-        raise InputError(f"--exclude-video: found {unknown[0]}, expected the name of a test video")
+    """--video-scores as (N, C) for the test videos `names`, or None."""
     return video_scores.read_video_scores(o.video_scores, names, classes) if o.video_scores else None
 
 
@@ -513,7 +563,7 @@ def _same_run(then, now, folder, other_code):
     old, new = (opts.resolve({}, about["options"]) for about in (then, now))
     opts.refuse(opts.changed(old, new, "train"), f"in {folder}/opts.json: the run began with another value")
     for name, what in (("snippet_seconds", "seconds per clip"), ("dims", "dimensions"), ("classes", "classes"),
-                       ("fingerprint", "fingerprint")):
+                       ("train_videos", "training videos"), ("fingerprint", "fingerprint")):
         if then[name] != now[name]:
             raise InputError(f"{folder}: found features or annotations that have changed since the run began ({what}: "
                              f"{show(then[name])} then, {show(now[name])} now), expected the same ones")
@@ -522,7 +572,7 @@ def _same_run(then, now, folder, other_code):
                          "expected the same (--other-code goes on with it, and environment.json then records both)")
 
 
-def _describe(folder, about, device, truth, ambiguous):
+def _describe(folder, about, device, truth, ambiguous, youtube_ids):
     """Writes opts.json, environment.json (an entry for each process that worked on the run) and the ground truth."""
     tables.write_json(folder / "opts.json", about["options"])
     path = folder / "environment.json"
@@ -530,6 +580,8 @@ def _describe(folder, about, device, truth, ambiguous):
     tables.write_json(path, [*before, run_folder.environment(device)])
     tables.write_csv(folder / "ground_truth.csv", truth)
     tables.write_csv(folder / "ambiguous.csv", ambiguous)
+    if youtube_ids:
+        tables.write_json(folder / YOUTUBE_IDS, youtube_ids)
 
 
 # ------------------------------------------------------------------------------------------------ methods, detections
@@ -569,26 +621,35 @@ def _rule(o):
                          video_weight=o.video_weight, nms=o.nms, soft=o.soft_nms)
 
 
-def localized(o, name, scored, outside):
-    """(rows, counts) of each video, for localize.table. outside: (N, C) video-level scores from a file, or None."""
-    rule = _rule(o)
+def class_scores(o, name, scored, outside):
+    """Yields (record, video-level scores (C,)) that gate the method `name`; None for a video without a true class.
+
+    outside: (N, C) video-level scores from a file, or None.
+    """
+    oracle = outside is None and o.video_classifier == "oracle"
     classifier = name if METHODS[name].classifies else o.video_classifier
+    needed = [name] if outside is not None or oracle else [name, classifier]
     for k, record in enumerate(scored.records):
-        needed = [name] if outside is not None or o.video_classifier == "oracle" else [name, classifier]
         for other in needed:
             if other not in record.scores:
                 raise InputError(f"found no scores of {METHODS[other].title} in this run, expected a run that has "
                                  "trained it")
         if outside is not None:
-            of_video = outside[k]
-        elif o.video_classifier == "oracle":
-            of_video = record.labels
-            if not of_video.any():                      # nothing to localize, and the gate would take a class anyway
-                yield [], {"videos": 1}
-                continue
+            yield record, outside[k]
+        elif oracle:
+            yield record, record.labels if record.labels.any() else None
         else:
-            of_video = record.scores[classifier]["video"]
-        yield METHODS[name].localize(record, scored.classes, scored.snippet_seconds, of_video, rule)
+            yield record, record.scores[classifier]["video"]
+
+
+def localized(o, name, scored, outside):
+    """(rows, counts) of each video, for localize.table. outside: as for `class_scores`."""
+    rule = _rule(o)
+    for record, of_video in class_scores(o, name, scored, outside):
+        if of_video is None:                            # nothing to localize, and the gate would take a class anyway
+            yield [], {"videos": 1}
+        else:
+            yield METHODS[name].localize(record, scored.classes, scored.snippet_seconds, of_video, rule)
 
 
 def _evaluated(o, scored, table):
@@ -678,6 +739,44 @@ def _draw(o, out, scored, table):
             l, scored.snippet_seconds, record.duration, [localize.threshold(l, g) for g in o.gammas_at_test],
             segments[0] if scored.truth is not None else None, segments[1], label, record.name)
         figures.localization_figure(out / f"figures/{stem}.png", timeline=timeline)
+
+
+def _page_scores(o, scored, outside):
+    """What the page shows of each video: the classes that pass for the first method, and EM-MIL's scores if any."""
+    for record, of_video in class_scores(o, o.method[0], scored, outside):
+        scores = record.scores.get("em-mil", {"q": None, "p": None})
+        passed = [] if of_video is None else localize.gate(of_video, o.gate).tolist()
+        yield page.Scores(record.name, record.duration, scores["q"], scores["p"], passed)
+
+
+def _write_page(o, path, scored, table, videos, results, blocks):
+    """The HTML page: the first method's detections in `table`, `videos` as _page_scores yields them."""
+    name, truth, evaluation = o.method[0], scored.truth, None
+    if truth is not None and len(truth):
+        protocol, e = next(iter(results["methods"][name]["protocols"].items()))
+        tiou = min(e["tious"], key=lambda x: abs(x - 0.5))
+        kinds, hit = eval_detection.detection_kinds(truth, table, tiou, protocol, scored.ambiguous)
+        ap = {label: values[e["tious"].index(tiou)] for label, values in e["ap"].items()}
+        by_video = eval_detection.video_ap(truth, table, tiou, protocol, scored.ambiguous)
+        evaluation = page.Evaluation(truth, kinds, hit, by_video, ap, e["segments"], tiou)
+    about = page.About(f"{METHODS[name].title}: {o.dataset}, seed {o.seed}", _header(o, results["recipe"], results["run"]),
+                       *summary.for_page(blocks))
+    log = run_folder.read_log(results["run"]) if results["methods"] else []
+    rule = page.Rule(o.lam, o.gammas_at_test, o.gate, scored.snippet_seconds)
+    page.write_page(path,
+                    page.page_content(about, list(scored.classes), rule, videos, table, evaluation, log))
+
+
+def _header(o, recipe, run_dir):
+    """(name, value) of what the page's numbers come from."""
+    plain = opts.resolve({"dataset": o.dataset, "recipe": o.recipe})
+    code = run_folder.environment("cpu")
+    changed = [f"{opts.flag_of(f)[2:]} {opts.show(getattr(o, f.name))}" for f in dataclasses.fields(o)
+               if getattr(o, f.name) != getattr(plain, f.name)]
+    return [("dataset", o.dataset), ("features", o.features), ("seed", str(o.seed)), ("recipe", recipe),
+            ("options that differ from the preset", ", ".join(changed) or "none"), ("run", str(run_dir)),
+            ("code", f"{code['code']}, commit {code['commit']}" + (", with local changes" if code["dirty"] else "")),
+            ("made", f"{datetime.datetime.now():%Y-%m-%d %H:%M}")]
 
 
 @contextlib.contextmanager

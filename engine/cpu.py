@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+SMALL = 60_000            # values of a video; hapt30 has 10,000, the demo 12,000, THUMOS14 275,000
+
 
 def prepare(network):
     """Lays the network's convolution weights out for `head_forward` and returns the network.
@@ -25,11 +27,11 @@ def prepare(network):
     return network
 
 
-def keep_memory():
-    """Makes glibc's malloc keep freed memory for the next step, and use huge pages; does nothing elsewhere.
+def before_torch():
+    """Settings that PyTorch and its libraries read when they start; call it before `import torch`.
 
-    By default malloc returns the few MB of a step's gradients to the system and asks for them again in the next step,
-    which costs a quarter of the training time. Call it before PyTorch allocates.
+    Memory: glibc's malloc keeps freed memory for the next step, and uses huge pages. By default it returns the few MB of
+    a step's gradients to the system and asks for them again, which costs a quarter of the training time.
     """
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
@@ -38,6 +40,16 @@ def keep_memory():
         return
     mallopt(-3, 1 << 30)                                # M_MMAP_THRESHOLD: large tensors share the heap
     mallopt(-1, (1 << 31) - 1)                          # M_TRIM_THRESHOLD: the heap's end is kept
+
+
+def choose_threads(clips, features):
+    """One thread where a step is small: a second one gains nothing there, and waits for busy cores at every operator.
+
+    clips: of a video, on average; features: of a clip, over both streams. A number that the user has set
+    (OMP_NUM_THREADS) stays. The choice depends on the data alone, so that the bits do not depend on the machine's load.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and clips * features < SMALL:
+        torch.set_num_threads(1)
 
 
 def onednn_product(a, b):

@@ -5,6 +5,7 @@ names NumPy needs to rebuild arrays and nothing else, calls no NumPy function wi
 nothing that the file does not hold. Whatever is wrong with a file comes out as one `InputError` line.
 """
 import ast
+import contextlib
 import io
 import math
 import os
@@ -17,7 +18,7 @@ import zlib
 
 import numpy as np
 
-from formats.files import InputError, open_file, show
+from formats.files import InputError, as_text, open_file, show
 
 MAX_HEADER = 10_000           # bytes of a .npy header: NumPy's own limit, as parsing longer text may exhaust the stack
 KEEP_ON_DISK = 4096           # bytes from which index_object_npy notes where a payload lies instead of reading it
@@ -27,7 +28,7 @@ MAX_DIMS = 32
 def load_npy(path):
     """The array of a .npy file (format 1 to 3): plain, or an array of Python objects pickled in protocol 0 to 5.
 
-    Python 2's strings are read as latin-1. Raises InputError for a header that claims more than the file holds, a
+    Python 2's strings are read as UTF-8 if they are, else as Latin-1. Raises InputError for a header that claims more than the file holds, a
     truncated file, bytes after the array, a structured dtype, and a pickle that asks for anything but NumPy's arrays,
     dtypes and scalars (the message names what it asked for).
     """
@@ -44,21 +45,51 @@ def npy_header(path):
 
 def load_npz(path):
     """The arrays of a .npz file as a dict name -> array; each member is held to the rules of `load_npy`."""
+    with _members(path) as (archive, members):
+        arrays = {}
+        for name, member in members.items():
+            data = archive.read(member)
+            arrays[name] = _read_npy(io.BytesIO(data), len(data), f"{path}: {member.filename}")
+        return arrays
+
+
+def load_npz_member(path, name):
+    """One array of a .npz file, by its name."""
+    with _members(path) as (archive, members):
+        data = archive.read(members[name])
+        return _read_npy(io.BytesIO(data), len(data), f"{path}: {members[name].filename}")
+
+
+def npz_headers(path):
+    """{name: (shape, dtype)} of the arrays of a .npz file; only their headers are unpacked."""
+    headers = {}
+    with _members(path) as (archive, members):
+        for name, member in members.items():
+            with archive.open(member) as file:
+                start = io.BytesIO(file.read(MAX_HEADER + 12))
+            dtype, shape, _ = _read_header(start, member.file_size, f"{path}: {member.filename}")
+            headers[name] = shape, dtype
+    return headers
+
+
+@contextlib.contextmanager
+def _members(path):
+    """(archive, {array name: its entry}) of a .npz file that is open meanwhile."""
     with open_file(path) as (file, size):
         try:
             with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                # deflate cannot shrink to less than 1/1032: a file that promises more lies, and is not unpacked
-                if sum(m.file_size for m in members) > 1032 * size:
-                    raise InputError(f"{path}: found more data promised than {size} bytes can hold, expected a .npz")
-                arrays = {}
-                for member in members:
-                    data = archive.read(member)
-                    name = member.filename.removesuffix(".npy")
-                    if name in arrays:
+                entries = archive.infolist()
+                # deflate packs at most 1032 to 1: a file that promises more is not unpacked
+                if sum(entry.file_size for entry in entries) > 1032 * size:
+                    raise InputError(f"{path}: found more data promised than {size} bytes can hold, "
+                                     "expected a .npz")
+                members = {}
+                for entry in entries:
+                    name = entry.filename.removesuffix(".npy")
+                    if name in members:
                         raise InputError(f"{path}: found {show(name)} twice, expected each name once")
-                    arrays[name] = _read_npy(io.BytesIO(data), len(data), f"{path}: {member.filename}")
-                return arrays
+                    members[name] = entry
+                yield archive, members
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
             raise InputError(f"{path}: found a broken .npz ({error}), expected a zip of .npy files") from None
 
@@ -68,9 +99,9 @@ def index_object_npy(path):
 
     Gives a list of `ArrayItem`, each with `.shape`, `.dtype` and `.read()`, which fetches that one array from disk: a
     joint feature file of gigabytes costs kilobytes to open. Takes an object array (N,) of arrays or nested lists, a 0-d
-    object array around a list of them, and a plain array (N, ...), whose rows are the items. Arrays pickled in
-    protocol 1 to 5 stay on disk; protocol 0 is text, and nested lists are Python objects: these are decoded at once.
-    Raises InputError as `load_npy` does.
+    object array around a list of them, and a plain array (N, ...), whose rows are the items. Of a 0-d object array
+    around a dict it gives a dict of the same keys. Arrays pickled in protocol 1 to 5 stay on disk; protocol 0 is text,
+    and nested lists are Python objects: these are decoded at once. Raises InputError as `load_npy` does.
     """
     with open_file(path) as (file, size):
         dtype, shape, fortran = _read_header(file, size, path)
@@ -78,11 +109,29 @@ def index_object_npy(path):
             return _rows(path, file.tell(), size, dtype, shape, fortran)
         whole = _unpickle(file, size, path, shape, lazy=True)
     items = whole.raw
+    if whole.shape == () and isinstance(items[0], dict):
+        return _items(path, "", items[0], size)
     if whole.shape == () and isinstance(items[0], list):
         items = items[0]
     elif len(whole.shape) > 1:
         raise InputError(f"{path}: found an object array of shape {whole.shape}, expected one array per video, (N,)")
     return [_item(path, i, value, size) for i, value in enumerate(items)]
+
+
+def index_pickle(path):
+    """What a pickle file of NumPy arrays holds, opened without reading them: an `ArrayItem`, or a dict of them.
+
+    Arrays, nested lists of numbers, and dicts of these (two levels deep at most). Raises InputError as `load_npy` does.
+    """
+    with open_file(path) as (file, size):
+        return _items(path, 0, _run_pickle(file, size, path, lazy=True), size)
+
+
+def _items(path, index, value, size, levels=2):
+    """The ArrayItem of a value, or for a dict a dict of them."""
+    if not isinstance(value, dict) or not levels:
+        return _item(path, index, value, size)
+    return {as_text(key): _items(path, as_text(key), inner, size, levels - 1) for key, inner in value.items()}
 
 
 class ArrayItem:
@@ -259,6 +308,18 @@ class _Lazy:
         return _array(raw if isinstance(self.raw, _Span) else bytearray(raw), self.dtype, self.shape, self.order)
 
 
+class _Text(str):
+    """Python 2's str that is UTF-8 beyond ASCII: the text, and the bytes it was, which may be an array's."""
+
+    def __new__(cls, data):
+        text = super().__new__(cls, data.decode("utf-8"))
+        text.data = data
+        return text
+
+    def __reduce__(self):
+        return str, (str(self),)
+
+
 class _Name:
     """A name that the pickle asked for and may use; it stands for one of `_Unpickler.build_*`, and is not callable."""
 
@@ -349,7 +410,13 @@ class _Unpickler(pickle._Unpickler):
         if n < 0:
             raise ValueError("a negative length")
         data = self.payload(n)
-        self.append(data if isinstance(data, _Span) else data.decode("latin1"))
+        self.append(data if isinstance(data, _Span) else self._decode_string(data))
+
+    def _decode_string(self, data):
+        if len(data) < KEEP_ON_DISK and not data.isascii():
+            with contextlib.suppress(UnicodeDecodeError):
+                return _Text(data)
+        return data.decode("latin1")
 
     def load_unicode_of(self, n):
         data = self.payload(n, utf8=True)
@@ -373,7 +440,7 @@ class _Unpickler(pickle._Unpickler):
     def build_encode(self, text, encoding):
         if encoding not in ("latin1", "latin-1"):
             raise _Refused(f"_codecs.encode to {show(encoding)}")
-        return text if isinstance(text, _Span) else text.encode("latin1")
+        return text if isinstance(text, _Span) else _raw(text)
 
     def build_bytes(self):
         return b""
@@ -454,6 +521,8 @@ class _Refused(Exception):
 
 
 def _raw(data):
+    if isinstance(data, _Text):
+        return data.data
     if isinstance(data, str):                               # Python 2's bytes
         return data.encode("latin1")
     if not isinstance(data, (bytes, bytearray)):
@@ -463,15 +532,21 @@ def _raw(data):
 
 def _unpickle(file, size, path, shape, lazy):
     """The object array pickled in `file` from here to its end."""
+    array = _run_pickle(file, size, path, lazy)
+    if not isinstance(array, (_Lazy, np.ndarray)) or array.dtype != object or array.shape != shape:
+        raise InputError(f"{path}: found a pickle of {_kind(array)}, expected an array {shape} of object")
+    return array
+
+
+def _run_pickle(file, size, path, lazy):
+    """What is pickled in `file` from here to its end."""
     try:
-        array = _Unpickler(file, size, lazy).load()
+        value = _Unpickler(file, size, lazy).load()
     except _Refused as error:
         raise InputError(f"{path}: found a pickle that asks for {error}, expected NumPy arrays only") from None
     except Exception as error:    # a broken pickle may raise nearly anything: it is a program that somebody else wrote
         raise InputError(f"{path}: found a broken pickle ({type(error).__name__}: {show(str(error))}), "
-                         f"expected an array of objects") from None
-    if not isinstance(array, (_Lazy, np.ndarray)) or array.dtype != object or array.shape != shape:
-        raise InputError(f"{path}: found a pickle of {_kind(array)}, expected an array {shape} of object")
+                         f"expected arrays") from None
     if file.tell() != size:
         raise InputError(f"{path}: found {size - file.tell()} bytes after the pickle, expected none")
-    return array
+    return value

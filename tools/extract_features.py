@@ -25,7 +25,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from formats.features import extract_settings  # noqa: E402  (the repository is on the path from here on)
-from formats.files import InputError, write_atomically  # noqa: E402
+from formats.files import InputError, show, write_atomically  # noqa: E402
 
 FPS = {"thumos14": 12, "activitynet12": 25}                 # Sec. 4.1
 SUFFIXES = (".3gp", ".avi", ".flv", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv")
@@ -68,7 +68,8 @@ def _parser():
     parser.add_argument("--layout", choices=("hdf5", "per-video"), default="hdf5",
                         help="one HDF5 file (default), or a folder with VIDEO.npz")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the network")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)),
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    parser.add_argument("--jobs", type=int, default=cores,
                         help="processes that compute flow; default: one a core")
     parser.add_argument("--batch", type=int, default=4, help="clips that the network takes at once; default: 4")
     parser.add_argument("--keep-going", action="store_true", help="report bad videos, leave them out, exit code 3")
@@ -117,9 +118,9 @@ def _checked(args):
     for option in ("clip", "step", "jobs", "batch"):
         if vars(args)[option] is not None and vars(args)[option] < 1:
             raise InputError(f"--{option}: found {vars(args)[option]}, expected at least 1")
-    if args.layout == "hdf5" and args.out.suffix not in (".h5", ".hdf5"):
-        raise InputError(f"{args.out}: found the ending {args.out.suffix!r}, expected a file to write that ends in .h5 "
-                         "(or --layout per-video for a folder)")
+    if args.layout == "hdf5" and (args.out.suffix not in (".h5", ".hdf5") or args.out.is_dir()):
+        raise InputError(f"{args.out}: found a folder or a name without .h5, expected an .h5 file to write (or --layout "
+                         "per-video for a folder)")
     return fps, args.step or args.clip
 
 
@@ -297,17 +298,15 @@ def _remove(folder):
 
 
 def _check_same(place, settings):
-    """InputError if features with other settings, or other files, lie at `place`."""
+    """InputError if other files, or features with other settings, lie at `place`."""
     if place.is_dir():
         visible = [file.name for file in place.iterdir() if not file.name.startswith(".")]
         if visible and SETTINGS not in visible:
             raise InputError(f"{place}: found a folder with other files, such as {min(visible)}, expected a new folder "
                              "or one that this tool has begun")
-        if not visible:
-            return
-    if not place.exists():
-        return
-    old = extract_settings(place)
+        old = extract_settings(place) if visible else settings
+    else:
+        old = extract_settings(place) if place.exists() else settings
     if old is None:
         raise InputError(f"{place}: found a file that this tool did not write, expected another name")
     for key in sorted({*old, *settings}):
@@ -342,16 +341,20 @@ def write_npz(path, arrays):
 def join(folder, out, settings):
     """Write the canonical file `out` from the videos in `folder` and those that it has already, one at a time."""
     parts = _parts(folder)
-    with write_atomically(out) as temporary, contextlib.ExitStack() as stack:
-        old = stack.enter_context(h5py.File(out, "r")) if out.exists() else {}
-        new = stack.enter_context(h5py.File(temporary, "w"))
-        new.attrs["snippet_seconds"] = float(settings["step"] / Fraction(settings["fps"]))
-        new.attrs["extract_settings"] = json.dumps(settings, sort_keys=True)
-        for name in sorted({*parts, *old}):
-            arrays = np.load(parts[name]) if name in parts else old[name]
-            for stream in sorted(arrays):
-                new[f"{name}/{stream}"] = arrays[stream][()]
-        stack.close()                                       # before the file takes its name
+    try:
+        with write_atomically(out) as temporary, contextlib.ExitStack() as stack:
+            old = stack.enter_context(h5py.File(out, "r")) if out.exists() else {}
+            new = stack.enter_context(h5py.File(temporary, "w"))
+            new.attrs["snippet_seconds"] = float(settings["step"] / Fraction(settings["fps"]))
+            new.attrs["extract_settings"] = json.dumps(settings, sort_keys=True)
+            for name in sorted({*parts, *old}):
+                arrays = np.load(parts[name]) if name in parts else old[name]
+                for stream in sorted(arrays):
+                    new[f"{name}/{stream}"] = arrays[stream][()]
+            stack.close()                                   # before the file takes its name
+    except (OSError, RuntimeError, KeyError) as error:      # what h5py raises
+        raise InputError(f"{out}: found {show(str(error))}, expected to write the file; the features are kept in "
+                         f"{folder}") from None
 
 
 if __name__ == "__main__":
