@@ -13,8 +13,9 @@ from collections import Counter
 import numpy as np
 
 from formats import annotations as annotation_files
-from formats.features import ONE_STREAM_WIDTHS, StoredArray, count, open_features, some
+from formats.features import ONE_STREAM_WIDTHS, StoredArray, open_features, some
 from formats.files import InputError
+from formats.layouts import count
 
 # Seconds per clip of the feature files in circulation, to recognise a value that the durations imply.
 CONVENTIONS = {
@@ -189,6 +190,19 @@ def adopt(source, truth, notes):
     surplus = [name for name in source.names if name not in truth.videos]
     if surplus and len(surplus) < len(source.names):
         notes.append(f"{source.path}: {count(surplus, 'video')} without annotation not used: {some(surplus)}")
+
+
+def needed(source, truth):
+    """Names of the videos that a run reads: those of the subsets that it takes by default, else all annotated ones;
+    without annotations all that have features."""
+    if truth is None:
+        return set(source.names)
+    try:
+        subsets = annotation_files.choose_subsets(truth)
+    except InputError:
+        return set(truth.videos)
+    return {video.name for subset in subsets if subset is not None
+            for video in annotation_files.in_subset(truth, subset)}
 
 
 def examine(source, truth, names, notes):

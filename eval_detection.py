@@ -80,9 +80,7 @@ ERRORS = (
     "background",
     "ignored",
 )
-PAIRS_AT_ONCE = (
-    1 << 21
-)  # detection-segment pairs looked at in one go, about 150 MB; those that overlap enough stay
+PAIRS_AT_ONCE = 1 << 21  # pairs of detection and segment looked at in one go, about 150 MB
 SEGMENT = ["video", "t_start", "t_end"]
 DETECTION = SEGMENT + ["label", "score"]
 
@@ -110,25 +108,23 @@ class Evaluation:
 
 
 def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=None, classes=None):
-    """AP of every class and mAP at every tIoU threshold; the module's docstring has the
-    rules.
+    """AP of every class and mAP at every tIoU threshold; the module's docstring has the rules.
 
-    ground_truth, detections: tables as in the module's docstring; the detections' `score`
-    column is finite.
+    ground_truth, detections: tables as in the module's docstring; the detections' `score` column
+        is finite.
     tious: one threshold or T of them, in (0, 1].
-    ambiguous: table `video, t_start, t_end` of segments that forgive false positives
-    (thumos protocols only).
-    classes: the classes to score, in the order of `.ap`'s columns; by default the sorted
-    classes of the ground truth.
-        One without ground truth gets NaN and is left out of the mean; rows of other classes
-        are left out.
-    Detections of a class without ground truth cannot change any AP: they are counted in
-    `.counts`, not refused. A zero-length segment is counted as the official programs count
-    it: nobody can find it.
+    ambiguous: table `video, t_start, t_end` of segments that forgive false positives (thumos
+        protocols only).
+    classes: the classes to score, in the order of `.ap`'s columns; by default the sorted classes
+        of the ground truth. One without ground truth gets NaN and is left out of the mean; rows
+        of other classes are left out.
+    Detections of a class without ground truth cannot change any AP: they are counted in `.counts`,
+    not refused. A zero-length segment is counted as the official programs count it: nobody can
+    find it.
 
-    Returns an `Evaluation`. Raises ValueError for a missing column, NaN or infinite times
-    or scores, an end before its start, missing names, thresholds outside (0, 1], an unknown
-    protocol, duplicate classes, and no ground truth at all.
+    Returns an `Evaluation`. Raises ValueError for a missing column, NaN or infinite times or
+    scores, an end before its start, missing names, thresholds outside (0, 1], an unknown protocol,
+    duplicate classes, and no ground truth at all.
     """
     tious = np.atleast_1d(np.asarray(tious, dtype=float))
     if tious.ndim != 1 or not len(tious) or not np.all((tious > 0) & (tious <= 1)):

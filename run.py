@@ -16,8 +16,7 @@ import time
 from pathlib import Path
 
 try:
-    from engine import cpu
-    cpu.keep_memory()                                   # before PyTorch allocates
+    from engine import cpu                              # before PyTorch, which reads its settings when it starts
 except ImportError:                                     # works without that file
     cpu = None
 
@@ -129,6 +128,9 @@ def run(command, out, open_things):
     out.say(f"Run: {folder}/\n")
 
     # 4. Training: the video-level classifiers, then EM-MIL's phases
+    if cpu:
+        cpu.keep_memory()
+        cpu.choose_threads(np.mean([video.n_clips for video in data.train]), sum(filter(None, data.dims)))
     with _timed(seconds, "moving features"):
         train_set = TrainingSet(data.train, device)
     methods = {name: this.register(name, method.to(device)) for name, method in _methods(o, about, this).items()}
@@ -290,7 +292,7 @@ def predict(command, out, open_things):
             _draw(o, place, Scored(job.drawn, about["classes"], job.step), table)
     for kind in command.export:
         exports.write_export(kind, path.with_name(f"{path.name}-{kind}.json"), table, job.durations)
-    about_run = {"recipe": opts.recipe_of(o), "run": folder, "methods": {}}
+    about_run = {"recipe": opts.recipe_of(o), "run": folder}
     report = place / (f"{stem}-{PAGE}" if named else PAGE)
     _write_page(o, report, Scored([], about["classes"], job.step), table, job.pages, about_run, [])
     out.say(f"To look at: {report}")
@@ -704,7 +706,7 @@ def _option_lines(o):
 
 
 def _data_lines(data, truth):
-    clips = [sum(_clips(v) for v in videos) for videos in (data.train, data.test)]
+    clips = [sum(v.n_clips for v in videos) for videos in (data.train, data.test)]
     labels = np.mean([video.labels.sum() for video in data.train])
     annotated = len(set(truth["video"]) & {video.name for video in data.test})
     streams = " and ".join(f"{stream} {dim}-d" for stream, dim in zip(("rgb", "flow"), data.dims) if dim)
@@ -715,10 +717,6 @@ def _data_lines(data, truth):
             f"  {len(data.classes)} classes, {streams}, clips of {data.snippet_seconds:g} s, "
             f"{data.feature_bytes / 1e6:.0f} MB as float32, {where}\n"
             + ("" if annotated else "  no test video has a segment: detections are written, nothing is scored\n"))
-
-
-def _clips(video):
-    return (video.flow if video.rgb is None else video.rgb).shape[0]
 
 
 def _draw(o, out, scored, table):
@@ -761,7 +759,7 @@ def _write_page(o, path, scored, table, videos, results, blocks):
         evaluation = page.Evaluation(truth, kinds, hit, by_video, ap, e["segments"], tiou)
     about = page.About(f"{METHODS[name].title}: {o.dataset}, seed {o.seed}", _header(o, results["recipe"], results["run"]),
                        *summary.for_page(blocks))
-    log = run_folder.read_log(results["run"]) if results["methods"] else []
+    log = run_folder.read_log(results["run"]) if (Path(results["run"]) / run_folder.LOG).exists() else []
     rule = page.Rule(o.lam, o.gammas_at_test, o.gate, scored.snippet_seconds)
     page.write_page(path,
                     page.page_content(about, list(scored.classes), rule, videos, table, evaluation, log))

@@ -42,7 +42,7 @@ def signals(restore=True):
 
 
 def ignore_signals():
-    """For the last lines of a program: nothing is left to stop."""
+    """For the end of a program: nothing is left to stop."""
     with contextlib.suppress(ValueError):
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)
@@ -54,7 +54,7 @@ class Console:
     def __init__(self):
         self.lines, self.path = [], None
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
+            with contextlib.suppress(AttributeError, ValueError):     # no such stream, or closed
                 stream.reconfigure(errors="replace")                  # an ASCII terminal shows ? for ±
 
     def keep_in(self, path):
@@ -83,9 +83,17 @@ def printed(text, stream=None):
     stream = stream or sys.stdout
     try:
         print(text, file=stream, flush=True)
-    except OSError:
+    except (OSError, ValueError):                                     # ValueError: the stream has been closed
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class Bar(tqdm):
+    """tqdm, whose destructor calls `close` and fails there on a bar that a signal stops while it is made."""
+
+    def close(self):
+        if hasattr(self, "start_t"):                                  # the last attribute that tqdm sets
+            super().close()
 
 
 class Progress:
@@ -95,7 +103,7 @@ class Progress:
         self.title, self.epochs, self.say = title, epochs, say
         self.done, self.began, self.said = 0, time.monotonic(), time.monotonic()
         terminal = sys.stderr is not None and sys.stderr.isatty() and world()[0] == 0
-        self.bar = tqdm(total=epochs, desc=title, unit="epoch") if terminal else None
+        self.bar = Bar(total=epochs, desc=title, unit="epoch") if terminal else None
 
     def update(self, losses):
         """One epoch is done. losses: {name: mean}."""
@@ -120,6 +128,7 @@ def name_of(signum):
 
 def end(code, line, once=False):
     """Ends the program with a line on stderr. once: every process comes here, and process 0 prints for all."""
+    ignore_signals()
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
     if sys.stderr is not None and (not once or world()[0] == 0):

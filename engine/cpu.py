@@ -7,6 +7,12 @@ here, both layers in one piece.
 import ctypes
 import os
 
+# Read when PyTorch starts, so set before its import. Huge pages; and threads that wait at a barrier give their core
+# back at once: where another program holds a core, they would spin for longer than they compute.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -27,13 +33,12 @@ def prepare(network):
     return network
 
 
-def before_torch():
-    """Settings that PyTorch and its libraries read when they start; call it before `import torch`.
+def keep_memory():
+    """Makes glibc's malloc keep freed memory for the next step; does nothing elsewhere.
 
-    Memory: glibc's malloc keeps freed memory for the next step, and uses huge pages. By default it returns the few MB of
-    a step's gradients to the system and asks for them again, which costs a quarter of the training time.
+    By default it returns the few MB of a step's gradients to the system and asks for them again, which costs a quarter
+    of the training time.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):

@@ -16,7 +16,7 @@ import numpy as np
 
 from formats import layouts
 from formats.files import InputError, load_json, open_file, show, write_atomically
-from formats.layouts import STREAMS, count, in_one_line, one_line, positive_seconds, shape_text, some
+from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, shape_text, some
 from formats.names import match_names
 
 LAYOUTS = ("auto", *layouts.LAYOUTS)

@@ -44,16 +44,6 @@ def show(value):
         return f"a huge {type(value).__name__}"
 
 
-def as_text(value):
-    """Bytes as text, UTF-8 if they are, else Latin-1; anything else as it is."""
-    if not isinstance(value, bytes):
-        return value
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value.decode("latin1")
-
-
 @contextlib.contextmanager
 def open_file(path):
     """Open `path` for reading: gives (file, size in bytes). InputError for anything but a readable regular file."""

@@ -19,8 +19,8 @@ import numpy as np
 
 from formats import annotations as annotation_files
 from formats import npy
-from formats.files import InputError, as_text, load_pt, open_file, show
-from formats.names import subset_of_file
+from formats.files import InputError, load_pt, open_file, show
+from formats.names import decoded, subset_of_file
 
 STREAMS = ("rgb", "flow")
 HDF5 = (".h5", ".hdf5")
@@ -278,10 +278,8 @@ def _array_files(path):
     files = _files_here(path, None)
     if files:
         return files, []
-    folders = [child for child in subfolders(path) if not _is_annotation(child)]
-    below = {child: _array_files(child)[0] for child in folders}
-    return [file for files in below.values() for file in files], \
-        [child.name for child in folders if below[child]]
+    below = {child: _array_files(child)[0] for child in subfolders(path) if _holds_features(child)}
+    return [file for files in below.values() for file in files], [child.name for child in below]
 
 
 def _files_here(folder, stream):
@@ -431,10 +429,13 @@ LAYOUTS = {
 
 def read_layout(path, layout, annotations=None):
     """`Found` at a path, in a layout of LAYOUTS or, for "auto", in the one that it looks like."""
+    notes = ()
     with in_one_line(path):
         if layout == "auto":
-            path, layout = _recognise(Path(path))
+            given, (path, layout) = Path(path), _recognise(Path(path))
+            notes = (f"{given}: the features are read from {path}",) if path != given else ()
         found = LAYOUTS[layout][1](path, annotations)
+    found.notes += notes
     return found
 
 
@@ -442,7 +443,7 @@ def _recognise(path):
     """(path, layout) of what lies at `path`; of a folder around the features' folder, that one."""
     if path.is_dir():
         while not _files_here(path, None) and not _whole_layout(path):
-            inside = [child for child in subfolders(path) if not _is_annotation(child)]
+            inside = [child for child in subfolders(path) if _holds_features(child)]
             if len(inside) != 1:
                 break
             path = inside[0]
@@ -501,8 +502,11 @@ def is_part(name):
     return stream_word(name) is not None or subset_of_file(name) is not None
 
 
-def _is_annotation(folder):
-    return any((folder / name).is_file() for name in ("videoname.npy", "detclasslist.txt"))
+def _holds_features(folder):
+    """Whether a folder has files that may be features anywhere inside; W-TALC's annotations are none."""
+    suffixes = {*HDF5, *(suffix for kind in ARRAY_FILES for suffix in kind)}
+    return any(not name.startswith(".") and Path(name).suffix.lower() in suffixes
+               for _, _, names in os.walk(folder) if "videoname.npy" not in names for name in names)
 
 
 def visible(folder):
@@ -519,7 +523,7 @@ def subfolders(path):
 
 def name_text(name, where):
     """A video's name from str, bytes or NumPy's forms of them. InputError for anything else."""
-    name = as_text(name)
+    name = decoded(name)
     if not isinstance(name, str) or not name:
         raise InputError(f"{where}: found {show(name)} as the name of a video, expected text")
     return str(name)

@@ -18,7 +18,7 @@ import zlib
 
 import numpy as np
 
-from formats.files import InputError, as_text, open_file, show
+from formats.files import InputError, open_file, show
 
 MAX_HEADER = 10_000           # bytes of a .npy header: NumPy's own limit, as parsing longer text may exhaust the stack
 KEEP_ON_DISK = 4096           # bytes from which index_object_npy notes where a payload lies instead of reading it
@@ -28,7 +28,7 @@ MAX_DIMS = 32
 def load_npy(path):
     """The array of a .npy file (format 1 to 3): plain, or an array of Python objects pickled in protocol 0 to 5.
 
-    Python 2's strings are read as UTF-8 if they are, else as Latin-1. Raises InputError for a header that claims more than the file holds, a
+    Python 2's strings are read as latin-1 (names.decoded makes UTF-8 of those that are). Raises InputError for a header that claims more than the file holds, a
     truncated file, bytes after the array, a structured dtype, and a pickle that asks for anything but NumPy's arrays,
     dtypes and scalars (the message names what it asked for).
     """
@@ -131,7 +131,7 @@ def _items(path, index, value, size, levels=2):
     """The ArrayItem of a value, or for a dict a dict of them."""
     if not isinstance(value, dict) or not levels:
         return _item(path, index, value, size)
-    return {as_text(key): _items(path, as_text(key), inner, size, levels - 1) for key, inner in value.items()}
+    return {key: _items(path, show(key), inner, size, levels - 1) for key, inner in value.items()}
 
 
 class ArrayItem:
@@ -308,18 +308,6 @@ class _Lazy:
         return _array(raw if isinstance(self.raw, _Span) else bytearray(raw), self.dtype, self.shape, self.order)
 
 
-class _Text(str):
-    """Python 2's str that is UTF-8 beyond ASCII: the text, and the bytes it was, which may be an array's."""
-
-    def __new__(cls, data):
-        text = super().__new__(cls, data.decode("utf-8"))
-        text.data = data
-        return text
-
-    def __reduce__(self):
-        return str, (str(self),)
-
-
 class _Name:
     """A name that the pickle asked for and may use; it stands for one of `_Unpickler.build_*`, and is not callable."""
 
@@ -410,13 +398,7 @@ class _Unpickler(pickle._Unpickler):
         if n < 0:
             raise ValueError("a negative length")
         data = self.payload(n)
-        self.append(data if isinstance(data, _Span) else self._decode_string(data))
-
-    def _decode_string(self, data):
-        if len(data) < KEEP_ON_DISK and not data.isascii():
-            with contextlib.suppress(UnicodeDecodeError):
-                return _Text(data)
-        return data.decode("latin1")
+        self.append(data if isinstance(data, _Span) else data.decode("latin1"))
 
     def load_unicode_of(self, n):
         data = self.payload(n, utf8=True)
@@ -440,7 +422,7 @@ class _Unpickler(pickle._Unpickler):
     def build_encode(self, text, encoding):
         if encoding not in ("latin1", "latin-1"):
             raise _Refused(f"_codecs.encode to {show(encoding)}")
-        return text if isinstance(text, _Span) else _raw(text)
+        return text if isinstance(text, _Span) else text.encode("latin1")
 
     def build_bytes(self):
         return b""
@@ -521,8 +503,6 @@ class _Refused(Exception):
 
 
 def _raw(data):
-    if isinstance(data, _Text):
-        return data.data
     if isinstance(data, str):                               # Python 2's bytes
         return data.encode("latin1")
     if not isinstance(data, (bytes, bytearray)):

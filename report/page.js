@@ -465,7 +465,7 @@ function drawRow(video, row, top, {picture, gutter, x, span, ticks}) {
     lane("sliders", found, segment => ["moved", "with the sliders", segment[2]]);
   }
   picture.append(node);
-  const name = data.classes[row.c] + (row.g ? "" : " (below the class gate: no proposals)");
+  const name = data.classes[row.c] + (row.g ? "" : ` (below the class gate, ${data.rule.gate})`);
   gutter.append(rect(0, top - 2, name.length * 7.4 + 8, HEAD, "paper", {opacity: 0.85}),
                 text(name, 2, top + 12, "start", "class-name"));
   return {row, scores, lanes, bottom: y};

@@ -26,47 +26,23 @@ import pandas as pd
 from formats.files import write_atomically
 from report.figures import phase_table
 
-MAX_ROWS = (
-    8  # classes shown of a video; those with ground truth come first, then the best detections
-)
+MAX_ROWS = 8  # classes of a video, first those with ground truth, then the best detections
 MAX_POINTS = 400  # of a curve
-LENGTHS = (
-    0,
-    1,
-    2,
-    4,
-    8,
-    16,
-    32,
-    64,
-    128,
-    256,
-    math.inf,
-)  # seconds, edges of "by length of the segment"
+ROUNDING = 1e-5  # a weighted mean of float32 scores may end just outside [0, 1]
+LENGTHS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, math.inf)  # seconds, edges of `by_length`
 KINDS = {  # eval_detection.ERRORS: name of the page's style, word, explanation
     "true positive": ("hit", "hit", "matched to a segment of its class"),
-    "double detection": (
-        "double",
-        "double",
-        "enough overlap, but the segment is taken by a better one",
-    ),
-    "localization": ("shifted", "shifted", "right class, overlap of at least 0.1 but too little"),
+    "double detection": ("double", "double", "enough overlap with a segment that is taken"),
+    "localization": ("shifted", "shifted", "right class, too little overlap (0.1 or more)"),
     "wrong label": ("wrong", "wrong class", "enough overlap with a segment of another class"),
-    "confusion": (
-        "confused",
-        "wrong class and shifted",
-        "overlap of at least 0.1 with another class, but too little",
-    ),
+    "confusion": ("confused", "wrong class and shifted", "another class, 0.1 or more"),
     "background": ("background", "background", "overlap below 0.1 with every segment"),
     "ignored": ("ignored", "ignored", "lies on an Ambiguous segment"),
     "": ("plain", "not scored", "class without ground truth"),
 }
-SIDES = (
-    "too long (covers the segment)",
-    "too short (inside the segment)",
-    "too early",
-    "too late",
-)
+COVERS, INSIDE = "too long (covers the segment)", "too short (inside the segment)"
+EARLY, LATE = "too early", "too late"
+SIDES = (COVERS, INSIDE, EARLY, LATE)
 SEGMENT = ["video", "t_start", "t_end", "label"]
 DETECTION = [*SEGMENT, "score"]
 
@@ -263,7 +239,7 @@ def _check(scores):
             "expected (T,) and (T, C)"
         )
     for name, values in (("q", scores.q), ("p", scores.p)):
-        if not np.all((values >= 0) & (values <= 1)):
+        if not np.all((values >= -ROUNDING) & (values <= 1 + ROUNDING)):
             raise ValueError(f"{scores.name}: found {name} outside [0, 1], expected scores in it")
 
 
@@ -274,16 +250,12 @@ def by_length(seconds, found):
     """Segments found by length, the shortest first: [(text, number found, number)]."""
     seconds, found = np.asarray(seconds, np.float64), np.asarray(found, bool)
     at = np.digitize(seconds, LENGTHS[1:-1])  # (G,) index of the bin
-    if not at.size:
-        return []
-    return [
-        (
-            _length_text(LENGTHS[k], LENGTHS[k + 1]),
-            int(found[at == k].sum()),
-            int((at == k).sum()),
-        )
-        for k in range(at.min(), at.max() + 1)
-    ]
+    rows = []
+    for k in range(at.min(initial=len(LENGTHS)), at.max(initial=-1) + 1):
+        here = at == k
+        text = _length_text(LENGTHS[k], LENGTHS[k + 1])
+        rows.append((text, int(found[here].sum()), int(here.sum())))
+    return rows
 
 
 def _length_text(low, high):
@@ -302,19 +274,19 @@ def by_side(truth, shifted):
     for video, start, end, label in _rows(truth, SEGMENT):
         segments[video, label].append((start, end))
     for video, start, end, label in _rows(shifted, SEGMENT):
-
-        def tiou(segment):
-            shared = min(end, segment[1]) - max(start, segment[0])
-            return shared / (max(end, segment[1]) - min(start, segment[0]))
-
-        first, last = max(segments[video, label], key=tiou)
+        own = segments[video, label]
+        first, last = max(own, key=lambda segment: _tiou(start, end, *segment))
         if start <= first and end >= last:
-            count[SIDES[0]] += 1
+            count[COVERS] += 1
         elif start >= first and end <= last:
-            count[SIDES[1]] += 1
+            count[INSIDE] += 1
         else:
-            count[SIDES[2 if start < first else 3]] += 1
+            count[EARLY if start < first else LATE] += 1
     return list(count.items()) if len(shifted) else []
+
+
+def _tiou(start, end, first, last):
+    return (min(end, last) - max(start, first)) / (max(end, last) - min(start, first))
 
 
 def curves(log):
@@ -329,44 +301,25 @@ def curves(log):
     for record in log:
         if "phase" not in record:
             stages[record["stage"]].append(record)
-    charts = []
-    if ours:
-        epochs = [
-            (number, f"{record['step']} step, ", record) for number, record in enumerate(ours, 1)
-        ]
-        shade = [
-            (number - 0.5, number + 0.5) for number, _, record in epochs if record["step"] == "E"
-        ]
-        charts.append(_chart("EM-MIL", "loss", _loss_series(epochs), shade))
-        phases = phase_table(ours)
-        series = [
-            {
-                "name": f"{step} step, {text}",
-                "x": (part["epoch"] + 1).tolist(),
-                "y": part[column].tolist(),
-            }
-            for column, text in (("positive", "positive clips"), ("changed", "labels changed"))
-            for step, part in phases[phases[column].notna()].groupby("step")
-        ]
-        if series:
-            charts.append(
-                _chart(
-                    "EM-MIL pseudo-labels, at the start of each phase",
-                    "share of clips",
-                    series,
-                    shade,
-                    percent=True,
-                )
-            )
-    charts += [
-        _chart(
-            stage,
-            "loss",
-            _loss_series([(number, "", record) for number, record in enumerate(records, 1)]),
-        )
-        for stage, records in stages.items()
-    ]
+    charts = _em_mil_charts(ours) if ours else []
+    for stage, records in stages.items():
+        epochs = [(number, "", record) for number, record in enumerate(records, 1)]
+        charts.append(_chart(stage, "loss", _loss_series(epochs)))
     return charts
+
+
+def _em_mil_charts(log):
+    epochs = [(number, f"{record['step']} step, ", record) for number, record in enumerate(log, 1)]
+    shade = [(number - 0.5, number + 0.5) for number, _, record in epochs if record["step"] == "E"]
+    phases, series = phase_table(log), []
+    for column, text in (("positive", "positive clips"), ("changed", "labels changed")):
+        for step, part in phases[phases[column].notna()].groupby("step"):
+            x, y = (part["epoch"] + 1).tolist(), part[column].tolist()
+            series.append({"name": f"{step} step, {text}", "x": x, "y": y})
+    losses = _chart("EM-MIL", "loss", _loss_series(epochs), shade)
+    title = "EM-MIL pseudo-labels, at the start of each phase"
+    labels = _chart(title, "share of clips", series, shade, percent=True)
+    return [losses, labels] if series else [losses]
 
 
 def _loss_series(epochs):
@@ -382,11 +335,8 @@ def _loss_series(epochs):
 
 def _chart(title, y, series, shade=(), percent=False):
     for part in series:
-        kept = np.unique(
-            np.linspace(0, len(part["x"]) - 1, min(len(part["x"]), MAX_POINTS))
-            .round()
-            .astype(int)
-        )
+        n = len(part["x"])
+        kept = np.unique(np.linspace(0, n - 1, min(n, MAX_POINTS)).round().astype(int))
         part["x"], part["y"] = ([part[key][k] for k in kept] for key in ("x", "y"))
     joined = []
     for first, last in shade:
@@ -428,23 +378,14 @@ def _header_line(name, value):
 
 
 def _table(caption, rows):
-    def line(cells, tag):
-        first = (
-            f'<th scope="row">{html.escape(cells[0])}</th>'
-            if tag == "td"
-            else f"<th>{html.escape(cells[0])}</th>"
-        )
-        return (
-            "<tr>"
-            + first
-            + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells[1:])
-            + "</tr>"
-        )
-
-    body = "".join(line(cells, "td") for cells in rows[1:])
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
+    body = []
+    for first, *cells in rows[1:]:
+        others = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        body.append(f'<tr><th scope="row">{html.escape(first)}</th>{others}</tr>')
     return (
         f'<div class="wide" tabindex="0"><table><caption>{html.escape(caption)}</caption>'
-        f"<thead>{line(rows[0], 'th')}</thead><tbody>{body}</tbody></table></div>"
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
@@ -457,68 +398,51 @@ def _embedded(value):
 def _data(content):
     """What page.js reads, with short names, since they are written for every video."""
     rule = content.rule
-    charts = [
-        {
-            **chart,
-            "series": [
-                {**part, "y": [_number(y, 5) for y in part["y"]]} for part in chart["series"]
-            ],
-        }
-        for chart in content.charts
-    ]
     return {
         "classes": content.classes,
         "tiou": content.tiou,
-        "charts": charts,
+        "charts": [_chart_data(chart) for chart in content.charts],
         "rule": {
             "lam": rule.lam,
             "gammas": list(rule.gammas),
             "gate": rule.gate,
             "clip": rule.snippet_seconds,
         },
-        "styles": {kind: list(words) for kind, words in KINDS.items()},
+        "styles": KINDS,
         "ap": [(name, _number(ap, 4), int(n)) for name, ap, n in content.class_ap],
         "kinds": content.kinds,
         "lengths": content.lengths,
         "sides": content.sides,
-        "videos": [_video_data(v) for v in content.videos],
+        "videos": [_video_data(video) for video in content.videos],
     }
+
+
+def _chart_data(chart):
+    series = [{**part, "y": [_number(y, 5) for y in part["y"]]} for part in chart["series"]]
+    return {**chart, "series": series}
 
 
 def _video_data(video):
-    rows = [
-        {
-            "c": row.label,
-            "g": int(row.passed),
-            "p": _packed(row.p),
-            "t": [
-                (_number(start, 3), _number(end, 3), int(found))
-                for start, end, found in row.truth
-            ],
-            "d": [
-                (_number(start, 3), _number(end, 3), _number(score, 4), list(KINDS).index(kind))
-                for start, end, score, kind in row.detections
-            ],
-        }
-        for row in video.rows
-    ]
-    return {
-        "n": video.name,
-        "s": _number(video.duration, 3),
-        "q": _packed(video.q),
-        "a": _number(video.ap, 4),
-        "r": rows,
-        "h": video.hidden,
-    }
+    """n name, s seconds, q Q, a AP, h hidden classes; rows r: c class, g passed the gate, p P,
+    t ground truth, d detections, whose kind is an index into KINDS."""
+    kinds, rows = list(KINDS), []
+    for row in video.rows:
+        truth = [(_number(start, 3), _number(end, 3), int(found))
+                 for start, end, found in row.truth]
+        found = [(_number(start, 3), _number(end, 3), _number(score, 4), kinds.index(kind))
+                 for start, end, score, kind in row.detections]
+        rows.append({"c": row.label, "g": int(row.passed), "p": _packed(row.p),
+                     "t": truth, "d": found})
+    return {"n": video.name, "s": _number(video.duration, 3), "q": _packed(video.q),
+            "a": _number(video.ap, 4), "r": rows, "h": video.hidden}
 
 
 def _packed(scores):
     """Scores in [0, 1] as base64 of little-endian uint16, "" for None."""
     if scores is None:
         return ""
-    return base64.b64encode(
-        np.round(np.asarray(scores, np.float64) * 65535).astype("<u2").tobytes()
-    ).decode()
+    steps = np.round(np.clip(np.asarray(scores, np.float64), 0, 1) * 65535)
+    return base64.b64encode(steps.astype("<u2").tobytes()).decode()
 
 
 def _number(value, digits):

@@ -59,7 +59,7 @@ def main(argv=None):
 
 def convert(source, truth, out, dtype, compression, allow_missing):
     """Write the videos of `source` to `out` and print what was done. InputError on an annotated video that is damaged
-    (unless `allow_missing`); one that no subset needs is left out and said."""
+    (unless `allow_missing`); one that no subset in use needs is left out and said."""
     notes = [*truth.notes]
     dataset.adopt(source, truth, notes)
     missing = [name for name in truth.videos if name not in source]
@@ -67,10 +67,10 @@ def convert(source, truth, out, dtype, compression, allow_missing):
         notes.append(f"{source.path}: no features for {len(missing)} of {len(truth.videos)} annotated videos, "
                      f"such as {missing[0]}")
     shapes, problems = dataset.examine(source, truth, source.names, notes)
-    left_out = []
+    needed, left_out = dataset.needed(source, truth), []
 
     def passed_over(name, error):
-        if name in truth.videos and not allow_missing:
+        if name in needed and not allow_missing:
             raise InputError(f"{error} (--allow-missing leaves such videos out)" if shapes else error)
         left_out.append(error)
 

@@ -11,7 +11,6 @@ import fcntl
 import importlib
 import json
 import os
-import shutil
 import signal
 import sys
 import time

@@ -14,7 +14,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dataset  # noqa: E402  (the repository is on the path from here on)
-from formats import annotations, features  # noqa: E402
+from formats import annotations, features, layouts  # noqa: E402
 from formats.files import InputError  # noqa: E402
 
 
@@ -53,17 +53,17 @@ def inspect(source, truth):
     notes = [*(truth.notes if truth else ())]
     line("layout", f"{source.layout}: {features.describe(source.layout)}")
     dataset.adopt(source, truth or annotations.Annotations("", {}, (), None, ()), notes)
-    needed = needed_names(source, truth)
+    needed = dataset.needed(source, truth)
     problems, missing = print_videos(source, truth, needed), [name for name in needed if name not in source]
     shapes, bad = dataset.examine(source, truth, source.names, notes)
     print_values(source, shapes, bad)
     problems += [error for name, error in bad.items() if name in needed]
     spare = [error for name, error in bad.items() if name not in needed]
     if spare:
-        notes.append(f"{features.count(spare, 'video')} that no subset in use needs cannot be used (the first: {spare[0]})")
+        notes.append(f"{layouts.count(spare, 'video')} that no subset in use needs cannot be used (the first: {spare[0]})")
     advice = print_geometry(source, truth, shapes, notes)
     if missing:
-        advice = f"usable with --allow-missing: {features.count(missing, 'video')} without features; {advice or 'else ready'}"
+        advice = f"usable with --allow-missing: {layouts.count(missing, 'video')} without features; {advice or 'else ready'}"
     for note in notes:
         line("note", note)
     for problem in problems[:10]:
@@ -72,17 +72,6 @@ def inspect(source, truth):
         line("", f"and {len(problems) - 10} more")
     line("verdict", f"not usable, {len(problems)} problem(s): a run would stop here" if problems else advice or "ready")
     return problems
-
-
-def needed_names(source, truth):
-    """The videos that a run reads: those of the subsets that it takes by default, else all that are annotated."""
-    if truth is None:
-        return set(source.names)
-    try:
-        subsets = annotations.choose_subsets(truth)
-    except InputError:
-        return set(truth.videos)
-    return {video.name for subset in subsets for video in annotations.in_subset(truth, subset)}
 
 
 def print_videos(source, truth, needed):

@@ -46,7 +46,7 @@ class Results:
 
 def results(n_videos, n_classes, mean_seconds, seed=0, gammas=(GAMMA,)):
     """Videos of log-normal length with one to four segments of a class, which q and p follow."""
-    rng = np.random.default_rng(seed)
+    rng, rule = np.random.default_rng(seed), localize.Rule(LAM, gammas, GATE)
     classes = [f"class {c:02d}" for c in range(n_classes)]
     scores, truth, rows = {}, [], []
     for k in range(n_videos):
@@ -69,19 +69,9 @@ def results(n_videos, n_classes, mean_seconds, seed=0, gammas=(GAMMA,)):
         video_scores[[c, (c + 1) % n_classes]] = 0.1 if k % 3 == 1 else 0.5, rng.uniform(0.1, 0.3)
         passed = localize.gate(video_scores, GATE).tolist()
         scores[name] = page.Scores(name, duration, q, p, passed)
+        curves = localize.fuse(q, p, LAM)
         rows.append(
-            localize.em_mil(
-                name,
-                q,
-                p,
-                video_scores,
-                classes,
-                snippet_seconds=SNIPPET_SECONDS,
-                duration=duration,
-                lam=LAM,
-                gammas=gammas,
-                gate_threshold=GATE,
-            )
+            localize.detect(scores[name], SNIPPET_SECONDS, curves, video_scores, classes, rule)
         )
     truth = pd.DataFrame(truth, columns=["video", "t_start", "t_end", "label"])
     return Results(classes, scores, truth, localize.table(rows)[0])

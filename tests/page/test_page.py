@@ -215,6 +215,12 @@ def test_scores_are_kept_to_16_bits(tmp_path):
         back = np.frombuffer(base64.b64decode(packed), "<u2") / 65535
         assert np.abs(back - values).max() <= 0.5 / 65535
     assert np.frombuffer(base64.b64decode(video["q"]), "<u2")[:2].tolist() == [0, 65535]
+    q[:2] = -1e-6, 1 + 1e-6                                    # rounding of a weighted mean
+    content = page.page_content(
+        synthetic.ABOUT, ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1])], detections()
+    )
+    video = written(content, tmp_path)[1]["videos"][0]
+    assert np.frombuffer(base64.b64decode(video["q"]), "<u2")[:2].tolist() == [0, 65535]
 
 
 @pytest.mark.parametrize(
