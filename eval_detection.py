@@ -406,10 +406,9 @@ def check(table, source, columns):
         if wrong.any():
             row = int(np.argmax(wrong))
             raise bad_input(
-                f"{source}: {table['video'].iloc[row]}: found {what(table.iloc[row])} in "
-                f"row {row + 1}"
-                f"{f' and {wrong.sum() - 1:,} more' if wrong.sum() > 1 else ''}, expected "
-                f"{expected}"
+                f"{source}: {table['video'].iloc[row]}: found {what(table.iloc[row])} in row "
+                f"{row + 1}{f' and {wrong.sum() - 1:,} more' if wrong.sum() > 1 else ''}, "
+                f"expected {expected}"
             )
 
     for name in columns:
@@ -808,9 +807,8 @@ def _main_subset(truth):
     subset = annotated[0] if len(annotated) == 1 else names.choose_test(annotated, annotated)
     if subset is None:
         raise bad_input(
-            f"{truth.path}: found subsets {_some(annotated) or 'without segments'}, "
-            "expected --subset to name "
-            f"one"
+            f"{truth.path}: found subsets {_some(annotated) or 'without segments'}, expected "
+            "--subset to name one"
         )
     return subset
 
@@ -883,8 +881,7 @@ def _print_header(r):
     print(f"ground truth  {r['ground_truth']}" + (f", subset {r['subset']}" if r["subset"] else ""))
     print(
         f"              {r['videos']:,} videos, {r['videos_with_segments']:,} of them with "
-        f"{r['segments']:,} "
-        f"segments, {len(r['classes'])} classes"
+        f"{r['segments']:,} segments, {len(r['classes'])} classes"
     )
     if r["excluded_videos"]:
         print(f"              left out: {', '.join(r['excluded_videos'])}")
