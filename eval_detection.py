@@ -195,23 +195,14 @@ class Matching:
 
 
 def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=None):
-    """Matches detections to ground truth at T thresholds; a `Matching`. Arguments and
-    errors as in `evaluate`."""
-    if protocol not in PROTOCOLS:
-        raise bad_input(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
-    check(ground_truth, "ground truth", SEGMENT + ["label"])
-    check(detections, "detections", DETECTION)
+    """Matches detections to ground truth at T thresholds; a `Matching`.
+
+    Arguments and errors as in `evaluate`.
+    """
     thumos = protocol != "activitynet"
     if ambiguous is None or not thumos:
         ambiguous = pd.DataFrame(columns=SEGMENT)
-    check(ambiguous, "Ambiguous segments", SEGMENT)
-    if classes is not None and len(set(classes)) != len(classes):
-        raise bad_input(
-            f"classes: found {len(classes) - len(set(classes))} duplicate names, expected "
-            "each class once"
-        )
-    classes = tuple(sorted(set(ground_truth["label"])) if classes is None else classes)
-
+    classes = _checked_classes(ground_truth, detections, protocol, ambiguous, classes)
     gt_label = pd.Index(classes, dtype=object).get_indexer(ground_truth["label"])
     if not np.any(gt_label >= 0):
         raise bad_input(
@@ -263,6 +254,21 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
     forgiven[touched] = True
     n_segments = np.bincount(gt_label[gt_label >= 0], minlength=len(classes))
     return Matching(classes, n_segments, order, label[order], score[order], hit, forgiven, found)
+
+
+def _checked_classes(ground_truth, detections, protocol, ambiguous, classes):
+    """The classes to score, after checks of everything that `match` gets."""
+    if protocol not in PROTOCOLS:
+        raise bad_input(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    check(ground_truth, "ground truth", SEGMENT + ["label"])
+    check(detections, "detections", DETECTION)
+    check(ambiguous, "Ambiguous segments", SEGMENT)
+    if classes is None:
+        return tuple(sorted(set(ground_truth["label"])))
+    twice = len(classes) - len(set(classes))
+    if twice:
+        raise bad_input(f"classes: found {twice} duplicate names, expected each class once")
+    return tuple(classes)
 
 
 def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
@@ -611,8 +617,31 @@ def _ap_of_videos(scores, positive):
 
 
 def main(argv=None):
-    """The stand-alone command; returns the results as a dict. Bad input: one `error:` line
-    and exit code 2."""
+    """The stand-alone command; returns the results as a dict. Bad input: one line, exit code 2."""
+    from formats.files import write_atomically  # here, so that the rest can be copied on its own
+
+    args = _parser().parse_args(argv)
+    try:
+        results = score_files(
+            args.ground_truth,
+            args.detections,
+            tious=args.tiou,
+            subset=args.subset,
+            protocols=PROTOCOLS if args.protocol == "all" else (args.protocol,),
+            ambiguous=args.ambiguous,
+            exclude=args.exclude_video,
+        )
+        if args.json:
+            with write_atomically(args.json) as temporary:
+                temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    except ValueError as error:  # InputError is one
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print_results(results, per_class=args.per_class)
+    return results
+
+
+def _parser():
     parser = argparse.ArgumentParser(
         prog="eval_detection.py",
         allow_abbrev=False,
@@ -666,29 +695,7 @@ def main(argv=None):
         help="print the AP of every class, not of the five best and worst",
     )
     parser.add_argument("--json", metavar="OUT", help="write all results to this file")
-    args = parser.parse_args(argv)
-    from formats.files import (
-        write_atomically,
-    )  # here: the rest of this file can be copied without formats
-
-    try:
-        results = score_files(
-            args.ground_truth,
-            args.detections,
-            tious=args.tiou,
-            subset=args.subset,
-            protocols=PROTOCOLS if args.protocol == "all" else (args.protocol,),
-            ambiguous=args.ambiguous,
-            exclude=args.exclude_video,
-        )
-        if args.json:
-            with write_atomically(args.json) as temporary:
-                temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    except ValueError as error:  # InputError is one
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print_results(results, per_class=args.per_class)
-    return results
+    return parser
 
 
 def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous, exclude):
@@ -727,26 +734,34 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
             "expected some"
         )
 
-    scores = {name: evaluate(table, found, tious, name, forgiven) for name in protocols}
-    first = scores[protocols[0]]
     in_frames = annotations.time_unit_problem(truth.path, videos)
-    return {
+    about = {
         "ground_truth": str(ground_truth),
         "subset": subset,
         "excluded_videos": sorted(exclude),
         "notes": [*truth.notes, *([in_frames] if in_frames else [])],
         "detection_notes": detection_notes,
         "videos": len(videos),
+        "ambiguous_file": forgiven_by,
+        "detections_file": str(detections),
+        "detections_outside": int((~found["video"].isin(known)).sum()),
+    }
+    return {**about, **_score_tables(table, found, tious, protocols, forgiven)}
+
+
+def _score_tables(table, found, tious, protocols, forgiven):
+    """The part of the results that the tables alone decide."""
+    scores = {name: evaluate(table, found, tious, name, forgiven) for name in protocols}
+    first = scores[protocols[0]]
+    recall = average_recall(table, found).tolist()
+    return {
         "videos_with_segments": first.counts["videos"],
         "segments": first.counts["segments"],
         "classes": list(first.classes),
         "segments_per_class": first.n_segments.tolist(),
         "ambiguous_segments": len(forgiven),
-        "ambiguous_file": forgiven_by,
-        "detections_file": str(detections),
         "detections": len(found),
         "videos_with_detections": found["video"].nunique(),
-        "detections_outside": int((~found["video"].isin(known)).sum()),
         "unscored_detections": first.counts["unscored_detections"],
         "tiou": first.tious.tolist(),
         "protocols": {
@@ -758,9 +773,7 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
             }
             for name, score in scores.items()
         },
-        "average_recall": dict(
-            zip(map(str, RECALL_NUMBERS), average_recall(table, found).tolist())
-        ),
+        "average_recall": dict(zip(map(str, RECALL_NUMBERS), recall)),
     }
 
 
