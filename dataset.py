@@ -2,9 +2,8 @@
 
     data = dataset.load("features.h5", "annotations.json", train_subset="train", test_subset="test")
 
-The layouts of feature files are in formats/layouts.py, the dialects of annotations in formats/annotations.py;
-docs/data.md lists both. Bad input ends in an `InputError` of one line.
-"""
+The layouts of feature files are in formats/layouts.py, the dialects of annotations in
+formats/annotations.py; docs/data.md lists both. Bad input ends in an `InputError` of one line. """
 import contextlib
 import dataclasses
 import shlex
@@ -17,7 +16,8 @@ from formats.features import ONE_STREAM_WIDTHS, StoredArray, open_features, some
 from formats.files import InputError
 from formats.layouts import count
 
-# Seconds per clip of the feature files in circulation, to recognise a value that the durations imply.
+# Seconds per clip of the feature files in circulation, to recognise a value that the durations
+# imply.
 CONVENTIONS = {
     1.25: "EM-MIL paper on THUMOS14: 15 frames at 12 fps",
     0.64: "W-TALC: 16 frames at 25 fps",
@@ -25,7 +25,9 @@ CONVENTIONS = {
     0.4: "UntrimmedNet features",
     4 / 30: "ActionFormer on THUMOS14: 4 frames at 30 fps",
 }
-GEOMETRY_TOLERANCE = 0.05   # of the median ratio between clips * snippet_seconds and the annotated duration
+GEOMETRY_TOLERANCE = (
+    0.05  # of the median ratio between clips * snippet_seconds and the annotated duration
+)
 FRAME_SECONDS = 0.04        # clips closer than this are closer than the frames of most videos
 
 
@@ -33,15 +35,15 @@ FRAME_SECONDS = 0.04        # clips closer than this are closer than the frames 
 class Video:
     """One video: a bag of T clips in two streams, or in one, with its labels.
 
-    `rgb` (T, D) and `flow` (T, D') are float32 arrays, or `StoredArray`s when the set stays on disk; in a set of one
-    stream the other is None. `labels` (C,) is float32 multi-hot. A training video has no `segments`: what trains on it
-    cannot see more than the video's labels.
+    `rgb` (T, D) and `flow` (T, D') are float32 arrays, or `StoredArray`s when the set stays on
+    disk; in a set of one stream the other is None. `labels` (C,) is float32 multi-hot. A training
+    video has no `segments`: what trains on it cannot see more than the video's labels.
     """
     name: str
     rgb: "np.ndarray | StoredArray | None"      # (T, D)
     flow: "np.ndarray | StoredArray | None"     # (T, D')
-    labels: np.ndarray                          # (C,)
-    duration: float                     # seconds; T * snippet_seconds where the annotations have none
+    labels: np.ndarray  # (C,)
+    duration: float  # seconds; T * snippet_seconds where the annotations have none
     segments: np.ndarray                # (n, 2) seconds; a test video may have none
     segment_labels: np.ndarray          # (n,) index of the class
     snippet_seconds: float
@@ -66,23 +68,24 @@ class Data:
     left_out: dict                      # {name: why} of the subsets' videos without usable features
 
 
-# ------------------------------------------------------------------------------------------------ loading
+# ------------------------------------------------------------------------------------------ loading
 
-def load(features, annotations, *, train_subset, test_subset, classes=None, snippet_seconds=None, layout="auto",
-         flow_features=None, video_labels="segments", allow_missing=False, in_memory=True, memory_limit=None,
-         shard=(0, 1), streams=None, crops=None):
+def load(features, annotations, *, train_subset, test_subset, classes=None, snippet_seconds=None,
+         layout="auto", flow_features=None, video_labels="segments", allow_missing=False,
+         in_memory=True, memory_limit=None, shard=(0, 1), streams=None, crops=None):
     """Read features and annotations, check them against each other, and return `Data`.
 
-    annotations: a path, or what annotations.load made of one (`video_labels` is then not looked at).
-    train_subset, test_subset: names of the annotations' subsets, None for none. classes: class list in order; default:
-    all of the annotations, sorted. video_labels: see annotations.load. layout, flow_features (flow_path there),
-    snippet_seconds, streams, crops: see features.open_features.
-    allow_missing: videos without usable features (no file, one stream, no clips, unreadable, of another width) are left
-    out and become a note instead of an error.
-    in_memory=False leaves the features on disk (`StoredArray`), and so does more than `memory_limit` bytes of them as
-    float32; NaN and infinity are then found when a video is read.
-    shard (rank, ranks): of both subsets only the videos rank, rank + ranks, ... are read here; the others are listed,
-    too, and stay on disk. The limit is for what is read here.
+    annotations: a path, or what annotations.load made of one (`video_labels` is then not used).
+    train_subset, test_subset: names of the annotations' subsets, None for none.
+    classes: class list in order; default: all of the annotations, sorted.
+    video_labels: see annotations.load. layout, flow_features (there flow_path), snippet_seconds,
+    streams, crops: see features.open_features.
+    allow_missing: videos without usable features (no file, one stream, no clips, unreadable, of
+    another width) are left out and become a note instead of an error.
+    in_memory=False leaves the features on disk (`StoredArray`), and so does more than
+    `memory_limit` bytes of them as float32; NaN and infinity are then found when a video is read.
+    shard (rank, ranks): of both subsets only the videos rank, rank + ranks, ... are read here; the
+    others are listed, too, and stay on disk. The limit is for what is read here.
     InputError on everything that cannot be right; what was mended or looks odd is in `Data.notes`.
     """
     truth = annotations
@@ -96,28 +99,35 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
         adopt(source, truth, notes)
-        shapes, problems = examine(source, truth, [video.name for subset in wanted for video in subset], notes)
+        names = [video.name for subset in wanted for video in subset]
+        shapes, problems = examine(source, truth, names, notes)
         _settle(source, truth, wanted, problems, allow_missing)
-        videos = [video for subset in wanted for video in subset if video.name in shapes]
-        check_geometry(source, truth, videos, shapes, notes)
-        rank, ranks = shard
-        size = sum(clips * (rgb or 0) * 4 + clips * (flow or 0) * 4 for clips, rgb, flow in shapes.values())
-        if in_memory and memory_limit is not None and size / ranks > memory_limit:
-            in_memory = False
-            notes.append(f"{source.path}: {size / ranks / 1e9:.2f} GB of features stay on disk "
-                         f"(limit {memory_limit / 1e9:.2f} GB)")
-        train, test = (_videos(source, subset, shapes, problems, classes, shard if in_memory else (None, 1))
-                       for subset in wanted)
-        train = [dataclasses.replace(video, segments=np.zeros((0, 2)), segment_labels=np.zeros(0, np.int64))
-                 for video in train]
+        check_geometry(source, truth, [truth.videos[name] for name in shapes], shapes, notes)
+        size = sum(4 * clips * ((rgb or 0) + (flow or 0)) for clips, rgb, flow in shapes.values())
+        in_memory = in_memory and _fits(source, size / shard[1], memory_limit, notes)
+        train, test = (
+            _videos(source, subset, shapes, problems, classes, shard if in_memory else (None, 1))
+            for subset in wanted
+        )
+        train = [dataclasses.replace(video, segments=video.segments[:0],
+                                     segment_labels=video.segment_labels[:0]) for video in train]
         _settle(source, truth, wanted, problems, allow_missing)
         _say_left_out(source, truth, wanted, problems, notes)
         _say_untrained(truth, train, classes, notes)
-        if not in_memory or ranks > 1:
+        if not in_memory or shard[1] > 1:
             stack.pop_all()     # the StoredArrays keep the source open
-    dims = next(shape[1:] for shape in shapes.values())
-    return Data(train, test, classes, source.snippet_seconds, tuple(notes), source.layout, in_memory, size, dims,
+    return Data(train, test, classes, source.snippet_seconds, tuple(notes), source.layout,
+                in_memory, size, next(shape[1:] for shape in shapes.values()),
                 {name: str(error) for name, error in problems.items()})
+
+
+def _fits(source, size, limit, notes):
+    """Whether `size` bytes are within the limit; a note where they are not."""
+    if limit is None or size <= limit:
+        return True
+    notes.append(f"{source.path}: {size / 1e9:.2f} GB of features stay on disk "
+                 f"(limit {limit / 1e9:.2f} GB)")
+    return False
 
 
 def _wanted(truth, train_subset, test_subset, classes, notes):
@@ -126,16 +136,18 @@ def _wanted(truth, train_subset, test_subset, classes, notes):
               for subset in (train_subset, test_subset)]
     both = {video.name for video in wanted[0]} & {video.name for video in wanted[1]}
     if both:
-        raise InputError(f"{truth.path}: found {count(both, 'video')} both in the training subset {train_subset!r} "
-                         f"and the test subset {test_subset!r}, expected two apart")
+        raise InputError(f"{truth.path}: found {count(both, 'video')} both in the training subset "
+                         f"{train_subset!r} and the test subset {test_subset!r}, expected two "
+                         "apart")
     _check_labels(truth, wanted, classes)
     unlabelled = [video.name for video in wanted[0] if not video.labels]
     if unlabelled:
-        notes.append(f"{truth.path}: {count(unlabelled, 'training video')} without any label left out: "
-                     f"{some(unlabelled)}")
+        notes.append(f"{truth.path}: {count(unlabelled, 'training video')} without any label left "
+                     f"out: {some(unlabelled)}")
         wanted[0] = [video for video in wanted[0] if video.labels]
     if not any(wanted):
-        raise InputError(f"{truth.path}: found no videos in the chosen subsets, expected at least one")
+        raise InputError(f"{truth.path}: found no videos in the chosen subsets, expected at least "
+                         "one")
     return wanted
 
 
@@ -152,7 +164,8 @@ def _check_labels(truth, wanted, classes):
 
 
 def _videos(source, annotated, shapes, problems, classes, shard):
-    """`Video`s of a subset's usable videos; those that cannot be read go to `problems`. Rank None leaves all on disk."""
+    """`Video`s of a subset's usable videos; those that cannot be read go to `problems`. Rank None
+    leaves all on disk."""
     made, (rank, ranks) = [], shard
     for i, video in enumerate(video for video in annotated if video.name in shapes):
         try:
@@ -168,33 +181,44 @@ def _video(source, video, classes, shape, in_memory):
     if in_memory:
         streams = source.read(video.name)
     else:
-        streams = [None if width is None else StoredArray(source, video.name, stream, (length, width))
-                   for stream, width in zip(("rgb", "flow"), widths)]
+        streams = [
+            None if width is None else StoredArray(source, video.name, stream, (length, width))
+            for stream, width in zip(("rgb", "flow"), widths)
+        ]
     labels = np.zeros(len(classes), np.float32)
     labels[[classes.index(label) for label in video.labels]] = 1
     duration = length * source.snippet_seconds if video.duration is None else float(video.duration)
-    return Video(video.name, *streams, labels, duration, np.asarray(video.segments, np.float64).reshape(-1, 2),
-                 np.array([classes.index(label) for label in video.segment_labels], np.int64), source.snippet_seconds)
+    return Video(
+        video.name,
+        *streams,
+        labels,
+        duration,
+        np.asarray(video.segments, np.float64).reshape(-1, 2),
+        np.array([classes.index(label) for label in video.segment_labels], np.int64),
+        source.snippet_seconds,
+    )
 
 
-# ------------------------------------------------------------------------------------------------ usable or not
+# ------------------------------------------------------------------------------------ usable or not
 
 def adopt(source, truth, notes):
-    """Call the features' videos by the names of the annotations; names that differ, and videos that the annotations
-    lack, go to `notes`."""
+    """Call the features' videos by the names of the annotations; names that differ, and videos that
+    the annotations lack, go to `notes`."""
     notes += source.notes
     if renamed := source.adopt(list(truth.videos.values())):
         wanted, held = next(iter(renamed.items()))
-        notes.append(f"{source.path}: {len(renamed)} of the videos of {truth.path} found under another name (a YouTube "
-                     f"id, the prefix v_, a file's suffix, letter case), such as {held} for {wanted}")
+        notes.append(f"{source.path}: {len(renamed)} of the videos of {truth.path} found under "
+                     "another name (a YouTube id, the prefix v_, a file's suffix, letter case), "
+                     f"such as {held} for {wanted}")
     surplus = [name for name in source.names if name not in truth.videos]
     if surplus and len(surplus) < len(source.names):
-        notes.append(f"{source.path}: {count(surplus, 'video')} without annotation not used: {some(surplus)}")
+        notes.append(f"{source.path}: {count(surplus, 'video')} without annotation not used: "
+                     f"{some(surplus)}")
 
 
 def needed(source, truth):
-    """Names of the videos that a run reads: those of the subsets that it takes by default, else all annotated ones;
-    without annotations all that have features."""
+    """Names of the videos that a run reads: those of the subsets that it takes by default, else all
+    annotated ones; without annotations all that have features."""
     if truth is None:
         return set(source.names)
     try:
@@ -206,12 +230,13 @@ def needed(source, truth):
 
 
 def examine(source, truth, names, notes):
-    """Whether the features of the videos `names` can be used: the one check of inspection, conversion and run.
+    """Whether the features of the videos `names` can be used: the one check of inspection,
+    conversion and run.
 
-    Reads headers only. Returns ({name: (T, D_rgb, D_flow)} of the usable videos, {name: InputError} of the others); how
-    arrays are read (cut, converted, axes dropped) goes to `notes`. truth: the annotations, or None.
-    InputError where the whole set is stored the other way round, (dimensions, clips).
-    """
+    Reads headers only. Returns ({name: (T, D_rgb, D_flow)} of the usable videos, {name: InputError}
+    of the others); how arrays are read (cut, converted, axes dropped) goes to `notes`. truth: the
+    annotations, or None. InputError where the whole set is stored the other way round, (dimensions,
+    clips). """
     arrays, shapes, problems = {}, {}, {}
     for name in names:
         try:
@@ -226,12 +251,15 @@ def examine(source, truth, names, notes):
             shapes[name] = source.shape(name)
         except InputError as error:
             problems[name] = error
-    usual, n_usual = Counter(shape[1:] for shape in shapes.values()).most_common(1)[0] if shapes else (None, 0)
+    usual, n_usual = (
+        Counter(shape[1:] for shape in shapes.values()).most_common(1)[0] if shapes else (None, 0)
+    )
     for i, name in enumerate(names, 1):
         if name in shapes and shapes[name][1:] != usual:
             problems[name] = InputError(
-                f"{source.path}: {name} (the {_ordinal(i)} video): found {_dims(shapes.pop(name)[1:])} dimensions, "
-                f"expected {' and '.join(str(n) for n in usual if n)} as in {n_usual} others")
+                f"{source.path}: {name} (the {_ordinal(i)} video): found "
+                f"{_dims(shapes.pop(name)[1:])} dimensions, expected "
+                f"{' and '.join(str(n) for n in usual if n)} as in {n_usual} others")
     notes += _how_read(source, shapes)
     return shapes, {name: problems[name] for name in names if name in problems}
 
@@ -251,13 +279,15 @@ def _how_read(source, names):
         for dtype in {dtype.name for dtype in source.dtypes(name)} - {"float16", "float32"}:
             groups.setdefault(f"of type {dtype} converted to float32", []).append((name, ""))
     if cut:
-        notes.append(f"{source.path}: {count(cut, 'video')} with streams of unequal length cut to the shorter: "
-                     f"{some(cut)}")
+        notes.append(f"{source.path}: {count(cut, 'video')} with streams of unequal length cut to "
+                     f"the shorter: {some(cut)}")
     for how, found in sorted(groups.items()):
         if how.startswith("of type"):
-            notes.append(f"{source.path}: {count(found, 'video')} {how}: {some(name for name, _ in found)}")
+            notes.append(f"{source.path}: {count(found, 'video')} {how}: "
+                         f"{some(name for name, _ in found)}")
         else:
-            notes.append(f"{source.path}: {found[0][1]} in {count(found, 'video')}, such as {found[0][0]}")
+            notes.append(f"{source.path}: {found[0][1]} in {count(found, 'video')}, such as "
+                         f"{found[0][0]}")
     return notes
 
 
@@ -269,22 +299,34 @@ def _check_axes(source, truth, arrays):
         return
     length, durations = lengths.pop(), _durations(truth, shapes)
     if len(widths) > 1 and 2 * len(widths) >= len(shapes):
-        found = f"{length} clips in every video and another number of dimensions in each ({min(widths)} to {max(widths)})"
-    elif len(widths) == 1 and len(shapes) > 2 and durations and np.median(list(durations.values())) < FRAME_SECONDS * length:
-        found = (f"{length} clips of {min(widths)} dimensions in every video, less than a frame each by the durations of "
-                 f"{truth.path}")
+        found = (f"{length} clips in every video and another number of dimensions in each "
+                 f"({min(widths)} to {max(widths)})")
+    elif (
+        len(widths) == 1
+        and len(shapes) > 2
+        and durations
+        and np.median(list(durations.values())) < FRAME_SECONDS * length
+    ):
+        found = (f"{length} clips of {min(widths)} dimensions in every video, less than a frame "
+                 f"each by the durations of {truth.path}")
     else:
         return
     seconds = source.snippet_seconds
     if seconds is None and durations:
-        implied = float(np.median([duration / shapes[name][1] for name, duration in durations.items()]))
+        implied = float(
+            np.median([duration / shapes[name][1] for name, duration in durations.items()])
+        )
         seconds = fitting_convention(implied) or implied
-    ask = " --streams both" if length in ONE_STREAM_WIDTHS and "--streams" not in source.options else ""
+    ask = (
+        " --streams both"
+        if length in ONE_STREAM_WIDTHS and "--streams" not in source.options
+        else ""
+    )
     path = "ANNOTATIONS" if truth is None else shlex.quote(str(truth.path))
-    raise InputError(f"{source.path}: found {found}, expected (clips, dimensions); are the arrays (dimensions, clips)? "
-                     f"Then turn them: python tools/convert_features.py {shlex.quote(source.path)} {path} OUT.h5 "
-                     f"--transpose{source.options}{ask} --snippet-seconds "
-                     f"{'SECONDS' if seconds is None else f'{seconds:.4g}'}")
+    raise InputError(f"{source.path}: found {found}, expected (clips, dimensions); are the arrays "
+                     "(dimensions, clips)? Then turn them: python tools/convert_features.py "
+                     f"{shlex.quote(source.path)} {path} OUT.h5 --transpose{source.options}{ask} "
+                     f"--snippet-seconds {'SECONDS' if seconds is None else f'{seconds:.4g}'}")
 
 
 def _durations(truth, names):
@@ -305,13 +347,14 @@ def _settle(source, truth, wanted, problems, allow_missing):
     if first and not (whole and missing):
         more = f"; {len(problems) - 1} more cannot be used" if len(problems) > 1 else ""
         raise InputError(f"{first}{more}{advice}")
-    line = f"{source.path}: found no features for {len(missing)} of {len(names)} videos of {truth.path}: {some(missing)}"
+    line = (f"{source.path}: found no features for {len(missing)} of {len(names)} videos of "
+            f"{truth.path}: {some(missing)}")
     if not whole:
         raise InputError(f"{line}, expected all{advice}")
     others = [name for name in source.names if name not in truth.videos]
     if others:
-        line += (f"; found there: {some(others, 3)}; expected the same names but for v_, a video's file suffix and "
-                 "letter case")
+        line += (f"; found there: {some(others, 3)}; expected the same names but for v_, a video's "
+                 "file suffix and letter case")
     elif len(missing) < len(names):
         line += "; these are all videos of one of the two subsets"
     raise InputError(line + source.beside())
@@ -322,31 +365,33 @@ def _say_left_out(source, truth, wanted, problems, notes):
     names = [video.name for subset in wanted for video in subset]
     missing = [name for name in problems if name not in source]
     if missing:
-        notes.append(f"{source.path}: found no features for {len(missing)} of {len(names)} videos of {truth.path}: "
-                     f"{some(missing)}; left out")
+        notes.append(f"{source.path}: found no features for {len(missing)} of {len(names)} videos "
+                     f"of {truth.path}: {some(missing)}; left out")
     unusable = [name for name in problems if name in source]
     if unusable:
-        notes.append(f"{source.path}: {count(unusable, 'video')} of {len(names)} that cannot be used left out: "
-                     f"{some(unusable)} (the first: {problems[unusable[0]]})")
+        notes.append(f"{source.path}: {count(unusable, 'video')} of {len(names)} that cannot be "
+                     f"used left out: {some(unusable)} (the first: {problems[unusable[0]]})")
     tested = [video for video in wanted[1] if video.name in problems]
     segments = sum(len(video.segments) for video in tested)
     if segments:
-        notes.append(f"{truth.path}: {count(tested, 'test video')} of these with {segments} segments, which stay in the "
-                     "ground truth and count as missed (--exclude-video NAME leaves a video's segments out, too)")
+        notes.append(f"{truth.path}: {count(tested, 'test video')} of these with {segments} "
+                     "segments, which stay in the ground truth and count as missed "
+                     "(--exclude-video NAME leaves a video's segments out, too)")
 
 
 def _say_untrained(truth, train, classes, notes):
     trained = np.sum([video.labels for video in train], axis=0) if train else np.ones(len(classes))
     untrained = [label for label, n in zip(classes, trained) if not n]
     if untrained:
-        notes.append(f"{truth.path}: {count(untrained, 'class', 'classes')} without a training video: "
-                     f"{some(untrained)}")
+        notes.append(f"{truth.path}: {count(untrained, 'class', 'classes')} without a training "
+                     f"video: {some(untrained)}")
 
 
-# ------------------------------------------------------------------------------------------------ geometry
+# ----------------------------------------------------------------------------------------- geometry
 
 def implied_snippet_seconds(videos, lengths):
-    """Seconds per clip that make `lengths` {name: T} cover the annotated durations, in the median; None without any."""
+    """Seconds per clip that make `lengths` {name: T} cover the annotated durations, in the median;
+    None without any."""
     implied = [video.duration / lengths[video.name] for video in videos if video.duration]
     return float(np.median(implied)) if implied else None
 
@@ -358,8 +403,9 @@ def fitting_convention(implied):
 
 
 def check_geometry(source, truth, videos, shapes, notes):
-    """T * snippet_seconds against the annotated durations: the commonest cause of wrong numbers. A median off by more
-    than 5% goes to `notes`; InputError where nobody says what snippet_seconds is."""
+    """T * snippet_seconds against the annotated durations: the commonest cause of wrong numbers. A
+    median off by more than 5% goes to `notes`; InputError where nobody says what snippet_seconds
+    is."""
     implied = implied_snippet_seconds(videos, {name: shape[0] for name, shape in shapes.items()})
     fits = ""
     if implied is not None:
@@ -368,55 +414,65 @@ def check_geometry(source, truth, videos, shapes, notes):
             f"; the known convention {known:.4g} s ({CONVENTIONS[known]}) fits" if known else "")
     if source.snippet_seconds is None:
         value = "SECONDS" if implied is None else f"{fitting_convention(implied) or implied:.4g}"
-        raise InputError(f"{source.path}: found no snippet_seconds (seconds per clip), expected it as the attribute "
-                         f"snippet_seconds of the file or given as snippet_seconds in opts.py "
-                         f"(--snippet-seconds {value}){'; ' + fits if fits else ''}")
+        raise InputError(f"{source.path}: found no snippet_seconds (seconds per clip), expected it "
+                         "as the attribute snippet_seconds of the file or given as snippet_seconds "
+                         f"in opts.py (--snippet-seconds {value}){'; ' + fits if fits else ''}")
     notes += geometry_of_segments(source, truth, videos, shapes)
     if implied is None:
         return
     if abs(source.snippet_seconds / implied - 1) > GEOMETRY_TOLERANCE:
         notes.append(f"{source.path}: GEOMETRY: clips of {source.snippet_seconds:.4g} s cover "
-                     f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations (median), so times "
-                     f"will be wrong; {fits}: check snippet_seconds")
+                     f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations "
+                     f"(median), so times will be wrong; {fits}: check snippet_seconds")
     each = np.array([video.duration / shapes[video.name][0] for video in videos if video.duration])
     off = np.abs(each / implied - 1) > 0.2
     if off.mean() > 0.1:
-        notes.append(f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds per clip that differ "
-                     f"by more than 20% from the median ({each.min():.4g} to {each.max():.4g} s), so their times "
-                     "will be wrong (features resampled to a fixed length, of several frame rates, or stored as "
-                     "(dimensions, clips)?)")
+        notes.append(f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds "
+                     f"per clip that differ by more than 20% from the median ({each.min():.4g} to "
+                     f"{each.max():.4g} s), so their times will be wrong (features resampled to a "
+                     "fixed length, of several frame rates, or stored as (dimensions, clips)?)")
 
 
 def geometry_of_segments(source, truth, videos, shapes):
-    """Notes where the segments do not fit the videos: in frames instead of seconds, or, of videos without a duration,
-    past the clips or in their first half only."""
+    """Notes where the segments do not fit the videos: in frames instead of seconds, or, of videos
+    without a duration, past the clips or in their first half only."""
     step = source.snippet_seconds
     videos = [video for video in videos if len(video.segments)]
     if not videos:
         return []
-    ends = np.concatenate([video.segments[:, 1] for video in videos])                              # (N,)
-    clips = np.concatenate([np.full(len(video.segments), shapes[video.name][0]) for video in videos])
+    ends = np.concatenate([video.segments[:, 1] for video in videos])  # (N,)
+    clips = np.concatenate(
+        [np.full(len(video.segments), shapes[video.name][0]) for video in videos]
+    )
     known = np.concatenate([np.full(len(video.segments), video.duration or 0) for video in videos])
     late = ends > np.where(known > 0, known, clips * step) + step
     if known.any():
         return [] if late.mean() < 0.5 else [
-            f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of their videos: are they in "
-            "frames instead of seconds? Then every detection counts as false"]
-    last = np.array([video.segments[:, 1].max() for video in videos])                              # (n,)
+            f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of "
+            "their videos: are they in frames instead of seconds? Then every detection counts as "
+            "false"]
+    last = np.array([video.segments[:, 1].max() for video in videos])  # (n,)
     length = np.array([shapes[video.name][0] for video in videos])
 
     def past(seconds):
         return int((last > (length + 1) * seconds).sum())
 
     if past(step) > 0.05 * len(videos):
-        fits = next((known for known in sorted(CONVENTIONS) if past(known) <= 0.05 * len(videos)), None)
-        advice = f"{fits:.4g} s ({CONVENTIONS[fits]}) is the shortest known clip that fits" if fits else \
-            "no known duration of a clip fits: are the segments in frames instead of seconds?"
-        return [f"{source.path}: GEOMETRY: with clips of {step:.4g} s, segments of {truth.path} end past the clips in "
-                f"{past(step)} of {len(videos)} videos, so times will be wrong: check snippet_seconds; {advice}"]
+        fits = next(
+            (known for known in sorted(CONVENTIONS) if past(known) <= 0.05 * len(videos)), None
+        )
+        advice = (
+            f"{fits:.4g} s ({CONVENTIONS[fits]}) is the shortest known clip that fits"
+            if fits
+            else "no known duration of a clip fits: are the segments in frames instead of seconds?"
+        )
+        return [f"{source.path}: GEOMETRY: with clips of {step:.4g} s, segments of {truth.path} "
+                f"end past the clips in {past(step)} of {len(videos)} videos, so times will be "
+                f"wrong: check snippet_seconds; {advice}"]
     if len(videos) > 2 and np.quantile(last / (length * step), 0.95) < 0.5:
-        return [f"{source.path}: GEOMETRY: with clips of {step:.4g} s, nearly no segment of {truth.path} ends in the "
-                "second half of its video, so snippet_seconds may be too large"]
+        return [f"{source.path}: GEOMETRY: with clips of {step:.4g} s, nearly no segment of "
+                f"{truth.path} ends in the second half of its video, so snippet_seconds may be too "
+                "large"]
     return []
 
 

@@ -1,9 +1,9 @@
 """Features of many videos: open them in any layout, read them one by one, write the canonical file.
 
-Where the arrays of each layout lie is in formats/layouts.py; shapes, checks and the conversion to float32 are here and
-are the same for all of them. Nothing is read before its header has been checked, and a video's name is only looked up
-among the names that a layout listed, so that no name becomes a path. Bad input ends in an `InputError` of one line.
-"""
+Where the arrays of each layout lie is in formats/layouts.py; shapes, checks and the conversion to
+float32 are here and are the same for all of them. Nothing is read before its header has been
+checked, and a video's name is only looked up among the names that a layout listed, so that no name
+becomes a path. Bad input ends in an `InputError` of one line. """
 import hashlib
 import json
 import os
@@ -20,13 +20,20 @@ from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, sh
 from formats.names import match_names
 
 LAYOUTS = ("auto", *layouts.LAYOUTS)
-ONE_STREAM_WIDTHS = (512, 768, 1024, 1280, 1408)    # CLIP, VideoMAE, I3D, InternVideo: usual widths of one stream
+ONE_STREAM_WIDTHS = (
+    512,
+    768,
+    1024,
+    1280,
+    1408,
+)  # CLIP, VideoMAE, I3D, InternVideo: usual widths of one stream
 USUAL_CROPS, MOST_CROPS = (5, 10), 32
 SAMPLE = 8                                          # videos looked at to see what kind of set it is
 
 
 class StoredArray:
-    """One stream of one video, left on disk: `.shape`, `.dtype`; np.asarray(it) reads and checks it each time."""
+    """One stream of one video, left on disk: `.shape`, `.dtype`; np.asarray(it) reads and checks it
+    each time."""
     dtype = np.dtype(np.float32)
 
     def __init__(self, source, name, stream, shape):
@@ -37,22 +44,26 @@ class StoredArray:
         return array if dtype is None else array.astype(dtype, copy=False)
 
 
-# ------------------------------------------------------------------------------------------------ sources
+# ------------------------------------------------------------------------------------------ sources
 
 class FeatureSource:
     """The features of many videos, left on disk until asked for. Made by `open_features`.
 
-    `streams` are those that are read, ("rgb", "flow") or one of them. One background thread may read while another
-    does.
+    `streams` are those that are read, ("rgb", "flow") or one of them. One background thread may
+    read while another does.
     """
 
     def __init__(self, path, found, *, streams=None, crops=None, transpose=False):
         self.path, self.layout, self.names = str(path), found.layout, list(found.entries)
-        self.snippet_seconds = found.snippet_seconds    # s, as the file declares or the user gave it; None: unknown
+        self.snippet_seconds = (
+            found.snippet_seconds
+        )  # s, as the file declares or the user gave it; None: unknown
         self.notes = list(found.notes)
-        self.options = ""                               # those given to open_features, as a command takes them
+        self.options = ""  # those given to open_features, as a command takes them
         self.streams = (streams,) if streams in STREAMS else STREAMS
-        self._halves = streams not in STREAMS or found.joint    # an array "features" is both streams side by side
+        self._halves = (
+            streams not in STREAMS or found.joint
+        )  # an array "features" is both streams side by side
         self._crops, self._transpose, self._crop_axis = crops, transpose, None
         self._entries, self._handles, self._shapes = dict(found.entries), found.handles, {}
 
@@ -60,8 +71,9 @@ class FeatureSource:
         return name in self._entries
 
     def adopt(self, videos):
-        """Call the stored videos by the names of the annotated ones (objects with .name and .alias), where these
-        differ by what formats/names.py sees through. Returns {annotated name: stored name} of the renamed ones."""
+        """Call the stored videos by the names of the annotated ones (objects with .name and
+        .alias), where these differ by what formats/names.py sees through. Returns {annotated name:
+        stored name} of the renamed ones."""
         matched = match_names([video.name for video in videos], self.names,
                               {video.name: video.alias for video in videos})
         renamed = {held: wanted for wanted, held in matched.items() if wanted != held}
@@ -74,9 +86,13 @@ class FeatureSource:
         return [array.dtype for array in self._arrays(name).values()]
 
     def array_shapes(self, name):
-        """{stream: (T, D)} of the arrays as they are stored, without axes of length 1 and crops; "features" for one
-        that is not yet told apart. InputError where an array is no such thing."""
-        return {stream: self._two_axes(name, stream, array) for stream, array in self._arrays(name).items()}
+        """{stream: (T, D)} of the arrays as they are stored, without axes of length 1 and crops;
+        "features" for one that is not yet told apart. InputError where an array is no such
+        thing."""
+        return {
+            stream: self._two_axes(name, stream, array)
+            for stream, array in self._arrays(name).items()
+        }
 
     def stream_shapes(self, name):
         """{stream: (T, D)} of the streams that are read. InputError where one is missing."""
@@ -84,37 +100,46 @@ class FeatureSource:
         if "features" in shapes:
             length, width = shapes["features"]
             if self._halves and width % 2:
-                raise InputError(f"{self.path}: {name}: found {width} dimensions, expected an even number: RGB and "
-                                 "flow side by side (--streams rgb or --streams flow reads a single stream)")
+                raise InputError(f"{self.path}: {name}: found {width} dimensions, expected an even "
+                                 "number: RGB and flow side by side (--streams rgb or --streams "
+                                 "flow reads a single stream)")
             return dict.fromkeys(self.streams, (length, width // 2 if self._halves else width))
         missing = [stream for stream in self.streams if stream not in shapes]
         if missing:
-            raise InputError(f"{self.path}: {name}: found {' and '.join(shapes)} only, expected {missing[0]}"
-                             f"{', too' if len(self.streams) == 2 else ''}")
+            raise InputError(f"{self.path}: {name}: found {' and '.join(shapes)} only, expected "
+                             f"{missing[0]}{', too' if len(self.streams) == 2 else ''}")
         return {stream: shapes[stream] for stream in self.streams}
 
     def shape(self, name):
-        """(T, D_rgb, D_flow), None for a stream that is not read. Streams that differ by at most 2 clips or 1% are
-        cut to the shorter, else InputError."""
+        """(T, D_rgb, D_flow), None for a stream that is not read. Streams that differ by at most 2
+        clips or 1% are cut to the shorter, else InputError."""
         if name not in self._shapes:
             shapes = self.stream_shapes(name)
             lengths = [length for length, _ in shapes.values()]
             if max(lengths) - min(lengths) > max(2, 0.01 * max(lengths)):
-                raise InputError(f"{self.path}: {name}: found {lengths[0]} clips of rgb and {lengths[1]} of flow, "
-                                 "expected equal lengths (up to 2 clips or 1%)")
+                raise InputError(f"{self.path}: {name}: found {lengths[0]} clips of rgb and "
+                                 f"{lengths[1]} of flow, expected equal lengths (up to 2 clips or "
+                                 "1%)")
             widths = (shapes[stream][1] if stream in shapes else None for stream in STREAMS)
             self._shapes[name] = min(lengths), *widths
         return self._shapes[name]
 
     def read(self, name):
-        """(rgb (T, D), flow (T, D')) as float32, None for a stream that is not read. InputError on NaN or infinity."""
+        """(rgb (T, D), flow (T, D')) as float32, None for a stream that is not read. InputError on
+        NaN or infinity."""
         arrays = self._arrays(name)
         raw = self._raw(name, "features") if "features" in arrays else None
-        return tuple(self._stream(name, stream, raw) if stream in self.streams else None for stream in STREAMS)
+        return tuple(
+            self._stream(name, stream, raw) if stream in self.streams else None
+            for stream in STREAMS
+        )
 
     def read_stream(self, name, stream):
-        """The stream "rgb" or "flow" of one video: (T, D) float32, contiguous. InputError on NaN or infinity."""
-        return self._stream(name, stream, self._raw(name, "features") if "features" in self._arrays(name) else None)
+        """The stream "rgb" or "flow" of one video: (T, D) float32, contiguous. InputError on NaN or
+        infinity."""
+        return self._stream(
+            name, stream, self._raw(name, "features") if "features" in self._arrays(name) else None
+        )
 
     def how_read(self, name):
         """In words, how the arrays of a video are brought to two axes; "" where they have two."""
@@ -122,20 +147,26 @@ class FeatureSource:
         return ", ".join(sorted(ways))
 
     def release(self, name):
-        """Close what reading this video opened, so that a pass over very many does not keep them all open."""
+        """Close what reading this video opened, so that a pass over very many does not keep them
+        all open."""
         for array in self._arrays(name).values():
             if hasattr(array, "release"):
                 array.release()
 
     def beside(self):
-        """For a message: what lies beside a path that seems to be one part of a set; "" where there is nothing."""
+        """For a message: what lies beside a path that seems to be one part of a set; "" where there
+        is nothing."""
         path = Path(self.path)
         if path.is_dir() and not layouts.is_part(path.name):
             return ""
         opened = {Path(handle.filename).name for handle in self._handles} | {path.name}
         others = [other.name for other in layouts.visible(path.parent) if other.name not in opened
                   and other.suffix == path.suffix and layouts.is_part(other.stem)]
-        return f"; beside it: {some(others)}; give the folder {path.parent} to read all" if others else ""
+        return (
+            f"; beside it: {some(others)}; give the folder {path.parent} to read all"
+            if others
+            else ""
+        )
 
     def close(self):
         for handle in self._handles:
@@ -165,7 +196,8 @@ class FeatureSource:
         raise InputError(f"{self.path}: {name}: {stream}: found {found}, expected {expected}")
 
     def _find_crops(self):
-        """The axis of the crops in arrays of three axes: short, and equally long in all videos; None without one."""
+        """The axis of the crops in arrays of three axes: short, and equally long in all videos;
+        None without one."""
         if self._crop_axis is None:
             shapes = [shape for shape in _plain_shapes(self) if len(shape) == 3]
             same = [axis for axis in (1, 0) if len({shape[axis] for shape in shapes}) == 1
@@ -177,7 +209,7 @@ class FeatureSource:
     def _way(self, shape):
         plain = _without_ones(shape)
         if len(plain) == 3:
-            return f"{'the mean' if self._crops == 'mean' else 'the first'} of {plain[self._find_crops()]} crops"
+            return f"the {self._crops} of {plain[self._find_crops()]} crops"
         return f"axes of length 1 dropped from {shape_text(shape)}" if len(shape) > 2 else ""
 
     def _raw(self, name, stream):
@@ -203,18 +235,24 @@ class FeatureSource:
         return self._checked(raw, name, stream)
 
     def _checked(self, raw, name, stream):
-        with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 becomes infinite, which is reported below
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # beyond float32 becomes infinite, which is reported below
             array = np.ascontiguousarray(raw, dtype=np.float32)
-            finite = np.isfinite(np.vdot(array, array))     # one cheap pass; it may overflow, hence the second
+            finite = np.isfinite(
+                np.vdot(array, array)
+            )  # one cheap pass; it may overflow, hence the second
         if not finite and not (good := np.isfinite(array)).all():
             clip, dimension = np.argwhere(~good)[0]
-            raise InputError(f"{self.path}: {name}: found {array[clip, dimension]} in {stream}, clip {clip} "
-                             f"({(~good).sum()} of {array.size} values), expected finite numbers")
+            raise InputError(f"{self.path}: {name}: found {array[clip, dimension]} in {stream}, "
+                             f"clip {clip} ({(~good).sum()} of {array.size} values), expected "
+                             "finite numbers")
         return array
 
 
 def _without_ones(shape):
-    """A shape without its axes of length 1, but with two axes at least: what is one vector is one clip."""
+    """A shape without its axes of length 1, but with two axes at least: what is one vector is one
+    clip."""
     if len(shape) <= 2:
         return tuple(shape)
     plain = tuple(n for n in shape if n != 1)
@@ -226,23 +264,35 @@ def describe(layout):
     return layouts.LAYOUTS[layout][0]
 
 
-# ------------------------------------------------------------------------------------------------ open
+# --------------------------------------------------------------------------------------------- open
 
-def open_features(path, *, layout="auto", flow_path=None, annotations=None, snippet_seconds=None, streams=None,
-                  crops=None, transpose=False):
+def open_features(
+    path,
+    *,
+    layout="auto",
+    flow_path=None,
+    annotations=None,
+    snippet_seconds=None,
+    streams=None,
+    crops=None,
+    transpose=False,
+):
     """Open the features at `path` as a `FeatureSource`; reads headers at most.
 
-    layout: one of LAYOUTS; "auto" recognises it by looking. flow_path: the second file or folder where the two streams
-    lie apart (`path` then holds RGB). annotations: the annotations' path, needed by W-TALC's joint file, whose order
-    is in videoname.npy of the annotation folder. snippet_seconds (s): overrides what the file declares.
-    streams: "both", "rgb" or "flow"; None: both, and where one array may be one stream or two halves the error asks.
-    crops: "mean" or "first" of the crops in arrays of three axes. transpose: the arrays are stored (dimensions, clips).
-    InputError where there are no features, and where what is meant cannot be known.
-    """
+    layout: one of LAYOUTS; "auto" recognises it by looking. flow_path: the second file or folder
+    where the two streams lie apart (`path` then holds RGB). annotations: the annotations' path,
+    needed by W-TALC's joint file, whose order is in videoname.npy of the annotation folder.
+    snippet_seconds (s): overrides what the file declares.
+    streams: "both", "rgb" or "flow"; None: both, and where one array may be one stream or two
+    halves the error asks.
+    crops: "mean" or "first" of the crops in arrays of three axes. transpose: the arrays are stored
+    (dimensions, clips). InputError where there are no features, and where what is meant cannot be
+    known. """
     if layout not in LAYOUTS:
         raise InputError(f"feature layout: found {layout!r}, expected one of {', '.join(LAYOUTS)}")
     if flow_path is not None and layout not in ("auto", "per-video", "hdf5"):
-        raise InputError(f"{flow_path}: found a second path for the flow stream, expected none ({layout} layout)")
+        raise InputError(f"{flow_path}: found a second path for the flow stream, expected none "
+                         f"({layout} layout)")
     found = layouts.read_layout(path, layout, annotations)
     if flow_path is not None and found.entries:
         flow = layouts.read_layout(flow_path, layout, annotations)
@@ -252,7 +302,9 @@ def open_features(path, *, layout="auto", flow_path=None, annotations=None, snip
     source = FeatureSource(path, found, streams=streams, crops=crops, transpose=transpose)
     given = {"--flow-features": flow_path, "--feature-layout": layout if layout != "auto" else None,
              "--streams": streams, "--crops": crops}
-    source.options = "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value)
+    source.options = "".join(
+        f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value
+    )
     try:
         if not source.names:
             raise InputError(layouts.nothing_found(path))
@@ -268,7 +320,8 @@ def open_features(path, *, layout="auto", flow_path=None, annotations=None, snip
 def _set_seconds(source, seconds):
     declared, source.snippet_seconds = source.snippet_seconds, seconds
     if declared and not np.isclose(declared, seconds, rtol=1e-3):
-        source.notes.append(f"{source.path}: the file declares {declared:g} s per clip; the given {seconds:g} s is used")
+        source.notes.append(f"{source.path}: the file declares {declared:g} s per clip; the given "
+                            f"{seconds:g} s is used")
 
 
 def _sample(source):
@@ -290,17 +343,22 @@ def _plain_shapes(source):
 
 
 def _ask(source, found, streams, crops, flow_path):
-    """InputError where what the arrays are cannot be known from them; a note on how a single stream is read."""
+    """InputError where what the arrays are cannot be known from them; a note on how a single stream
+    is read."""
     shape = next((shape for shape in _plain_shapes(source) if len(shape) == 3), None)
     if shape and crops is None and (axis := source._find_crops()) is not None:
-        raise InputError(f"{source.path}: found arrays of three axes, such as {shape_text(shape)}, which look like "
-                         f"{shape[axis]} crops a clip: --crops mean averages them, --crops first takes the first")
-    kinds = {frozenset(entry) if not callable(entry) else None for entry in source._entries.values()} - {None}
+        raise InputError(f"{source.path}: found arrays of three axes, such as {shape_text(shape)}, "
+                         f"which look like {shape[axis]} crops a clip: --crops mean averages them, "
+                         "--crops first takes the first")
+    kinds = {
+        frozenset(entry) if not callable(entry) else None for entry in source._entries.values()
+    } - {None}
     kinds |= {frozenset(arrays) for arrays in _sample(source)}
     only, = kinds if len(kinds) == 1 else (frozenset(STREAMS),)
     if streams in STREAMS:
         if only == {"features"} and not found.joint:
-            source.notes.append(f"{source.path}: every array is taken as one stream, {streams}, as given")
+            source.notes.append(f"{source.path}: every array is taken as one stream, {streams}, as "
+                                "given")
     elif only == {"features"} and not found.joint and streams is None and flow_path is None:
         _ask_halves(source)
     elif only in ({"rgb"}, {"flow"}):
@@ -310,8 +368,8 @@ def _ask(source, found, streams, crops, flow_path):
             source.notes.append(f"{source.path}: found {stream} only; it is the only stream")
         else:
             other = "flow" if stream == "rgb" else "rgb"
-            raise InputError(f"{source.path}: found {stream} only, expected {other}, too: give the path that holds "
-                             f"both, or --streams {stream} for {stream} alone")
+            raise InputError(f"{source.path}: found {stream} only, expected {other}, too: give the "
+                             f"path that holds both, or --streams {stream} for {stream} alone")
 
 
 def _ask_halves(source):
@@ -322,30 +380,35 @@ def _ask_halves(source):
     if word:
         other = _beside(path, word)
         more = f", --flow-features {other} to read both" if other and word == "rgb" else ""
-        raise InputError(f"{path}: found a {'file' if path.is_file() else 'folder'} named {word}, which may be one "
-                         f"stream or both: --streams {word} to read one{more}, {both}")
+        raise InputError(f"{path}: found a {'file' if path.is_file() else 'folder'} named {word}, "
+                         f"which may be one stream or both: --streams {word} to read one{more}, "
+                         f"{both}")
     widths = {shape[0 if source._transpose else -1] for shape in _plain_shapes(source)}
     if len(widths) == 1 and widths <= set(ONE_STREAM_WIDTHS):
         width, = widths
-        raise InputError(f"{path}: found one array a video, {width} wide, a usual width of one stream: --streams rgb "
-                         f"or --streams flow if it is one, {both} ({width // 2} each)")
+        raise InputError(f"{path}: found one array a video, {width} wide, a usual width of one "
+                         f"stream: --streams rgb or --streams flow if it is one, {both} "
+                         f"({width // 2} each)")
 
 
 def _beside(path, word):
     """The path beside `path` that has the other stream's name, or None."""
     name = path.name.lower().replace(word, "flow" if word == "rgb" else "rgb")
-    return next((other for other in layouts.visible(path.parent) if other.name.lower() == name), None)
+    return next(
+        (other for other in layouts.visible(path.parent) if other.name.lower() == name), None
+    )
 
 
-# ------------------------------------------------------------------------------------------------ writing
+# ------------------------------------------------------------------------------------------ writing
 
 def write_canonical(path, items, snippet_seconds, dtype="float16", compression=None):
-    """Write one canonical HDF5 file from `items`, an iterable of (name, rgb (T, D), flow (T, D')); returns their count.
+    """Write one canonical HDF5 file from `items`, an iterable of (name, rgb (T, D), flow (T, D'));
+    returns their count.
 
-    A stream that is None is left out. One video at a time is in memory. What lies in the file is read back and compared
-    before the file takes its name, and an interrupted call leaves none. `compression`: None or "gzip". InputError on
-    values that do not fit `dtype`, names that HDF5 cannot hold or that come twice, and a file that does not read back.
-    """
+    A stream that is None is left out. One video at a time is in memory. What lies in the file is
+    read back and compared before the file takes its name, and an interrupted call leaves none.
+    `compression`: None or "gzip". InputError on values that do not fit `dtype`, names that HDF5
+    cannot hold or that come twice, and a file that does not read back. """
     snippet_seconds = positive_seconds(snippet_seconds, "snippet_seconds")
     try:
         with write_atomically(path) as temporary:
@@ -354,21 +417,26 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
                 sums, n = {}, 0
                 for n, (name, rgb, flow) in enumerate(items, 1):
                     if name in ("", ".") or "/" in name or "\0" in name or name in file:
-                        raise InputError(f"{path}: found {show(name)} as the name of a video, expected a new "
-                                         "one without / and NUL")
+                        raise InputError(f"{path}: found {show(name)} as the name of a video, "
+                                         "expected a new one without / and NUL")
                     for stream, array in zip(STREAMS, (rgb, flow)):
                         if array is None:
                             continue
                         stored = _fitting(array, dtype, f"{path}: {name}: {stream}")
-                        file.create_dataset(f"{name}/{stream}", data=stored, chunks=_chunks(stored),
-                                            compression=compression, shuffle=compression is not None)
+                        file.create_dataset(
+                            f"{name}/{stream}",
+                            data=stored,
+                            chunks=_chunks(stored),
+                            compression=compression,
+                            shuffle=compression is not None,
+                        )
                         sums[f"{name}/{stream}"] = stored.shape, zlib.crc32(stored)
             with h5py.File(temporary, "r", rdcc_nbytes=0) as file:
                 for key, expected in sums.items():
                     array = file[key][()]
                     if (array.shape, zlib.crc32(array)) != expected:
-                        raise InputError(f"{path}: {key}: found other values than were written, expected the same "
-                                         "(is the disk sound?)")
+                        raise InputError(f"{path}: {key}: found other values than were written, "
+                                         "expected the same (is the disk sound?)")
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path}: found {one_line(error)}, expected to write the file") from None
     return n
@@ -377,11 +445,13 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
 def _fitting(array, dtype, where):
     array = np.asarray(array)
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"{where}: found an array {shape_text(array.shape)}, expected (clips, dimensions)")
+        raise InputError(f"{where}: found an array {shape_text(array.shape)}, expected "
+                         "(clips, dimensions)")
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(array, dtype=dtype)
     if not np.isfinite(stored).all():
-        raise InputError(f"{where}: found values up to {np.abs(array).max():.4g}, expected finite ones of {dtype}")
+        raise InputError(f"{where}: found values up to {np.abs(array).max():.4g}, expected finite "
+                         f"ones of {dtype}")
     return stored
 
 
@@ -393,13 +463,14 @@ def _chunks(array):
 
 
 def fingerprint(*paths):
-    """A hash (16 hex digits) of the data at `paths` (files or folders; None is skipped), to notice that they changed.
+    """A hash (16 hex digits) of the data at `paths` (files or folders; None is skipped), to notice
+    that they changed.
 
-    It sees the names (of files within a folder), the sizes, and the bytes: all of them up to 32 MiB per path, beyond
-    that 4 KiB at regular steps, 32 MiB in all. Features extracted anew, another order, another length or a change of
-    a whole video are noticed, a change that fits between two samples is not (in 1 GB: 124 KiB, 60 clips of 1024
-    float16). Copying or touching the files changes nothing. InputError where a path cannot be read.
-    """
+    It sees the names (of files within a folder), the sizes, and the bytes: all of them up to 32 MiB
+    per path, beyond that 4 KiB at regular steps, 32 MiB in all. Features extracted anew, another
+    order, another length or a change of a whole video are noticed, a change that fits between two
+    samples is not (in 1 GB: 124 KiB, 60 clips of 1024 float16). Copying or touching the files
+    changes nothing. InputError where a path cannot be read. """
     digest = hashlib.blake2b(digest_size=8)
     for path in (Path(path) for path in paths if path is not None):
         files = sorted(Path(folder, name) for folder, _, names in os.walk(path, followlinks=True)
@@ -415,10 +486,11 @@ def fingerprint(*paths):
 
 
 def extract_settings(path):
-    """The settings with which tools/extract_features.py made the features at `path`, a dict; None for other features.
+    """The settings with which tools/extract_features.py made the features at `path`, a dict; None
+    for other features.
 
-    They are in the attribute `extract_settings` of the HDF5 file, or in extract_settings.json of the folder.
-    InputError where they cannot be read.
+    They are in the attribute `extract_settings` of the HDF5 file, or in extract_settings.json of
+    the folder. InputError where they cannot be read.
     """
     if os.path.isdir(path):
         stored = Path(path, "extract_settings.json")

@@ -1,9 +1,10 @@
 """Where the arrays of each feature layout lie: a reader looks at a path and lists them by video.
 
-A reader gives `Found`. Its entries map a video's name to {stream: array}. A stream is "rgb", "flow", or "features": one
-array that is both streams side by side or the only stream. An array has .shape, .dtype and .read(). Where a file has to
-be opened to know more, a function stands in the place of the array or of the dict; `resolve` calls it when the video is
-asked for, so that a damaged video stops only those who need it.
+A reader gives `Found`. Its entries map a video's name to {stream: array}. A stream is "rgb",
+"flow", or "features": one array that is both streams side by side or the only stream. An array has
+.shape, .dtype and .read(). Where a file has to be opened to know more, a function stands in the
+place of the array or of the dict; `resolve` calls it when the video is asked for, so that a damaged
+video stops only those who need it.
 """
 import contextlib
 import functools
@@ -24,9 +25,10 @@ from formats.names import decoded, subset_of_file
 
 STREAMS = ("rgb", "flow")
 HDF5 = (".h5", ".hdf5")
-ARRAY_FILES = ((".npy", ".npz"), (".pt", ".pth"), (".pkl", ".pickle"))      # the first kind that a folder has is read
-EXPECTED = ("expected an HDF5 file, or a folder with VIDEO.npy, .npz, .pt or .pkl, or with folders rgb and flow of "
-            "these (docs/data.md lists all layouts)")
+# The first kind that a folder has is read.
+ARRAY_FILES = ((".npy", ".npz"), (".pt", ".pth"), (".pkl", ".pickle"))
+EXPECTED = ("expected an HDF5 file, or a folder with VIDEO.npy, .npz, .pt or .pkl, or with folders "
+            "rgb and flow of these (docs/data.md lists all layouts)")
 
 
 @dataclass
@@ -40,10 +42,11 @@ class Found:
     joint: bool = False                 # "features" is RGB and flow side by side for certain
 
 
-# ------------------------------------------------------------------------------------------------ arrays
+# ------------------------------------------------------------------------------------------- arrays
 
 class H5Array:
-    """A dataset of an open HDF5 file, opened and checked when its shape is first asked for, and kept open."""
+    """A dataset of an open HDF5 file, opened and checked when its shape is first asked for, and
+    kept open."""
 
     def __init__(self, parent, key, where):
         self._parent, self._key, self._where = parent, key, where
@@ -51,19 +54,26 @@ class H5Array:
     @functools.cached_property
     def _dataset(self):
         with in_one_line(self._where):
-            # the low-level call takes half the time of parent[key], which counts for many short videos
+            # the low-level call takes half the time of parent[key], which counts for many short
+            # videos
             found = h5py.h5d.open(self._parent.id, self._key.encode())
             made, dataset = found.get_create_plist(), h5py.Dataset(found)
             if (made.get_external_count() or made.get_layout() == h5py.h5d.VIRTUAL
                     or h5py.h5f.get_name(found) != h5py.h5f.get_name(self._parent.id)):
-                raise InputError(f"{self._where}: found a dataset stored in another file, expected the values here")
+                raise InputError(f"{self._where}: found a dataset stored in another file, expected "
+                                 "the values here")
             if dataset.shape is None:
-                raise InputError(f"{self._where}: found an empty dataset, expected (clips, dimensions)")
-            claimed, held = math.prod(dataset.shape) * dataset.dtype.itemsize, found.get_storage_size()
+                raise InputError(f"{self._where}: found an empty dataset, expected "
+                                 "(clips, dimensions)")
+            claimed, held = (
+                math.prod(dataset.shape) * dataset.dtype.itemsize,
+                found.get_storage_size(),
+            )
             # deflate packs at most 1032 to 1: a larger shape is more than the file can hold
             if claimed > held * (1100 if made.get_nfilters() else 1):
-                raise InputError(f"{self._where}: found a claim of {claimed} bytes {shape_text(dataset.shape)} over {held} "
-                                 "stored ones, expected all values in the file")
+                raise InputError(f"{self._where}: found a claim of {claimed} bytes "
+                                 f"{shape_text(dataset.shape)} over {held} stored ones, expected "
+                                 "all values in the file")
             return dataset
 
     @functools.cached_property
@@ -83,7 +93,8 @@ class H5Array:
 
 
 class FileArray:
-    """An array of a file that is opened again for its values. `header` gives (shape, dtype) when first asked."""
+    """An array of a file that is opened again for its values. `header` gives (shape, dtype) when
+    first asked."""
 
     def __init__(self, header, read):
         self._read_header, self.read = header, read
@@ -107,7 +118,7 @@ def _npy_array(path):
 
 def _pt_array(tensor, path, key=None):
     array = _numpy(tensor, path)
-    header = array.shape, array.dtype       # and not the values, which are read again when they are needed
+    header = array.shape, array.dtype   # without the values, which are read again when needed
     return FileArray(lambda: header, functools.partial(_read_pt, path, key))
 
 
@@ -119,31 +130,40 @@ def _read_pt(path, key=None):
 def _numpy(tensor, path):
     import torch    # here, so that nobody without .pt files pays for it
     if not isinstance(tensor, torch.Tensor):
-        raise InputError(f"{path}: found {type(tensor).__name__}, expected a tensor (clips, dimensions)")
+        raise InputError(f"{path}: found {type(tensor).__name__}, expected a tensor "
+                         "(clips, dimensions)")
     tensor = tensor.detach()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-# ------------------------------------------------------------------------------------------------ HDF5
+# --------------------------------------------------------------------------------------------- HDF5
 
 def _open_h5(path):
     with open_file(path):     # a clearer message than HDF5's where the path itself is wrong
         pass
     with in_one_line(path):
-        # without chunk cache: every dataset is read whole, and thousands of them stay open in a streamed set
+        # without chunk cache: every dataset is read whole, and thousands of them stay open in a
+        # streamed set
         return h5py.File(path, "r", rdcc_nbytes=0)
 
 
 def _h5_file(path):
-    """`Found` of one HDF5 file: a dataset or a group per video, or groups `rgb` and `flow` of these."""
+    """`Found` of one HDF5 file: a dataset or a group per video, or groups `rgb` and `flow` of
+    these."""
     file = _open_h5(path)
     with in_one_line(path):
         first = next((file.get(name) for name in file), None)
-        canonical = first is None or isinstance(first, h5py.Group) and ("rgb" in first or "flow" in first)
+        canonical = (
+            first is None or isinstance(first, h5py.Group) and ("rgb" in first or "flow" in first)
+        )
         top = {stream_word(name): name for name in file} if len(file) == 2 else {}
-        if set(top) == set(STREAMS) and all(isinstance(file.get(name), h5py.Group) for name in top.values()):
+        if set(top) == set(STREAMS) and all(
+            isinstance(file.get(name), h5py.Group) for name in top.values()
+        ):
             canonical = False
-            entries = pair(*(_h5_group(file[top[stream]], f"{path}: {stream}") for stream in STREAMS))
+            entries = pair(
+                *(_h5_group(file[top[stream]], f"{path}: {stream}") for stream in STREAMS)
+            )
         else:
             entries = _h5_group(file, path)
         seconds = file.attrs.get("snippet_seconds")
@@ -158,7 +178,8 @@ def _h5_group(group, where):
 
 
 def _h5_video(group, name, where):
-    """{stream: array} of one member: a dataset, or a group with datasets of the streams or with a single one."""
+    """{stream: array} of one member: a dataset, or a group with datasets of the streams or with a
+    single one."""
     with in_one_line(where):
         member = group.get(name)
         if not isinstance(member, h5py.Group):
@@ -175,7 +196,8 @@ def _h5_video(group, name, where):
 
 
 def _h5_folder(path):
-    """`Found` of a folder with HDF5 files, of which each holds some of the videos, or one stream of them."""
+    """`Found` of a folder with HDF5 files, of which each holds some of the videos, or one stream of
+    them."""
     files = [file for file in visible(path) if file.suffix.lower() in HDF5]
     found = [_h5_file(file) for file in files]
     if len(files) == 1:
@@ -183,20 +205,24 @@ def _h5_folder(path):
     parts, seconds = [], {one.snippet_seconds for one in found} - {None}
     for file, one in zip(files, found):
         stream = stream_word(file.stem)
-        parts += [(name, stream, functools.partial(resolve, entry), file.name) for name, entry in one.entries.items()]
+        parts += [
+            (name, stream, functools.partial(resolve, entry), file.name)
+            for name, entry in one.entries.items()
+        ]
     if len(seconds) > 1:
-        raise InputError(f"{path}: found files of {' and '.join(f'{s:g}' for s in sorted(seconds))} s per clip, "
-                         "expected one duration")
+        raise InputError(f"{path}: found files of "
+                         f"{' and '.join(f'{s:g}' for s in sorted(seconds))} s per clip, expected "
+                         "one duration")
     note = f"{path}: {count(files, 'file')} read as one set: {some(file.name for file in files)}"
     return Found("hdf5", _merged(parts, path), next(iter(seconds), None),
                  tuple(handle for one in found for handle in one.handles), (note,))
 
 
-# ------------------------------------------------------------------------------------------------ one file, many videos
+# ---------------------------------------------------------------------------- one file, many videos
 
 def _joint_file(path, annotations):
-    """`Found` of a .npy, .pkl or .pt file with all videos: a dict by name, or W-TALC's list in the order of
-    videoname.npy."""
+    """`Found` of a .npy, .pkl or .pt file with all videos: a dict by name, or W-TALC's list in the
+    order of videoname.npy."""
     joint = "joint" in Path(path).name.lower()
     if Path(path).suffix in (".pt", ".pth"):
         items = load_pt(path)
@@ -206,39 +232,55 @@ def _joint_file(path, annotations):
         items = npy.index_object_npy(path)
     if isinstance(items, dict):
         names = {key: name_text(key, path) for key in items}
-        return Found("joint-npy", {name: functools.partial(_streams_of, items[key], f"{path}: {name}")
-                                   for key, name in names.items()}, joint=joint)
+        return Found(
+            "joint-npy",
+            {
+                name: functools.partial(_streams_of, items[key], f"{path}: {name}")
+                for key, name in names.items()
+            },
+            joint=joint,
+        )
     if not isinstance(items, list):
-        raise InputError(f"{path}: found one array, expected one per video: a dict {{video: array}}, or a folder with "
-                         "a file per video")
+        raise InputError(f"{path}: found one array, expected one per video: a dict "
+                         f"{{video: array}}, or a folder with a file per video")
     listed = _videoname(Path(path).parent, annotations)
     if listed is None:
         raise InputError(f"{path}: found no videoname.npy, expected it in the annotation folder: "
                          "the joint file alone does not say which video is which")
     names = annotation_files.wtalc_names(listed.parent)
     if len(names) != len(items):
-        raise InputError(f"{path}: found {len(items)} arrays, expected {len(names)}: one per name in {listed}")
-    return Found("joint-npy", {name: {"features": item} for name, item in zip(names, items)}, joint=joint)
+        raise InputError(f"{path}: found {len(items)} arrays, expected {len(names)}: one per name "
+                         f"in {listed}")
+    return Found(
+        "joint-npy", {name: {"features": item} for name, item in zip(names, items)}, joint=joint
+    )
 
 
 def _videoname(folder, annotations):
     """Path of the videoname.npy that belongs to a joint file in `folder`, or None."""
     places = [Path(annotations)] if annotations is not None and os.path.isdir(annotations) else []
     places += [folder, *sorted(folder.glob("*Annotations"))]
-    return next((place / "videoname.npy" for place in places if (place / "videoname.npy").is_file()), None)
+    return next(
+        (place / "videoname.npy" for place in places if (place / "videoname.npy").is_file()), None
+    )
 
 
 def _streams_of(item, where):
-    """{stream: array} of what a file holds for one video: an array, or a dict with arrays of the streams or one."""
+    """{stream: array} of what a file holds for one video: an array, or a dict with arrays of the
+    streams or one."""
     if not isinstance(item, dict):
         return {"features": _as_array(item, where)}
     streams = {stream_word(str(key)): value for key, value in item.items()}
     if set(streams) & set(STREAMS):
-        return {stream: _as_array(streams[stream], where) for stream in STREAMS if stream in streams}
-    arrays = {key: value for key, value in item.items() if len(getattr(value, "shape", ())) >= 2} or item
+        return {
+            stream: _as_array(streams[stream], where) for stream in STREAMS if stream in streams
+        }
+    arrays = {
+        key: value for key, value in item.items() if len(getattr(value, "shape", ())) >= 2
+    } or item
     if len(arrays) != 1:
-        raise InputError(f"{where}: found arrays {some(map(str, item)) or 'none'}, expected rgb and flow, or one array "
-                         "of (clips, dimensions)")
+        raise InputError(f"{where}: found arrays {some(map(str, item)) or 'none'}, expected rgb "
+                         "and flow, or one array of (clips, dimensions)")
     return {"features": _as_array(next(iter(arrays.values())), where)}
 
 
@@ -250,7 +292,7 @@ def _as_array(value, where):
     return FileArray(lambda: (array.shape, array.dtype), lambda: array)
 
 
-# ------------------------------------------------------------------------------------------------ a file per video
+# --------------------------------------------------------------------------------- a file per video
 
 def _per_video(path):
     """`Found` of a folder with a file per video, or one per video and stream."""
@@ -262,19 +304,30 @@ def _per_video(path):
     for (file, stream), (name, marked) in zip(files, marks):
         if not use_marks or not marked:
             name, marked = file.stem, stream
-        extra = re.fullmatch(r"(.+)_(fps|timestamps_ms)", file.stem)       # what video_features writes beside
+        extra = re.fullmatch(
+            r"(.+)_(fps|timestamps_ms)", file.stem
+        )  # what video_features writes beside
         if not (extra and use_marks and extra[1] in names):
-            parts.append((name, marked, functools.partial(_file_streams, file), file.relative_to(path).as_posix()))
+            parts.append(
+                (
+                    name,
+                    marked,
+                    functools.partial(_file_streams, file),
+                    file.relative_to(path).as_posix(),
+                )
+            )
     if use_marks and any(not stream for _, stream in files):
-        notes.append(f"{path}: the streams are told by the files' names, such as {some((f.name for f, _ in files), 2)}")
+        notes.append(f"{path}: the streams are told by the files' names, such as "
+                     f"{some((f.name for f, _ in files), 2)}")
     if descended:
         notes.append(f"{path}: the features are read from {some(descended)}")
     return Found("per-video", _merged(parts, path), notes=tuple(notes))
 
 
 def _array_files(path):
-    """([(file, its stream or None)], folders): the array files in `path`, and the folders below that were searched
-    because `path` itself holds neither these nor folders of streams or subsets."""
+    """([(file, its stream or None)], folders): the array files in `path`, and the folders below
+    that were searched because `path` itself holds neither these nor folders of streams or
+    subsets."""
     files = _files_here(path, None)
     if files:
         return files, []
@@ -289,7 +342,9 @@ def _files_here(folder, stream):
     files = [(file, stream) for file in _one_kind(children)]
     if stream is None:
         of_stream = {child: stream_word(child.name) for child in folders}
-        apart = [one for child, word in of_stream.items() if word for one in _files_here(child, word)]
+        apart = [
+            one for child, word in of_stream.items() if word for one in _files_here(child, word)
+        ]
         if apart and (not files or {word for _, word in apart} == set(STREAMS)):
             files = apart
     for child in folders:
@@ -300,12 +355,19 @@ def _files_here(folder, stream):
 
 def _one_kind(children):
     """The array files among `children`, of the first kind of ARRAY_FILES that is there."""
-    return next((files for suffixes in ARRAY_FILES
-                 if (files := [child for child in children if child.suffix.lower() in suffixes])), [])
+    return next(
+        (
+            files
+            for suffixes in ARRAY_FILES
+            if (files := [child for child in children if child.suffix.lower() in suffixes])
+        ),
+        [],
+    )
 
 
 def _marked(file, stream):
-    """(name, stream) of a file that is called VIDEO_rgb, VIDEO-flow, rgb_VIDEO; the file's stem and None else."""
+    """(name, stream) of a file that is called VIDEO_rgb, VIDEO-flow, rgb_VIDEO; the file's stem and
+    None else."""
     stem = file.stem
     last = re.fullmatch(r"(.+?)[-_. ]+(rgb|flow)", stem, re.IGNORECASE)
     first = re.fullmatch(r"(rgb|flow)[-_. ]+(.+)", stem, re.IGNORECASE)
@@ -330,8 +392,14 @@ def _file_streams(file):
     content = load_pt(file)
     if not isinstance(content, dict):
         return {"features": _pt_array(content, file)}
-    return _streams_of({key: _pt_array(value, file, key) for key, value in content.items() if hasattr(value, "shape")},
-                       file)
+    return _streams_of(
+        {
+            key: _pt_array(value, file, key)
+            for key, value in content.items()
+            if hasattr(value, "shape")
+        },
+        file,
+    )
 
 
 def _released_pt(path):
@@ -344,13 +412,16 @@ def _released_pt(path):
         for key in ("X_flow", "Name_flow"):
             other = _numbers(folder / key)
             if other != numbers:
-                raise InputError(f"{folder}: found {len(numbers)} files in X_RGB and {len(other)} in {key}, expected "
-                                 f"the same N.pt in both (not so: {some(sorted(numbers ^ other))})")
+                raise InputError(f"{folder}: found {len(numbers)} files in X_RGB and {len(other)} "
+                                 f"in {key}, expected the same N.pt in both (not so: "
+                                 f"{some(sorted(numbers ^ other))})")
         for number in sorted(numbers, key=lambda number: (len(number), number)):
             named = folder / "Name_flow" / number
             name, place = name_text(load_pt(named), named), f"{folder.name}/{number}"
             for stream, key in zip(STREAMS, ("X_RGB", "X_flow")):
-                parts.append((name, stream, functools.partial(_file_streams, folder / key / number), place))
+                parts.append(
+                    (name, stream, functools.partial(_file_streams, folder / key / number), place)
+                )
     return Found("released-pt", _merged(parts, path))
 
 
@@ -358,7 +429,7 @@ def _numbers(folder):
     return {file.name for file in folder.glob("*.pt") if not file.name.startswith(".")}
 
 
-# ------------------------------------------------------------------------------------------------ put together
+# ------------------------------------------------------------------------------------- put together
 
 def resolve(entry):
     """{stream: array} of an entry."""
@@ -374,19 +445,28 @@ def resolve(entry):
 
 def pair(rgb, flow):
     """Entries of two sets of entries, one per stream."""
-    return _merged([(name, stream, functools.partial(resolve, entry), stream)
-                    for stream, entries in zip(STREAMS, (rgb, flow)) for name, entry in entries.items()], "")
+    return _merged(
+        [
+            (name, stream, functools.partial(resolve, entry), stream)
+            for stream, entries in zip(STREAMS, (rgb, flow))
+            for name, entry in entries.items()
+        ],
+        "",
+    )
 
 
 def _merged(parts, path):
-    """Entries of (name, stream or None, function that gives {stream: array}, place): put together by video."""
+    """Entries of (name, stream or None, function that gives {stream: array}, place): put together
+    by video."""
     entries, places = {}, {}
     for name, stream, entry, place in parts:
         stream = stream or "features"
         earlier = places.setdefault(name, {})
         if stream in earlier or "features" in earlier or stream == "features" and earlier:
-            entries[name] = functools.partial(_refuse, f"{path}: {name}: found twice, expected each video once "
-                                                       f"({', '.join(earlier.values())} and {place})")
+            entries[name] = functools.partial(_refuse, f"{path}: {name}: found twice, expected "
+                                                       "each video once "
+                                                       f"({', '.join(earlier.values())} and "
+                                                       f"{place})")
         elif not callable(entries.get(name)):
             entries.setdefault(name, {})[stream] = entry
         earlier[stream] = place
@@ -397,13 +477,14 @@ def _refuse(message):
     raise InputError(message)
 
 
-# ------------------------------------------------------------------------------------------------ recognise
+# ---------------------------------------------------------------------------------------- recognise
 
 def _joint_npy(path, annotations):
     if os.path.isdir(path):
         joint = [file for file in visible(path) if file.name.endswith("JOINTFeatures.npy")]
         if len(joint) != 1:
-            raise InputError(f"{path}: found {count(joint, 'file')} *JOINTFeatures.npy, expected one: name the file")
+            raise InputError(f"{path}: found {count(joint, 'file')} *JOINTFeatures.npy, expected "
+                             "one: name the file")
         path, = joint
     return _joint_file(path, annotations)
 
@@ -414,16 +495,20 @@ def _hdf5(path, annotations):
 
 # layout: what it looks like, and its reader (path, annotations) -> Found
 LAYOUTS = {
-    "canonical": ("One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of them), the file's "
-                  "attribute `snippet_seconds`", lambda path, annotations: _h5_file(path)),
-    "joint-npy": ("One .npy, .pkl or .pt file with all videos, (T, 2D) with RGB first: a dict by name, or a list in "
-                  "the order of videoname.npy (W-TALC)", _joint_npy),
-    "per-video": ("A folder with files per video (.npy, .npz, .pt, .pkl): VIDEO.npy with both streams side by side, "
-                  "rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO_rgb.npy and VIDEO_flow.npy",
+    "canonical": ("One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of "
+                  "them), the file's attribute "
+                  "`snippet_seconds`", lambda path, annotations: _h5_file(path)),
+    "joint-npy": ("One .npy, .pkl or .pt file with all videos, (T, 2D) with RGB first: a dict by "
+                  "name, or a list in the order of videoname.npy (W-TALC)", _joint_npy),
+    "per-video": ("A folder with files per video (.npy, .npz, .pt, .pkl): VIDEO.npy with both "
+                  "streams side by side, rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO_rgb.npy and "
+                  "VIDEO_flow.npy",
                   lambda path, annotations: _per_video(path)),
-    "released-pt": ("The layout of the released EM-MIL code, DIR/{trainSet,...}/{X_RGB,X_flow,Name_flow}/N.pt",
+    "released-pt": ("The layout of the released EM-MIL code, "
+                    "DIR/{trainSet,...}/{X_RGB,X_flow,Name_flow}/N.pt",
                     lambda path, annotations: _released_pt(path)),
-    "hdf5": ("HDF5 of other shapes: a dataset per video, groups `rgb` and `flow` of these, or several files", _hdf5),
+    "hdf5": ("HDF5 of other shapes: a dataset per video, groups `rgb` and `flow` of these, or "
+             "several files", _hdf5),
 }
 
 
@@ -452,10 +537,15 @@ def _recognise(path):
         start = file.read(8)
     if start == b"\x89HDF\r\n\x1a\n":
         return path, "hdf5"
-    if start[:6] == b"\x93NUMPY" or path.suffix.lower() in (".pkl", ".pickle", ".pt", ".pth") and start:
+    if (
+        start[:6] == b"\x93NUMPY"
+        or path.suffix.lower() in (".pkl", ".pickle", ".pt", ".pth")
+        and start
+    ):
         return path, "joint-npy"
     swapped = " (are features and annotations swapped?)" if start.lstrip()[:1] == b"{" else ""
-    raise InputError(f"{path}: found a file that is neither HDF5 nor NumPy, expected features{swapped}")
+    raise InputError(f"{path}: found a file that is neither HDF5 nor NumPy, expected "
+                     f"features{swapped}")
 
 
 def _whole_layout(folder):
@@ -485,32 +575,37 @@ def nothing_found(path):
         advice = "; of videos, features are made first (docs/video.md)"
     elif set(files) & {".csv", ".txt", ".mat"}:
         advice = "; save each table with np.save as VIDEO.npy, an array (clips, dimensions)"
-    return f"{path}: found no videos, but {' and '.join(found) or 'an empty folder'}, {EXPECTED}{advice}"
+    there = " and ".join(found) or "an empty folder"
+    return f"{path}: found no videos, but {there}, {EXPECTED}{advice}"
 
 
-# ------------------------------------------------------------------------------------------------ words
+# -------------------------------------------------------------------------------------------- words
 
 def stream_word(name):
-    """"rgb" or "flow" where the name of a folder, file or key has that word (I3D_RGB, FlowFeatures), else None."""
+    """"rgb" or "flow" where the name of a folder, file or key has that word (I3D_RGB,
+    FlowFeatures), else None."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
     words = set(re.findall(r"rgb|(?<![a-z])flow(?![a-z])", apart))
     return words.pop() if len(words) == 1 else None
 
 
 def is_part(name):
-    """Whether a folder or a file's stem is named after a stream or a subset, which makes it a part of a set."""
+    """Whether a folder or a file's stem is named after a stream or a subset, which makes it a part
+    of a set."""
     return stream_word(name) is not None or subset_of_file(name) is not None
 
 
 def _holds_features(folder):
-    """Whether a folder has files that may be features anywhere inside; W-TALC's annotations are none."""
+    """Whether a folder has files that may be features anywhere inside; W-TALC's annotations are
+    none."""
     suffixes = {*HDF5, *(suffix for kind in ARRAY_FILES for suffix in kind)}
     return any(not name.startswith(".") and Path(name).suffix.lower() in suffixes
                for _, _, names in os.walk(folder) if "videoname.npy" not in names for name in names)
 
 
 def visible(folder):
-    """What lies in a folder, sorted; names that begin with a dot are left out (a Mac's archives add ._VIDEO.npy)."""
+    """What lies in a folder, sorted; names that begin with a dot are left out (a Mac's archives add
+    ._VIDEO.npy)."""
     try:
         return sorted(child for child in Path(folder).iterdir() if not child.name.startswith("."))
     except OSError as error:
@@ -549,12 +644,16 @@ def in_one_line(where):
     except InputError:
         raise
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
-        raise InputError(f"{where}: found broken data ({one_line(error)}), expected readable features") from None
+        raise InputError(f"{where}: found broken data ({one_line(error)}), expected readable "
+                         "features") from None
 
 
 def one_line(error):
-    system = re.search("error message = '([^']*)'", str(error))     # what HDF5 wraps into a paragraph
-    return system[1] if system else " ".join(str(error).strip("'\"").split()) or type(error).__name__
+    system = re.search("error message = "
+                       "'([^']*)'", str(error))  # what HDF5 wraps into a paragraph
+    return (
+        system[1] if system else " ".join(str(error).strip("'\"").split()) or type(error).__name__
+    )
 
 
 def shape_text(shape):

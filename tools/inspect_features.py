@@ -1,4 +1,5 @@
-"""Say what a feature file or folder holds, whether it fits its annotations, and what to set in opts.py.
+"""Say what a feature file or folder holds, whether it fits its annotations, and what to set in
+opts.py.
 
     python tools/inspect_features.py SRC [ANNOTATIONS]
 """
@@ -19,22 +20,26 @@ from formats.files import InputError  # noqa: E402
 
 
 def main(argv=None):
-    """The command. Features that a run would refuse: their problems, one `error:` line and exit code 2."""
-    parser = argparse.ArgumentParser(prog="inspect_features.py", allow_abbrev=False, description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("features", metavar="SRC", help="feature file or folder in any layout")
-    parser.add_argument("annotations", metavar="ANNOTATIONS", nargs="?", help="annotation file or folder")
-    parser.add_argument("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
-    parser.add_argument("--feature-layout", choices=features.LAYOUTS, default="auto", help="default: recognise it")
-    parser.add_argument("--snippet-seconds", type=float, metavar="S", help="check this duration of a clip")
-    parser.add_argument("--streams", choices=("both", "rgb", "flow"), help="one stream of the features, or both")
-    parser.add_argument("--crops", choices=("mean", "first"), help="of several crops a clip: their mean, or the first")
+    """The command. Features that a run would refuse: their problems, one `error:` line and exit
+    code 2."""
+    parser = argparse.ArgumentParser(
+        prog="inspect_features.py", allow_abbrev=False, description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("features", metavar="SRC", help="feature file or folder in any layout")
+    add("annotations", metavar="ANNOTATIONS", nargs="?", help="annotation file or folder")
+    add("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
+    add("--feature-layout", choices=features.LAYOUTS, default="auto", help="default: recognise it")
+    add("--snippet-seconds", type=float, metavar="S", help="check this duration of a clip")
+    add("--streams", choices=("both", "rgb", "flow"), help="one stream of the features, or both")
+    add("--crops", choices=("mean", "first"), help="of several crops: their mean, or the first")
     args = parser.parse_args(argv)
     try:
         truth = annotations.load(args.annotations) if args.annotations else None
-        source = features.open_features(args.features, layout=args.feature_layout, flow_path=args.flow_features,
-                                        annotations=args.annotations, snippet_seconds=args.snippet_seconds,
-                                        streams=args.streams, crops=args.crops)
+        source = features.open_features(
+            args.features, layout=args.feature_layout, flow_path=args.flow_features,
+            annotations=args.annotations, snippet_seconds=args.snippet_seconds,
+            streams=args.streams, crops=args.crops)
         line("features", " + ".join(filter(None, (source.path, args.flow_features))))
         with contextlib.closing(source):
             problems = inspect(source, truth)
@@ -49,33 +54,41 @@ def main(argv=None):
 
 
 def inspect(source, truth):
-    """Print the report and return the problems, InputErrors that a run would stop at. Reads every value once."""
+    """Print the report and return the problems, InputErrors that a run would stop at. Reads every
+    value once."""
     notes = [*(truth.notes if truth else ())]
     line("layout", f"{source.layout}: {features.describe(source.layout)}")
     dataset.adopt(source, truth or annotations.Annotations("", {}, (), None, ()), notes)
     needed = dataset.needed(source, truth)
-    problems, missing = print_videos(source, truth, needed), [name for name in needed if name not in source]
+    problems, missing = (
+        print_videos(source, truth, needed),
+        [name for name in needed if name not in source],
+    )
     shapes, bad = dataset.examine(source, truth, source.names, notes)
     print_values(source, shapes, bad)
     problems += [error for name, error in bad.items() if name in needed]
     spare = [error for name, error in bad.items() if name not in needed]
     if spare:
-        notes.append(f"{layouts.count(spare, 'video')} that no subset in use needs cannot be used (the first: {spare[0]})")
+        notes.append(f"{layouts.count(spare, 'video')} that no subset in use needs cannot be used "
+                     f"(the first: {spare[0]})")
     advice = print_geometry(source, truth, shapes, notes)
     if missing:
-        advice = f"usable with --allow-missing: {layouts.count(missing, 'video')} without features; {advice or 'else ready'}"
+        advice = (f"usable with --allow-missing: {layouts.count(missing, 'video')} without "
+                  f"features; {advice or 'else ready'}")
     for note in notes:
         line("note", note)
     for problem in problems[:10]:
         line("problem", problem)
     if len(problems) > 10:
         line("", f"and {len(problems) - 10} more")
-    line("verdict", f"not usable, {len(problems)} problem(s): a run would stop here" if problems else advice or "ready")
+    line("verdict", f"not usable, {len(problems)} problem(s): a run would stop "
+                    "here" if problems else advice or "ready")
     return problems
 
 
 def print_videos(source, truth, needed):
-    """Videos per subset, missing and surplus ones; returns the problem where no needed video has features."""
+    """Videos per subset, missing and surplus ones; returns the problem where no needed video has
+    features."""
     if not truth:
         line("videos", f"{len(source.names)}, no annotations given")
         return []
@@ -83,20 +96,22 @@ def print_videos(source, truth, needed):
     have = Counter(video.subset for video in truth.videos.values() if video.name in source)
     line("annotations", f"{truth.path}: {len(truth.videos)} videos, {len(truth.classes)} classes")
     line("videos", f"{len(source.names)} with features: "
-         + ", ".join(f"{subset or '(no subset)'} {have[subset]} of {n}" for subset, n in subsets.items()))
+         + ", ".join(f"{subset or '(no subset)'} {have[subset]} of "
+                     f"{n}" for subset, n in subsets.items()))
     missing = [name for name in truth.videos if name not in source]
     surplus = [name for name in source.names if name not in truth.videos]
     line("missing", features.some(missing) or "none")
     line("surplus", features.some(surplus) or "none")
     if needed & set(source.names):
         return []
-    return [InputError(f"{source.path}: found no features for any video of {truth.path}, such as {missing[0]}; the "
-                       f"features are of videos such as {source.names[0]}{source.beside()}")]
+    return [InputError(f"{source.path}: found no features for any video of {truth.path}, such as "
+                       f"{missing[0]}; the features are of videos such as "
+                       f"{source.names[0]}{source.beside()}")]
 
 
 def print_values(source, shapes, bad):
-    """Read the usable videos one by one and print their shapes and values; those that cannot be read move from `shapes`
-    to `bad`."""
+    """Read the usable videos one by one and print their shapes and values; those that cannot be
+    read move from `shapes` to `bad`."""
     dtypes, cut = Counter(), 0
     low, high, zeros, size = (Counter() for _ in range(4))
     for name in tqdm(list(shapes), desc="reading", unit="video", disable=None):
@@ -119,18 +134,27 @@ def print_values(source, shapes, bad):
         return
     widths = next(iter(shapes.values()))[1:]
     lengths = np.array([shape[0] for shape in shapes.values()])
-    line("dimensions", ", ".join(f"{stream} {n}" for stream, n in zip(("rgb", "flow"), widths) if n))
-    line("type", ", ".join(f"{dtype} ({n} videos)" if len(dtypes) > 1 else dtype for dtype, n in dtypes.most_common()))
-    line("clips", f"{lengths.min()} to {lengths.max()} per video, median {np.median(lengths):g}, {lengths.sum():,} in "
-                  f"all; streams cut to equal length in {cut} videos")
+    line(
+        "dimensions", ", ".join(f"{stream} {n}" for stream, n in zip(("rgb", "flow"), widths) if n)
+    )
+    line(
+        "type",
+        ", ".join(
+            f"{dtype} ({n} videos)" if len(dtypes) > 1 else dtype
+            for dtype, n in dtypes.most_common()
+        ),
+    )
+    line("clips", f"{lengths.min()} to {lengths.max()} per video, median {np.median(lengths):g}, "
+                  f"{lengths.sum():,} in all; streams cut to equal length in {cut} videos")
     for stream in size:
-        line(f"{stream} values", f"{low[stream]:.4g} to {high[stream]:.4g}, {100 * zeros[stream] / size[stream]:.1f}% zeros")
+        line(f"{stream} values", f"{low[stream]:.4g} to {high[stream]:.4g}, "
+                                 f"{100 * zeros[stream] / size[stream]:.1f}% zeros")
     line("as float32", f"{sum(size.values()) * 4 / 1e9:.3f} GB in memory")
 
 
 def print_geometry(source, truth, shapes, notes):
-    """snippet_seconds as declared and as the durations imply it, each known convention, and what to set; returns what
-    is left to do, or None."""
+    """snippet_seconds as declared and as the durations imply it, each known convention, and what to
+    set; returns what is left to do, or None."""
     declared = source.snippet_seconds
     known = f"{declared:g} as declared or given" if declared else "not declared"
     videos = [truth.videos[name] for name in shapes if name in truth.videos] if truth else []
@@ -142,13 +166,14 @@ def print_geometry(source, truth, shapes, notes):
     else:
         each = [video.duration / lengths[video.name] for video in videos if video.duration]
         line("snippet_seconds", f"{known}; {implied:.4g} implied by the durations (median; "
-                                "{:.4g} to {:.4g} without the outer tenths)".format(*np.percentile(each, (10, 90))))
+                                "{:.4g} to {:.4g} without the outer "
+                                "tenths)".format(*np.percentile(each, (10, 90))))
         best = dataset.fitting_convention(implied)
         for seconds, meaning in sorted(dataset.CONVENTIONS.items(), reverse=True):
             verdict = "no" if abs(seconds / implied - 1) > dataset.GEOMETRY_TOLERANCE else \
                 "fits best" if seconds == best else "fits"
-            line("", f"{seconds:<6.4g} covers {100 * seconds / implied:4.0f}% of the durations: {verdict:9} "
-                     f"({meaning})")
+            line("", f"{seconds:<6.4g} covers {100 * seconds / implied:4.0f}% of the durations: "
+                     f"{verdict:9} ({meaning})")
         if not declared or abs(declared / implied - 1) > dataset.GEOMETRY_TOLERANCE:
             setting = best or implied
     if truth:
@@ -159,7 +184,11 @@ def print_geometry(source, truth, shapes, notes):
     before = len(notes)
     dataset.check_geometry(source, truth, videos, shapes, notes)
     odd = any("GEOMETRY" in note for note in notes[before:])
-    return "usable, but the times would be wrong: see the notes on GEOMETRY and snippet_seconds" if odd else None
+    return (
+        "usable, but the times would be wrong: see the notes on GEOMETRY and snippet_seconds"
+        if odd
+        else None
+    )
 
 
 def line(key, text):

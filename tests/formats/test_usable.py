@@ -1,5 +1,5 @@
-"""Whether a set can be used: one stream, axes and crops, transposed arrays, missing videos, times that do not fit; and
-that inspection, conversion and loading judge it alike."""
+"""Whether a set can be used: one stream, axes and crops, transposed arrays, missing videos, times
+that do not fit; and that inspection, conversion and loading judge it alike."""
 import json
 import pathlib
 import shlex
@@ -32,7 +32,12 @@ def truth(tmp_path, streams):
 
 
 def load(path, truth, **options):
-    options = {"snippet_seconds": SECONDS, "train_subset": "train", "test_subset": "test", **options}
+    options = {
+        "snippet_seconds": SECONDS,
+        "train_subset": "train",
+        "test_subset": "test",
+        **options,
+    }
     return dataset.load(path, truth, **options)
 
 
@@ -74,7 +79,7 @@ def edit(truth, change):
     truth.write_text(json.dumps(content))
 
 
-# ------------------------------------------------------------------------------------------------ one stream
+# --------------------------------------------------------------------------------------- one stream
 
 @pytest.mark.parametrize("stream, column", [("rgb", 0), ("flow", 1)])
 def test_a_set_of_one_stream(tmp_path, streams, truth, stream, column):
@@ -102,17 +107,27 @@ def test_one_stream_of_a_set_of_two(tmp_path, streams, truth):
 
 @pytest.mark.parametrize("width", [512, 768, 1024, 1280, 1408])
 def test_a_usual_width_of_one_stream_is_asked_about(tmp_path, streams, truth, width):
-    arrays = {name: np.random.default_rng(0).random((len(rgb), width), "f4") for name, (rgb, _) in streams.items()}
+    arrays = {
+        name: np.random.default_rng(0).random((len(rgb), width), "f4")
+        for name, (rgb, _) in streams.items()
+    }
     line = line_of(load, files(tmp_path / "f", arrays), truth)
     assert f"found one array a video, {width} wide" in line and f"({width // 2} each)" in line
-    for streams, dims in (("rgb", (width, None)), ("flow", (None, width)), ("both", (width // 2, width // 2))):
+    for streams, dims in (
+        ("rgb", (width, None)),
+        ("flow", (None, width)),
+        ("both", (width // 2, width // 2)),
+    ):
         assert f"--streams {streams}" in line
         data = load(tmp_path / "f", truth, streams=streams)             # the advice works
         assert data.dims == dims
 
 
 def test_a_joint_file_is_not_asked_about(tmp_path, streams, truth):
-    wide = {name: (np.ones((len(rgb), 512), "f4"), np.zeros((len(rgb), 512), "f4")) for name, (rgb, _) in streams.items()}
+    wide = {
+        name: (np.ones((len(rgb), 512), "f4"), np.zeros((len(rgb), 512), "f4"))
+        for name, (rgb, _) in streams.items()
+    }
     data = load(feature_files.joint_npy(tmp_path, wide)["features"], truth)
     assert data.dims == (512, 512) and data.notes == ()
 
@@ -139,8 +154,19 @@ def test_a_folder_with_the_folder_of_one_stream_only(tmp_path, streams, truth):
 
 def test_one_stream_is_converted_and_read_without_being_asked(tmp_path, streams, truth, capsys):
     files(tmp_path / "f", {name: rgb for name, (rgb, _) in streams.items()})
-    code, *_ = tool(capsys, convert_features, tmp_path / "f", truth, tmp_path / "out.h5", "--snippet-seconds", "0.5",
-                    "--streams", "rgb", "--dtype", "float32")
+    code, *_ = tool(
+        capsys,
+        convert_features,
+        tmp_path / "f",
+        truth,
+        tmp_path / "out.h5",
+        "--snippet-seconds",
+        "0.5",
+        "--streams",
+        "rgb",
+        "--dtype",
+        "float32",
+    )
     assert code == 0
     with h5py.File(tmp_path / "out.h5") as file:
         assert all(list(group) == ["rgb"] for group in file.values())
@@ -151,20 +177,31 @@ def test_one_stream_is_converted_and_read_without_being_asked(tmp_path, streams,
 
 
 def test_odd_widths_are_told_of_the_option(tmp_path, streams, truth):
-    folder = files(tmp_path / "f", {name: np.ones((len(rgb), 2305)) for name, (rgb, _) in streams.items()})
-    assert "found 2305 dimensions, expected an even number" in (line := line_of(load, folder, truth))
+    folder = files(
+        tmp_path / "f", {name: np.ones((len(rgb), 2305)) for name, (rgb, _) in streams.items()}
+    )
+    assert "found 2305 dimensions, expected an even number" in (
+        line := line_of(load, folder, truth)
+    )
     assert "--streams rgb" in line and load(folder, truth, streams="rgb").dims == (2305, None)
 
 
-# ------------------------------------------------------------------------------------------------ axes and crops
+# ----------------------------------------------------------------------------------- axes and crops
 
-AXES = {"1TD": lambda a: a[None], "T11D": lambda a: a[:, None, None], "TD11": lambda a: a[..., None, None],
-        "T1D": lambda a: a[:, None]}
+AXES = {
+    "1TD": lambda a: a[None],
+    "T11D": lambda a: a[:, None, None],
+    "TD11": lambda a: a[..., None, None],
+    "T1D": lambda a: a[:, None],
+}
 
 
 @pytest.mark.parametrize("axes", AXES)
 def test_axes_of_length_1_are_dropped_with_a_note(tmp_path, streams, truth, axes):
-    folder = files(tmp_path / "f", {name: AXES[axes](np.concatenate(pair, 1)) for name, pair in streams.items()})
+    folder = files(
+        tmp_path / "f",
+        {name: AXES[axes](np.concatenate(pair, 1)) for name, pair in streams.items()},
+    )
     for in_memory in (True, False):
         data = load(folder, truth, in_memory=in_memory)
         for name, video in videos(data).items():                # one of them has a single clip
@@ -177,14 +214,22 @@ def test_axes_of_length_1_are_dropped_with_a_note(tmp_path, streams, truth, axes
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("crops", [10, 5, 3])
 def test_crops_are_asked_about_averaged_or_the_first_taken(tmp_path, truth, streams, axis, crops):
-    offsets = np.arange(crops, dtype=np.float32)                                     # crop k is the array + k
-    arrays = {name: np.stack([np.concatenate(pair, 1) + k for k in offsets], axis) for name, pair in streams.items()
-              if len(pair[0]) > 1}
+    offsets = np.arange(crops, dtype=np.float32)  # crop k is the array + k
+    arrays = {
+        name: np.stack([np.concatenate(pair, 1) + k for k in offsets], axis)
+        for name, pair in streams.items()
+        if len(pair[0]) > 1
+    }
     edit_names = json.loads(truth.read_text())
-    edit_names["database"] = {name: entry for name, entry in edit_names["database"].items() if name in arrays}
+    edit_names["database"] = {
+        name: entry for name, entry in edit_names["database"].items() if name in arrays
+    }
     truth.write_text(json.dumps(edit_names))
     line = line_of(load, files(tmp_path / "f", arrays), truth)
-    assert f"look like {crops} crops a clip: --crops mean averages them, --crops first takes the first" in line
+    assert (
+        f"look like {crops} crops a clip: --crops mean averages them, --crops first takes the first"
+        in line
+    )
     for how, offset in (("first", 0), ("mean", offsets.mean())):
         data = load(tmp_path / "f", truth, crops=how)
         for name, video in videos(data).items():
@@ -196,7 +241,10 @@ def test_crops_are_asked_about_averaged_or_the_first_taken(tmp_path, truth, stre
 def test_crops_of_videos_with_ten_clips(tmp_path, streams, truth):
     """Where a video has as many clips as crops, the other videos say which axis is which."""
     lengths = dict(zip(NAMES, (10, 12, 10, 9, 30, 7)))
-    arrays = {name: np.random.default_rng(i).random((10, t, 8), "f4") for i, (name, t) in enumerate(lengths.items())}
+    arrays = {
+        name: np.random.default_rng(i).random((10, t, 8), "f4")
+        for i, (name, t) in enumerate(lengths.items())
+    }
     data = load(files(tmp_path / "f", arrays), truth, crops="first")
     for name, video in videos(data).items():
         assert video.n_clips == lengths[name]
@@ -204,26 +252,46 @@ def test_crops_of_videos_with_ten_clips(tmp_path, streams, truth):
 
 
 def test_spatial_axes_are_no_crops(tmp_path, streams, truth):
-    folder = files(tmp_path / "f", {name: np.ones((len(rgb), 8, 7, 7)) for name, (rgb, _) in streams.items()})
-    assert "features: found a 4-D array (8, 8, 7, 7), expected (clips, dimensions)" in line_of(load, folder, truth)
+    folder = files(
+        tmp_path / "f", {name: np.ones((len(rgb), 8, 7, 7)) for name, (rgb, _) in streams.items()}
+    )
+    assert "features: found a 4-D array (8, 8, 7, 7), expected (clips, dimensions)" in line_of(
+        load, folder, truth
+    )
 
 
-# ------------------------------------------------------------------------------------------------ transposed
+# --------------------------------------------------------------------------------------- transposed
 
 @pytest.mark.parametrize("declared", [0.5, None])
-def test_transposed_arrays_are_asked_about_and_the_command_turns_them(tmp_path, streams, truth, capsys, declared):
-    long = feature_files.features((80, 91, 120, 99, 130, 77))       # odd widths: neither halves nor mixed widths
+def test_transposed_arrays_are_asked_about_and_the_command_turns_them(
+    tmp_path, streams, truth, capsys, declared
+):
+    long = feature_files.features(
+        (80, 91, 120, 99, 130, 77)
+    )  # odd widths: neither halves nor mixed widths
     feature_files.write_json(truth, feature_files.database(long))
-    folder = files(tmp_path / "my features", {name: np.concatenate(pair, 1).T for name, pair in long.items()})
+    folder = files(
+        tmp_path / "my features", {name: np.concatenate(pair, 1).T for name, pair in long.items()}
+    )
     line = line_of(load, folder, truth, snippet_seconds=declared)
-    assert "found 8 clips in every video and another number of dimensions in each (77 to 130)" in line
+    assert (
+        "found 8 clips in every video and another number of dimensions in each (77 to 130)" in line
+    )
     code, out, err = tool(capsys, inspect_features, folder, truth)
     assert code == 2 and "are the arrays (dimensions, clips)?" in err
     command = shlex.split(line.split("turn them: ")[1])
     assert command[:2] == ["python", "tools/convert_features.py"] and "--transpose" in command
     target = tmp_path / "turned.h5"
-    assert tool(capsys, convert_features, *[target if word == "OUT.h5" else word for word in command[2:]],
-                "--dtype", "float32")[0] == 0
+    assert (
+        tool(
+            capsys,
+            convert_features,
+            *[target if word == "OUT.h5" else word for word in command[2:]],
+            "--dtype",
+            "float32",
+        )[0]
+        == 0
+    )
     data = load(target, truth, snippet_seconds=None)
     assert data.snippet_seconds == 0.5 and data.notes == ()
     for name, video in videos(data).items():
@@ -231,22 +299,37 @@ def test_transposed_arrays_are_asked_about_and_the_command_turns_them(tmp_path, 
 
 
 def test_transposed_arrays_of_equal_lengths(tmp_path, streams, truth):
-    """2048 clips in 0.5 to 15 s are less than a frame each; 100 are features brought to one length, which is said."""
+    """2048 clips in 0.5 to 15 s are less than a frame each; 100 are features brought to one length,
+    which is said."""
     folder = files(tmp_path / "f", {name: np.ones((2048, 100), "f4") for name in streams})
-    assert "found 2048 clips of 100 dimensions in every video, less than a frame each" in line_of(load, folder, truth)
+    assert "found 2048 clips of 100 dimensions in every video, less than a frame each" in line_of(
+        load, folder, truth
+    )
     folder = files(tmp_path / "g", {name: np.ones((10, 100), "f4") for name in streams})
     assert any("GEOMETRY" in note and "resampled" in note for note in load(folder, truth).notes)
 
 
-def test_transposed_arrays_of_one_usual_width_are_asked_about_the_stream_too(tmp_path, streams, truth, capsys):
-    long = {name: np.random.default_rng(0).random((1024, 40 + i), "f4") for i, name in enumerate(streams)}
+def test_transposed_arrays_of_one_usual_width_are_asked_about_the_stream_too(
+    tmp_path, streams, truth, capsys
+):
+    long = {
+        name: np.random.default_rng(0).random((1024, 40 + i), "f4")
+        for i, name in enumerate(streams)
+    }
     command = shlex.split(line_of(load, files(tmp_path / "f", long), truth).split("turn them: ")[1])
     target = tmp_path / "turned.h5"
-    assert tool(capsys, convert_features, *[target if word == "OUT.h5" else word for word in command[2:]])[0] == 0
+    assert (
+        tool(
+            capsys,
+            convert_features,
+            *[target if word == "OUT.h5" else word for word in command[2:]],
+        )[0]
+        == 0
+    )
     assert load(target, truth).dims == (512, 512)
 
 
-# ------------------------------------------------------------------------------------------------ missing
+# ------------------------------------------------------------------------------------------ missing
 
 def spoil(kind, folder, name):
     """Make the one video unusable."""
@@ -277,7 +360,7 @@ def two_folders(tmp_path, streams):
     return tmp_path / "f"
 
 
-@pytest.mark.parametrize("which, says", [(4, False), (3, True)])           # a training video, a test video
+@pytest.mark.parametrize("which, says", [(4, False), (3, True)])  # a training video, a test video
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_missing_is_one_rule(tmp_path, streams, truth, kind, which, says, capsys):
     name, folder = NAMES[which], two_folders(tmp_path, streams)
@@ -288,10 +371,13 @@ def test_every_kind_of_missing_is_one_rule(tmp_path, streams, truth, kind, which
     assert sorted(videos(data)) == sorted(set(NAMES) - {name}) and list(data.left_out) == [name]
     assert any(name in note and "left out" in note for note in data.notes)
     segments = [note for note in data.notes if "count as missed" in note]
-    assert len(segments) == says and (not says or "1 test video of these with 1 segments" in segments[0])
+    assert len(segments) == says and (not says or "1 test video of these with 1 "
+                                                  "segments" in segments[0])
 
     code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
-    assert (code, "--allow-missing" in verdict(out)) == ((0, True) if kind == "no file" else (2, False))
+    assert (code, "--allow-missing" in verdict(out)) == (
+        (0, True) if kind == "no file" else (2, False)
+    )
     target = tmp_path / "out.h5"
     arguments = folder, truth, target, "--snippet-seconds", "0.5"
     if kind != "no file":
@@ -301,7 +387,9 @@ def test_every_kind_of_missing_is_one_rule(tmp_path, streams, truth, kind, which
     assert sorted(features.open_features(target).names) == sorted(set(NAMES) - {name})
 
 
-@pytest.mark.parametrize("kind", ["no clips", "unreadable", "nan", "another width", "unequal", "one stream"])
+@pytest.mark.parametrize(
+    "kind", ["no clips", "unreadable", "nan", "another width", "unequal", "one stream"]
+)
 @pytest.mark.parametrize("annotated", [False, True])
 def test_a_video_that_no_split_uses_stops_nobody(tmp_path, streams, truth, kind, annotated, capsys):
     """The video is not annotated, or belongs to a third subset."""
@@ -315,30 +403,45 @@ def test_a_video_that_no_split_uses_stops_nobody(tmp_path, streams, truth, kind,
     truth.write_text(json.dumps(content))
     assert len(videos(load(folder, truth))) == 5
     code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
-    assert code == 0 and verdict(out) == "ready" and "that no subset in use needs cannot be used" in out
-    code, out, err = tool(capsys, convert_features, folder, truth, tmp_path / "out.h5", "--snippet-seconds", "0.5")
+    assert (
+        code == 0
+        and verdict(out) == "ready"
+        and "that no subset in use needs cannot be used" in out
+    )
+    code, out, err = tool(
+        capsys, convert_features, folder, truth, tmp_path / "out.h5", "--snippet-seconds", "0.5"
+    )
     assert code == 0 and "left out: " in err and name in err
     assert sorted(features.open_features(tmp_path / "out.h5").names) == sorted(NAMES[1:])
 
 
 def test_allow_missing_is_not_advised_where_it_fails(tmp_path, streams, truth):
     folder = two_folders(tmp_path, streams)
-    for name in NAMES[1::2]:                                                        # the test subset
+    for name in NAMES[1::2]:  # the test subset
         spoil("one stream", folder, name)
     for allow_missing in (False, True):
         assert "--allow-missing" not in line_of(load, folder, truth, allow_missing=allow_missing)
 
 
-# ------------------------------------------------------------------------------------------------ times
+# -------------------------------------------------------------------------------------------- times
 
 def test_training_videos_without_times_and_test_videos_without_segments(tmp_path, streams):
     """The annotation object says what the labels are; durations may be absent."""
-    made = {name: annotations.VideoAnnotation(name, ("train", "test")[i % 2], None, np.zeros((0, 2)), (),
-                                              ("a",) if i % 2 == 0 else ()) for i, name in enumerate(NAMES)}
+    made = {
+        name: annotations.VideoAnnotation(
+            name, ("train", "test")[i % 2], None, np.zeros((0, 2)), (), ("a",) if i % 2 == 0 else ()
+        )
+        for i, name in enumerate(NAMES)
+    }
     truth = annotations.Annotations("gt", made, ("a", "b"), None, ())
-    data = load(files(tmp_path / "f", {name: np.concatenate(pair, 1) for name, pair in streams.items()}), truth)
+    data = load(
+        files(tmp_path / "f", {name: np.concatenate(pair, 1) for name, pair in streams.items()}),
+        truth,
+    )
     assert [video.labels.tolist() for video in data.train] == [[1, 0]] * 3
-    assert [len(video.segments) for video in data.test] == [0] * 3 and [v.name for v in data.test] == NAMES[1::2]
+    assert [len(video.segments) for video in data.test] == [0] * 3 and [
+        v.name for v in data.test
+    ] == NAMES[1::2]
     assert data.test[0].duration == 0.5                                              # 1 clip
     assert data.notes == ("gt: 1 class without a training video: b",)
 
@@ -373,7 +476,8 @@ def test_segments_in_frames(tmp_path, streams, truth, capsys, with_durations):
 
     edit(truth, frames)
     folder = two_folders(tmp_path, streams)
-    assert any("GEOMETRY" in note and "in frames instead of seconds?" in note for note in load(folder, truth).notes)
+    assert any("GEOMETRY" in note and "in frames instead of "
+                                      "seconds?" in note for note in load(folder, truth).notes)
     code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
     assert code == 0 and "times would be wrong" in verdict(out)
 
@@ -384,4 +488,6 @@ def test_conversion_says_that_float16_rounds(tmp_path, streams, truth, capsys):
     assert "--dtype float32 keeps every bit" in tool(capsys, convert_features, *arguments)[1]
     assert "float16" not in tool(capsys, convert_features, *arguments, "--dtype", "float32")[1]
     for name, pair in streams.items():
-        np.testing.assert_array_equal(features.open_features(tmp_path / "out.h5").read(name)[1], pair[1])
+        np.testing.assert_array_equal(
+            features.open_features(tmp_path / "out.h5").read(name)[1], pair[1]
+        )
