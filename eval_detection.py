@@ -80,9 +80,7 @@ ERRORS = (
     "background",
     "ignored",
 )
-PAIRS_AT_ONCE = (
-    1 << 21
-)  # detection-segment pairs looked at in one go, about 150 MB; those that overlap enough stay
+PAIRS_AT_ONCE = 1 << 21  # pairs of detection and segment looked at in one go, about 150 MB
 SEGMENT = ["video", "t_start", "t_end"]
 DETECTION = SEGMENT + ["label", "score"]
 
@@ -110,25 +108,23 @@ class Evaluation:
 
 
 def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=None, classes=None):
-    """AP of every class and mAP at every tIoU threshold; the module's docstring has the
-    rules.
+    """AP of every class and mAP at every tIoU threshold; the module's docstring has the rules.
 
-    ground_truth, detections: tables as in the module's docstring; the detections' `score`
-    column is finite.
+    ground_truth, detections: tables as in the module's docstring; the detections' `score` column
+        is finite.
     tious: one threshold or T of them, in (0, 1].
-    ambiguous: table `video, t_start, t_end` of segments that forgive false positives
-    (thumos protocols only).
-    classes: the classes to score, in the order of `.ap`'s columns; by default the sorted
-    classes of the ground truth.
-        One without ground truth gets NaN and is left out of the mean; rows of other classes
-        are left out.
-    Detections of a class without ground truth cannot change any AP: they are counted in
-    `.counts`, not refused. A zero-length segment is counted as the official programs count
-    it: nobody can find it.
+    ambiguous: table `video, t_start, t_end` of segments that forgive false positives (thumos
+        protocols only).
+    classes: the classes to score, in the order of `.ap`'s columns; by default the sorted classes
+        of the ground truth. One without ground truth gets NaN and is left out of the mean; rows
+        of other classes are left out.
+    Detections of a class without ground truth cannot change any AP: they are counted in `.counts`,
+    not refused. A zero-length segment is counted as the official programs count it: nobody can
+    find it.
 
-    Returns an `Evaluation`. Raises ValueError for a missing column, NaN or infinite times
-    or scores, an end before its start, missing names, thresholds outside (0, 1], an unknown
-    protocol, duplicate classes, and no ground truth at all.
+    Returns an `Evaluation`. Raises ValueError for a missing column, NaN or infinite times or
+    scores, an end before its start, missing names, thresholds outside (0, 1], an unknown protocol,
+    duplicate classes, and no ground truth at all.
     """
     tious = np.atleast_1d(np.asarray(tious, dtype=float))
     if tious.ndim != 1 or not len(tious) or not np.all((tious > 0) & (tious <= 1)):
@@ -182,9 +178,10 @@ class Matching:
     """n detections of the scored classes, class by class, in the protocol's order within a
     class.
 
-    `rows` (n,) rows of the detections table, `label` (n,) class index, `score` (n,), `hit` (T, n) true positive,
-    `forgiven` (n,) removed from the list where it is no hit; `n_segments` (C,); `found` (T, G) rows
-    of the ground truth that a true positive is matched to.
+    `rows` (n,) rows of the detections table, `label` (n,) class index, `score` (n,), `hit`
+    (T, n) true positive, `forgiven` (n,) removed from the list where it is no hit;
+    `n_segments` (C,); `found` (T, G) rows of the ground truth that a true positive is
+    matched to.
     """
 
     classes: tuple
@@ -198,23 +195,14 @@ class Matching:
 
 
 def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=None):
-    """Matches detections to ground truth at T thresholds; a `Matching`. Arguments and
-    errors as in `evaluate`."""
-    if protocol not in PROTOCOLS:
-        raise bad_input(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
-    check(ground_truth, "ground truth", SEGMENT + ["label"])
-    check(detections, "detections", DETECTION)
+    """Matches detections to ground truth at T thresholds; a `Matching`.
+
+    Arguments and errors as in `evaluate`.
+    """
     thumos = protocol != "activitynet"
     if ambiguous is None or not thumos:
         ambiguous = pd.DataFrame(columns=SEGMENT)
-    check(ambiguous, "Ambiguous segments", SEGMENT)
-    if classes is not None and len(set(classes)) != len(classes):
-        raise bad_input(
-            f"classes: found {len(classes) - len(set(classes))} duplicate names, expected "
-            "each class once"
-        )
-    classes = tuple(sorted(set(ground_truth["label"])) if classes is None else classes)
-
+    classes = _checked_classes(ground_truth, detections, protocol, ambiguous, classes)
     gt_label = pd.Index(classes, dtype=object).get_indexer(ground_truth["label"])
     if not np.any(gt_label >= 0):
         raise bad_input(
@@ -266,6 +254,21 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
     forgiven[touched] = True
     n_segments = np.bincount(gt_label[gt_label >= 0], minlength=len(classes))
     return Matching(classes, n_segments, order, label[order], score[order], hit, forgiven, found)
+
+
+def _checked_classes(ground_truth, detections, protocol, ambiguous, classes):
+    """The classes to score, after checks of everything that `match` gets."""
+    if protocol not in PROTOCOLS:
+        raise bad_input(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    check(ground_truth, "ground truth", SEGMENT + ["label"])
+    check(detections, "detections", DETECTION)
+    check(ambiguous, "Ambiguous segments", SEGMENT)
+    if classes is None:
+        return tuple(sorted(set(ground_truth["label"])))
+    twice = len(classes) - len(set(classes))
+    if twice:
+        raise bad_input(f"classes: found {twice} duplicate names, expected each class once")
+    return tuple(classes)
 
 
 def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
@@ -409,10 +412,9 @@ def check(table, source, columns):
         if wrong.any():
             row = int(np.argmax(wrong))
             raise bad_input(
-                f"{source}: {table['video'].iloc[row]}: found {what(table.iloc[row])} in "
-                f"row {row + 1}"
-                f"{f' and {wrong.sum() - 1:,} more' if wrong.sum() > 1 else ''}, expected "
-                f"{expected}"
+                f"{source}: {table['video'].iloc[row]}: found {what(table.iloc[row])} in row "
+                f"{row + 1}{f' and {wrong.sum() - 1:,} more' if wrong.sum() > 1 else ''}, "
+                f"expected {expected}"
             )
 
     for name in columns:
@@ -478,9 +480,10 @@ def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECAL
     return np.array([np.mean(needed <= n) for n in numbers])
 
 
-def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None,
-                    classes=None):
-    """What every detection is, and which segments are found; after DETAD (Alwassel et al., ECCV 2018).
+def detection_kinds(
+    ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None
+):
+    """What every detection is, and which segments are found; after DETAD (Alwassel, ECCV 2018).
 
     A false positive is judged by the segment of its video, of any class, that it overlaps most
     (its own class on ties): enough tIoU, own class: `double detection`; enough, other class:
@@ -538,7 +541,9 @@ def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", 
     return kinds, found.found[0]
 
 
-def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None):
+def error_profile(
+    ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None
+):
     """Counts of the kinds of `detection_kinds`, and of `missed segments`, without a true positive.
 
     Detections and segments of classes that are not scored are not counted. Raises ValueError as
@@ -557,10 +562,12 @@ def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguo
 
     Videos without ground truth are left out, and detections of other classes do not lower it. Its
     mean over videos is not mAP, which ranks the detections of all videos together. Raises
-    InputError as `evaluate` does.
+    ValueError as `evaluate` does.
     """
-    truth, found = (table.assign(label=list(zip(table["video"], table["label"])))
-                    for table in (ground_truth, detections))
+    truth, found = (
+        table.assign(label=list(zip(table["video"], table["label"])))
+        for table in (ground_truth, detections)
+    )
     result = evaluate(truth, found, [tiou], protocol, ambiguous)
     return pd.Series(result.ap[0]).groupby([video for video, _ in result.classes]).mean().to_dict()
 
@@ -610,8 +617,31 @@ def _ap_of_videos(scores, positive):
 
 
 def main(argv=None):
-    """The stand-alone command; returns the results as a dict. Bad input: one `error:` line
-    and exit code 2."""
+    """The stand-alone command; returns the results as a dict. Bad input: one line, exit code 2."""
+    from formats.files import write_atomically  # here, so that the rest can be copied on its own
+
+    args = _parser().parse_args(argv)
+    try:
+        results = score_files(
+            args.ground_truth,
+            args.detections,
+            tious=args.tiou,
+            subset=args.subset,
+            protocols=PROTOCOLS if args.protocol == "all" else (args.protocol,),
+            ambiguous=args.ambiguous,
+            exclude=args.exclude_video,
+        )
+        if args.json:
+            with write_atomically(args.json) as temporary:
+                temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    except ValueError as error:  # InputError is one
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    print_results(results, per_class=args.per_class)
+    return results
+
+
+def _parser():
     parser = argparse.ArgumentParser(
         prog="eval_detection.py",
         allow_abbrev=False,
@@ -665,29 +695,7 @@ def main(argv=None):
         help="print the AP of every class, not of the five best and worst",
     )
     parser.add_argument("--json", metavar="OUT", help="write all results to this file")
-    args = parser.parse_args(argv)
-    from formats.files import (
-        write_atomically,
-    )  # here: the rest of this file can be copied without formats
-
-    try:
-        results = score_files(
-            args.ground_truth,
-            args.detections,
-            tious=args.tiou,
-            subset=args.subset,
-            protocols=PROTOCOLS if args.protocol == "all" else (args.protocol,),
-            ambiguous=args.ambiguous,
-            exclude=args.exclude_video,
-        )
-        if args.json:
-            with write_atomically(args.json) as temporary:
-                temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    except ValueError as error:  # InputError is one
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    print_results(results, per_class=args.per_class)
-    return results
+    return parser
 
 
 def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous, exclude):
@@ -726,26 +734,34 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
             "expected some"
         )
 
-    scores = {name: evaluate(table, found, tious, name, forgiven) for name in protocols}
-    first = scores[protocols[0]]
     in_frames = annotations.time_unit_problem(truth.path, videos)
-    return {
+    about = {
         "ground_truth": str(ground_truth),
         "subset": subset,
         "excluded_videos": sorted(exclude),
         "notes": [*truth.notes, *([in_frames] if in_frames else [])],
         "detection_notes": detection_notes,
         "videos": len(videos),
+        "ambiguous_file": forgiven_by,
+        "detections_file": str(detections),
+        "detections_outside": int((~found["video"].isin(known)).sum()),
+    }
+    return {**about, **_score_tables(table, found, tious, protocols, forgiven)}
+
+
+def _score_tables(table, found, tious, protocols, forgiven):
+    """The part of the results that the tables alone decide."""
+    scores = {name: evaluate(table, found, tious, name, forgiven) for name in protocols}
+    first = scores[protocols[0]]
+    recall = average_recall(table, found).tolist()
+    return {
         "videos_with_segments": first.counts["videos"],
         "segments": first.counts["segments"],
         "classes": list(first.classes),
         "segments_per_class": first.n_segments.tolist(),
         "ambiguous_segments": len(forgiven),
-        "ambiguous_file": forgiven_by,
-        "detections_file": str(detections),
         "detections": len(found),
         "videos_with_detections": found["video"].nunique(),
-        "detections_outside": int((~found["video"].isin(known)).sum()),
         "unscored_detections": first.counts["unscored_detections"],
         "tiou": first.tious.tolist(),
         "protocols": {
@@ -757,9 +773,7 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
             }
             for name, score in scores.items()
         },
-        "average_recall": dict(
-            zip(map(str, RECALL_NUMBERS), average_recall(table, found).tolist())
-        ),
+        "average_recall": dict(zip(map(str, RECALL_NUMBERS), recall)),
     }
 
 
@@ -806,9 +820,8 @@ def _main_subset(truth):
     subset = annotated[0] if len(annotated) == 1 else names.choose_test(annotated, annotated)
     if subset is None:
         raise bad_input(
-            f"{truth.path}: found subsets {_some(annotated) or 'without segments'}, "
-            "expected --subset to name "
-            f"one"
+            f"{truth.path}: found subsets {_some(annotated) or 'without segments'}, expected "
+            "--subset to name one"
         )
     return subset
 
@@ -881,8 +894,7 @@ def _print_header(r):
     print(f"ground truth  {r['ground_truth']}" + (f", subset {r['subset']}" if r["subset"] else ""))
     print(
         f"              {r['videos']:,} videos, {r['videos_with_segments']:,} of them with "
-        f"{r['segments']:,} "
-        f"segments, {len(r['classes'])} classes"
+        f"{r['segments']:,} segments, {len(r['classes'])} classes"
     )
     if r["excluded_videos"]:
         print(f"              left out: {', '.join(r['excluded_videos'])}")

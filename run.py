@@ -61,15 +61,15 @@ def program(argv=None):
     with console.signals(restore=False):
         _main(argv)
         console.ignore_signals()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):     # nobody reads it any more
         sys.stdout.flush()
 
 
 def _main(argv):
     command = None
-    with contextlib.ExitStack() as open_things:
+    try:
         try:
-            try:
+            with contextlib.ExitStack() as open_things:
                 command = opts.parse(argv)
                 distributed.join_processes()
                 open_things.callback(distributed.leave_processes)
@@ -77,9 +77,7 @@ def _main(argv):
                 if job is not run and distributed.world()[1] > 1:
                     raise InputError(f"found {distributed.world()[1]} processes, expected one: only training takes several")
                 return job(command, console.Console(), open_things)
-            except console.Stopped as stopped:
-                _end_stopped(stopped, command)
-        except console.Stopped as stopped:              # a second signal, on the heels of the first
+        except console.Stopped as stopped:
             _end_stopped(stopped, command)
         except (distributed.Reported, opts.OptionError) as error:
             console.end(2, f"error: {error}", once=True)
@@ -88,6 +86,8 @@ def _main(argv):
         except OSError as error:                        # disk full, no permission; files are written whole or not at all
             where = error.filename2 or error.filename or "while writing"
             console.end(2, f"error: {where}: {error.strerror or error}")
+    except console.Stopped as stopped:                  # a second signal, or one while the program ends
+        _end_stopped(stopped, command)
 
 
 def run(command, out, open_things):
@@ -114,7 +114,7 @@ def run(command, out, open_things):
     # 3. The run's folder: what is needed to go on, or to score again
     about = {"options": dataclasses.asdict(o), "train_videos": len(data.train), "classes": list(data.classes), "snippet_seconds": data.snippet_seconds,
              "dims": list(data.dims), "fingerprint": features.fingerprint(o.features, o.flow_features, o.annotations),
-             "code": run_folder.code_hash()}
+             "extractor": features.extract_settings(o.features), "code": run_folder.code_hash()}
     with distributed.all_or_none():
         this = run_folder.RunFolder(folder, seed=o.seed, resume=bool(command.resume))
         open_things.callback(this.close)
@@ -265,7 +265,7 @@ def predict(command, out, open_things):
                          "new videos")
     device = _device(o)
     methods = _trained_methods(o, state, folder, device)
-    source, durations = _videos_to_predict(o, at, about, out.say)
+    source, durations, problems = _videos_to_predict(o, at, about, out.say)
     open_things.callback(source.close)
     outside = video_scores.read_video_scores(o.video_scores, source.names, about["classes"]) if o.video_scores else None
 
@@ -273,8 +273,8 @@ def predict(command, out, open_things):
     named = target.suffix in (".json", ".csv")
     place = _output_folder(target.parent if named else command.out, folder, "predict")
     stem = target.stem if named else "detections"
-    job = Prediction(o, about, source, durations, methods, device, outside, command.keep_going)
-    records = job.records(drawn=command.given.get("pictures", 0))
+    job = Prediction(o, about, source, durations, problems, methods, device, outside)
+    records = job.records(command.keep_going, drawn=command.given.get("pictures", 0))
     if command.save_clip_scores:
         place.mkdir(parents=True, exist_ok=True)
         clip_scores.write(place / (f"{stem}-clip_scores.h5" if named else "clip_scores.h5"), records,
@@ -308,25 +308,25 @@ class Prediction:
     about: dict
     source: object             # formats.features.FeatureSource
     durations: dict            # s; of videos without annotations added as they come
+    problems: dict             # {video: InputError} of the videos that cannot be read
     methods: dict
     device: torch.device
     outside: np.ndarray | None
-    keep_going: bool
 
     def __post_init__(self):
         self.step = self.source.snippet_seconds or self.about["snippet_seconds"]
         self.found = {name: [] for name in self.o.method}
         self.bad, self.drawn, self.pages = [], [], []
 
-    def records(self, drawn):
+    def records(self, keep_going, drawn):
         """Yields the record of each video, localized into `found`; the first `drawn` records are kept for pictures."""
         names = self.source.names
-        bar = console.tqdm(names, "videos", disable=None)
+        bar = console.Bar(names, "videos", disable=None)
         for k, name in enumerate(bar):
             try:
                 record = self._record(name)
             except InputError as error:
-                if not self.keep_going:
+                if not keep_going:
                     raise
                 self.bad.append(name)
                 console.printed(f"left out: {error}", sys.stderr)
@@ -345,6 +345,8 @@ class Prediction:
             yield record
 
     def _record(self, name):
+        if name in self.problems:
+            raise self.problems[name]
         dims = list(self.source.shape(name)[1:])
         if dims != self.about["dims"]:
             found, expected = (" and ".join(map(str, filter(None, d))) for d in (dims, self.about["dims"]))
@@ -368,27 +370,41 @@ def _halved(scores):
 
 
 def _videos_to_predict(o, at, about, say):
-    """(source of the features, {video: duration in s}) of --predict; prints what was assumed."""
+    """(source of the features, {video: duration in s}, {bad video: InputError}); prints what was assumed."""
     source = features.open_features(at["features"], layout=at["feature_layout"] or "auto", flow_path=at["flow_features"],
-                                    annotations=at["annotations"], snippet_seconds=at["snippet_seconds"])
-    truth = list(annotations.load(at["annotations"]).videos.values()) if at["annotations"] else []
-    source.adopt(truth)
-    durations = {video.name: video.duration for video in truth if video.duration is not None}
-    notes = list(source.notes)
+                                    annotations=at["annotations"], snippet_seconds=at["snippet_seconds"],
+                                    streams=o.streams, crops=o.crops)
+    notes, durations = list(source.notes), {}
+    truth = annotations.load(at["annotations"]) if at["annotations"] else None
+    if truth:
+        source.adopt(list(truth.videos.values()))
+        durations = {video.name: video.duration for video in truth.videos.values() if video.duration is not None}
+        unknown = [name for name in source.names if name not in durations]
+        if unknown:
+            notes.append(f"{at['annotations']}: found no duration of {len(unknown)} of {len(source.names)} videos, taken "
+                         "to be that of their clips")
+    _, problems = dataset.examine(source, truth, source.names, notes)
     if not source.snippet_seconds:
         notes.append(f"{source.path}: found no seconds per clip, taken to be {about['snippet_seconds']:g} as in training")
-    unknown = [name for name in source.names if name not in durations] if truth else []
-    if unknown:
-        notes.append(f"{at['annotations']}: found no duration of {len(unknown)} of {len(source.names)} videos, taken to "
-                     "be that of their clips")
-    for note in notes:
+    for note in dict.fromkeys(notes):
         say(f"warning: {note}")
     step = source.snippet_seconds or about["snippet_seconds"]
     if abs(step - about["snippet_seconds"]) > 1e-3 * step:
         source.close()
         raise InputError(f"{source.path}: found clips of {step:g} s, expected {about['snippet_seconds']:g} s as in "
                          "training (--snippet-seconds overrides what the file says)")
-    return source, durations
+    _same_extractor(about["extractor"], features.extract_settings(at["features"]), source.path)
+    return source, durations, problems
+
+
+def _same_extractor(then, now, path):
+    """InputError where the features of a run and new ones were extracted with other settings, if both are known."""
+    if not then or not now:
+        return
+    for key in then:
+        if then[key] != now.get(key):
+            raise InputError(f"{path}: found features extracted with {key} {now.get(key)}, expected {then[key]} as in "
+                             "training (tools/extract_features.py)")
 
 
 def _trained_methods(o, state, folder, device):
@@ -785,7 +801,6 @@ def _timed(seconds, name):
 
 
 def _end_stopped(stopped, command):
-    console.ignore_signals()
     begun = getattr(command, "run", None)
     kept = f"; go on with: python run.py --resume {begun}" if begun else ""
     console.end(128 + stopped.signum, f"stopped by {console.name_of(stopped.signum)}{kept}", once=True)

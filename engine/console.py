@@ -8,6 +8,7 @@ import time
 from tqdm import tqdm
 
 from engine.distributed import world
+from formats.files import InputError
 
 EVERY = 60                             # seconds between lines of progress where there is no terminal
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -74,8 +75,11 @@ class Console:
         if self.path is None:
             self.lines.append(text)
             return
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"{text}\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(f"{text}\n")
+        except OSError as error:
+            raise InputError(f"{self.path}: found {error.strerror or error}, expected to write there") from None
 
 
 def printed(text, stream=None):

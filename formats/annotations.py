@@ -56,9 +56,7 @@ class VideoAnnotation:
     segments: np.ndarray  # (n, 2)
     segment_labels: tuple  # n class names
     labels: tuple  # of the segments, and those without times
-    rows: np.ndarray | None = (
-        None  # (n,) place of each segment in the file, which the order of the table follows
-    )
+    rows: np.ndarray | None = None  # (n,) place of each segment in the file: the order of the table
     alias: str | None = None  # the YouTube id where `name` is anonymous
 
 
@@ -78,8 +76,7 @@ class Annotations:
         return {name: video.alias for name, video in self.videos.items() if video.alias}
 
 
-# ------------------------------------------------------------------------------------------------
-# loading
+# ----------------------------------------------------------------------------------------- loading
 
 
 def load(path, video_labels="segments"):
@@ -123,10 +120,8 @@ def load(path, video_labels="segments"):
         found = f"{', '.join(sorted(inside)[:3])} ..." if inside else "nothing"
         raise InputError(
             f"{path}: found a folder without annotations, expected videoname.npy (W-TALC), "
-            "CLASS_val.txt or "
-            "CLASS_test.txt (THUMOS14), or ..._train.json, ..._test.json in it, or a "
-            ".json or .csv file "
-            f"as the path; in it: {found}"
+            "CLASS_val.txt or CLASS_test.txt (THUMOS14), or ..._train.json, ..._test.json "
+            f"in it, or a .json or .csv file as the path; in it: {found}"
         )
     return _annotations(path, [video for file in files for video in _read_file(file, rows)])
 
@@ -156,8 +151,7 @@ def _load_wtalc(folder, rows, video_labels):
         if unknown := set(labels) - set(classes):
             raise InputError(
                 f"{folder}: {name}: found label {show(min(unknown))} in labels_all.npy, "
-                "expected a class of "
-                f"the class list"
+                "expected a class of the class list"
             )
     differing = Counter(
         truth.videos[name].subset
@@ -181,8 +175,7 @@ def _load_wtalc(folder, rows, video_labels):
     return dataclasses.replace(truth, videos=videos, notes=notes)
 
 
-# ------------------------------------------------------------------------------------------------
-# subsets and tables
+# ------------------------------------------------------------------------------ subsets and tables
 
 
 def in_subset(annotations, subset):
@@ -220,12 +213,10 @@ def choose_subsets(annotations, train="auto", test="auto"):
     if train is None or test is None:
         raise InputError(
             f"{annotations.path}: found the subsets "
-            f"{', '.join(map(_subset, sorted(found)))}, expected one "
-            "to train and one to test on: name them with --train-subset and "
-            "--test-subset, or add them to "
-            "the file (subset of each video), or give a folder with a file per subset "
-            "(..._train.json, "
-            f"..._test.json)"
+            f"{', '.join(map(_subset, sorted(found)))}, expected one to train and one to "
+            "test on: name them with --train-subset and --test-subset, or add them to the "
+            "file (subset of each video), or give a folder with a file per subset "
+            "(..._train.json, ..._test.json)"
         )
     return train, test
 
@@ -259,8 +250,7 @@ def table(videos):
     return rows
 
 
-# ------------------------------------------------------------------------------------------------
-# what looks wrong
+# -------------------------------------------------------------------------------- what looks wrong
 
 
 def scoring_note(path, subset, videos):
@@ -304,15 +294,13 @@ def time_unit_problem(path, videos, durations=None):
     _, end, duration, name = max(past)
     return (
         f"{path}: found {len(past)} of {_some(len(ends), 'segment')} past the end of their "
-        f"video (such as {name}: a "
-        f"segment ends at {end:g}, the video at {duration:.4g} s), expected seconds: are "
-        "these frames (divide them "
-        f"by the frames per second) or milliseconds? If they are seconds, the durations are wrong"
+        f"video (such as {name}: a segment ends at {end:g}, the video at {duration:.4g} s), "
+        "expected seconds: are these frames (divide them by the frames per second) or "
+        "milliseconds? If they are seconds, the durations are wrong"
     )
 
 
-# ------------------------------------------------------------------------------------------------
-# from raw to checked
+# ----------------------------------------------------------------------------- from raw to checked
 
 
 def _annotations(path, raw, classes=None, ambiguous=(), notes=()):
@@ -409,8 +397,7 @@ def _notes(path, odd):
         name, start, end = odd.dropped[0]
         notes.append(
             f"{path}: {_some(len(odd.dropped), 'zero-length or reversed segment')} dropped "
-            f"(first: {name} "
-            f"[{start:g}, {end:g}]); their labels still count for the video"
+            f"(first: {name} [{start:g}, {end:g}]); their labels still count for the video"
         )
     if odd.past:
         by, name = max(odd.past)
@@ -421,9 +408,8 @@ def _notes(path, odd):
         )
     if odd.ambiguous:
         notes.append(
-            f"{path}: {_some(len(odd.ambiguous), 'segment')} of class {AMBIGUOUS} set "
-            "aside: no class to learn "
-            f"or to score"
+            f"{path}: {_some(len(odd.ambiguous), 'segment')} of class {AMBIGUOUS} set aside: "
+            "no class to learn or to score"
         )
     return notes
 

@@ -33,8 +33,7 @@ def check(record):
             if bad:
                 raise InputError(
                     f"{record.name}: found {bad} of {values.size} scores ({method}, {key}) "
-                    "that are no "
-                    "finite numbers, expected features as in training"
+                    "that are no finite numbers, expected features as in training"
                 )
         shapes, n_classes = {values.shape for values in arrays.values()}, len(record.labels)
         clips = {shape[:1] for shape in shapes if shape != (n_classes,)}  # {(T,)}
@@ -42,8 +41,7 @@ def check(record):
         if len(clips) > 1 or () in shapes or not shapes <= fitting:
             raise InputError(
                 f"{record.name}: found scores of the shapes {sorted(shapes)} ({method}), "
-                "expected one "
-                f"number of clips and {n_classes} classes"
+                f"expected one number of clips and {n_classes} classes"
             )
 
 

@@ -20,8 +20,7 @@ COLUMNS = ["video", "t_start", "t_end", "label", "score"]
 FAR_PAST_END = 2.0  # s past a video's end, and at least 5% of its duration: no rounding explains it
 
 
-# ------------------------------------------------------------------------------------------------
-# reading
+# ----------------------------------------------------------------------------------------- reading
 
 
 def read_detections(path):
@@ -152,8 +151,7 @@ def _table(rows, columns):
     )
 
 
-# ------------------------------------------------------------------------------------------------
-# writing
+# ----------------------------------------------------------------------------------------- writing
 
 
 def write_detections(table, path):
@@ -180,8 +178,7 @@ def write_detections(table, path):
             if label not in EVALKIT_IDS or video.split() != [video]:
                 raise InputError(
                     f"{path}: {video}: found label {show(label)}, expected a class of the "
-                    "kit and a video "
-                    f"name without spaces"
+                    "kit and a video name without spaces"
                 )
         text = "".join(
             f"{video} {start!r} {end!r} {EVALKIT_IDS[label]} {score!r}\n"
@@ -199,8 +196,7 @@ def under_aliases(table, aliases):
     return table.assign(video=table["video"].map(lambda name: aliases.get(name) or name))
 
 
-# ------------------------------------------------------------------------------------------------
-# against a ground truth
+# -------------------------------------------------------------------------- against a ground truth
 
 
 def with_known_names(table, path, names, aliases=None):

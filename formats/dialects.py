@@ -16,9 +16,7 @@ from formats.names import decoded, subset_of_file
 from formats.npy import load_npy
 from formats.text_files import find, read_csv, read_words, require_text, timed, to_seconds
 
-AMBIGUOUS = (
-    "Ambiguous"  # the name of the segments that the THUMOS14 protocols neither count nor punish
-)
+AMBIGUOUS = "Ambiguous"  # segments that the THUMOS14 protocols neither count nor punish
 EVALKIT_IDS = {
     "BaseballPitch": 7,
     "BasketballDunk": 9,
@@ -53,8 +51,7 @@ class Raw(NamedTuple):
     alias: str | None = None  # its YouTube id, where `name` is another
 
 
-# ------------------------------------------------------------------------------------------------
-# JSON
+# -------------------------------------------------------------------------------------------- JSON
 
 
 def read_json(path, rows):
@@ -75,9 +72,8 @@ def read_json(path, rows):
             else f"a {type(content).__name__}"
         )
         raise InputError(
-            f"{path}: found {found}, expected a JSON object with 'database': "
-            f"{{video: ...}}, or the "
-            f"videos themselves, each with 'annotations', 'actions' or 'labels'"
+            f"{path}: found {found}, expected a JSON object with 'database': {{video: ...}}, "
+            "or the videos themselves, each with 'annotations', 'actions' or 'labels'"
         )
     if database is content:
         database = {
@@ -147,8 +143,7 @@ def _annotation(where, item):
     if label is None:
         raise InputError(
             f"{where}: found the annotation {show(item)}, expected 'label': its class, and "
-            "'segment': "
-            f"[start, end] in seconds where it is known"
+            "'segment': [start, end] in seconds where it is known"
         )
     times = [_get("t_start", item), _get("t_end", item)]
     segment = item.get("segment", times)
@@ -166,8 +161,7 @@ def _charades_action(where, item):
     return str(item[0]) if isinstance(item[0], int) else item[0], item[1:]
 
 
-# ------------------------------------------------------------------------------------------------
-# CSV
+# --------------------------------------------------------------------------------------------- CSV
 
 
 def read_csv_truth(path, rows):
@@ -187,14 +181,13 @@ def read_csv_truth(path, rows):
     ):
         raise InputError(
             f"{path}: found the columns {show(', '.join(table.header))}, expected a ground "
-            "truth: video, "
-            f"t_start, t_end, label[, subset, duration], or without times video, label[, subset]"
+            "truth: video, t_start, t_end, label[, subset, duration], or without times "
+            "video, label[, subset]"
         )
     if not times and not charades and timed(table.header):
         raise InputError(
             f"{path}: found the columns {show(', '.join(table.header))}, expected times in "
-            "seconds: t_start, "
-            f"t_end"
+            "seconds: t_start, t_end"
         )
     of_file = subset_of_file(pathlib.Path(path).stem) or ""
     videos = {}
@@ -217,9 +210,8 @@ def read_csv_truth(path, rows):
         first, listed = videos.setdefault(cell["video"], (about, []))
         if first != about:
             raise InputError(
-                f"{path}: {cell['video']}: found subset and duration {about} in line "
-                f"{line}, expected "
-                f"{first} as above"
+                f"{path}: {cell['video']}: found subset and duration {about} in line {line}, "
+                f"expected {first} as above"
             )
         listed += [(next(rows), *action) for action in actions]
     return [
@@ -244,8 +236,7 @@ def _charades_cell(where, text):
     return [(label, times) for label, *times in actions]
 
 
-# ------------------------------------------------------------------------------------------------
-# W-TALC
+# ------------------------------------------------------------------------------------------ W-TALC
 
 
 def wtalc_names(folder):
@@ -287,9 +278,8 @@ def read_wtalc(folder, rows):
         times = times or [None] * len(labels[i])  # no label has times, or each has
         if len(times) != len(labels[i]):
             raise InputError(
-                f"{folder}: {name}: found {len(times)} segments and {len(labels[i])} "
-                "labels, expected as "
-                f"many of both"
+                f"{folder}: {name}: found {len(times)} segments and {len(labels[i])} labels, "
+                "expected as many of both"
             )
         url = urls and re.search(r"[?&]v=([\w-]{11})", str(decoded(urls[i])))
         actions = [
@@ -345,8 +335,7 @@ def is_list(value):
     return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0
 
 
-# ------------------------------------------------------------------------------------------------
-# THUMOS14
+# ---------------------------------------------------------------------------------------- THUMOS14
 
 
 def thumos_files(folder):
@@ -354,10 +343,10 @@ def thumos_files(folder):
     in the folders in it."""
     found = {}
     for pattern in ("*", "*/*", "*/*/*"):
-        for path in sorted(folder.glob(f"{pattern}_val.txt")) + sorted(
-            folder.glob(f"{pattern}_test.txt")
-        ):
+        for path in sorted(folder.glob(f"{pattern}.txt")):
             label, _, subset = path.stem.rpartition("_")
+            if subset not in ("val", "test"):
+                continue
             if found.setdefault((subset, label), path) != path:
                 raise InputError(
                     f"{folder}: found {found[subset, label]} and {path}, expected one of the two"
@@ -377,15 +366,10 @@ def read_thumos(folder, rows):
     """
     files, listed = thumos_files(folder), folder / "detclasslist.txt"
     subsets = sorted({subset for subset, _ in files}, reverse=True) or ["test"]  # validation, test
-    classes = (
-        _thumos_classes(listed)
-        if listed.exists()
-        else [
-            label
-            for label in dict.fromkeys(label for _, label in sorted(files))
-            if label != AMBIGUOUS
-        ]
-    )
+    if listed.exists():
+        classes = _thumos_classes(listed)
+    else:
+        classes = sorted({label for _, label in files} - {AMBIGUOUS})
     for subset, label in sorted(files):
         if label not in (*classes, AMBIGUOUS):
             raise InputError(
@@ -395,9 +379,8 @@ def read_thumos(folder, rows):
     for subset in subsets:
         name = "validation" if subset == "val" else "test"
         for label in classes:
-            path = files.get(
-                (subset, label), folder / f"{label}_{subset}.txt"
-            )  # the latter: not there
+            missing = folder / f"{label}_{subset}.txt"  # its reader refuses it in one line
+            path = files.get((subset, label), missing)
             for video, *segment in read_segments(path):
                 entry = videos.setdefault((name, video), Raw(video, name, None, []))
                 entry.actions.append((next(rows), label, segment))
@@ -406,8 +389,7 @@ def read_thumos(folder, rows):
         elif subset == "test":
             notes.append(
                 f"{folder}: no Ambiguous_test.txt, so no detection is excused for lying on "
-                "an ambiguous "
-                f"segment"
+                "an ambiguous segment"
             )
     return list(videos.values()), classes, ambiguous, notes
 
@@ -445,8 +427,7 @@ def _thumos_classes(path):
     return classes
 
 
-# ------------------------------------------------------------------------------------------------
-# a file per subset
+# ------------------------------------------------------------------------------- a file per subset
 
 
 def subset_files(folder):

@@ -1,5 +1,4 @@
-"""Text files as tables: CSV whose columns go by any of their usual names, and lines of
-words.
+"""Text files as tables: CSV whose columns go by any of their usual names, and lines of words.
 
 All readers of ground truth, detections, scores and Ambiguous segments use these, so that
 one dialect is read everywhere.
@@ -14,42 +13,16 @@ from typing import NamedTuple
 
 from formats.files import InputError, open_file, show
 
-# What a column (or the key of a JSON object) may be called, without case, blanks and signs:
-# `t-start`, `Video ID`.
+# What a column, or the key of a JSON object, may be called, the most usual name first. Case, blanks
+# and signs do not count: `t-start` and `T Start` are tstart.
 NAMES = {
-    "video": ("video", "videoid", "videoname", "vid", "filename", "file", "name", "id"),
-    "t_start": (
-        "tstart",
-        "start",
-        "starttime",
-        "starts",
-        "startsec",
-        "startseconds",
-        "begin",
-        "segmentstart",
-    ),
-    "t_end": ("tend", "end", "endtime", "ends", "endsec", "endseconds", "stop", "segmentend"),
-    "label": (
-        "label",
-        "labels",
-        "class",
-        "classname",
-        "labelname",
-        "type",
-        "action",
-        "category",
-        "activity",
-    ),
-    "score": ("score", "confidence", "conf", "prob", "probability"),
-    "subset": ("subset", "split", "set", "partition"),
-    "duration": (
-        "duration",
-        "durationsecond",
-        "durationseconds",
-        "durationsec",
-        "durations",
-        "videoduration",
-    ),
+    "video": "video videoid videoname vid filename file name id",
+    "t_start": "tstart start starttime starts startsec startseconds begin segmentstart",
+    "t_end": "tend end endtime ends endsec endseconds stop segmentend",
+    "label": "label labels class classname labelname type action category activity",
+    "score": "score confidence conf prob probability",
+    "subset": "subset split set partition",
+    "duration": "duration durationsecond durationseconds durationsec durations videoduration",
 }
 
 
@@ -60,10 +33,9 @@ class Csv(NamedTuple):
 
 
 def find(name, keys):
-    """The key of `keys` that stands for `name` of NAMES, the more usual one first; None
-    without one."""
+    """The key of `keys` that stands for `name` of NAMES, or None; the more usual one first."""
     plain = {re.sub("[^a-z0-9]", "", str(key).lower()): key for key in reversed(list(keys))}
-    return next((plain[usual] for usual in NAMES[name] if usual in plain), None)
+    return next((plain[usual] for usual in NAMES[name].split() if usual in plain), None)
 
 
 def timed(keys):
@@ -107,7 +79,8 @@ def read_csv(path):
         raise InputError(f"{path}: line {lines.line_num}: found {error}, expected CSV") from None
     if header is None:
         raise InputError(f"{path}: found an empty file, expected CSV with a header")
-    if len(set(header)) < len(header):
+    named = [name for name in header if name]
+    if len(set(named)) < len(named):
         raise InputError(
             f"{path}: found the columns {show(', '.join(header))}, expected each name once"
         )

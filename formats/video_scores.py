@@ -62,8 +62,7 @@ def _read_csv(path):
     if "video" not in table.at:
         raise InputError(
             f"{path}: found the columns {_some(table.header)}, expected video,label,score, "
-            "or video and one "
-            "per class"
+            "or video and one per class"
         )
     video, scores = table.at["video"], {}
     for line, fields in table.rows:

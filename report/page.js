@@ -283,8 +283,9 @@ function drawProfile() {
 const ROW = 46;                                // pixels, as in the style sheet
 const segmentsOf = (video, name) => video.r.flatMap(row => row[name]);
 const missed = video => segmentsOf(video, "t").filter(segment => !segment[2]).length;
+const names = new Intl.Collator(undefined, {numeric: true});
 const ORDERS = {
-  "name": (a, b) => a.n.localeCompare(b.n, undefined, {numeric: true}),
+  "name": (a, b) => names.compare(a.n, b.n),
   "AP, worst first": (a, b) => (a.a ?? 2) - (b.a ?? 2),
   "AP, best first": (a, b) => (b.a ?? -1) - (a.a ?? -1),
   "missed segments": (a, b) => missed(b) - missed(a),

@@ -13,7 +13,9 @@ from formats.files import InputError
 
 def records(n, clips=4, classes=3, seed=0):
     rng = np.random.default_rng(seed)
-    score = lambda *shape: rng.random(shape).astype(np.float32)
+    def score(*shape):
+        return rng.random(shape).astype(np.float32)
+
     for k in range(n):
         yield Record(
             f"video/{k} é",

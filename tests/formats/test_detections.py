@@ -173,6 +173,7 @@ def test_a_refused_table_leaves_the_old_file(tmp_path):
         "video,t_start,t_end,label,score\na,1,2.5,Run,.5\nb c,3,4,Dive,1\n",
         " video , t_start,t_end , label,score\n a , 1 ,2.5, Run,  .5\n\nb c,3,4,Dive ,1\n , ,,,\n",
         "video-id,t-start,t-end,label,score\na,1,2.5,Run,.5\nb c,3,4,Dive,1\n",
+        "video,t_start,t_end,label,score,,\na,1,2.5,Run,.5,,\nb c,3,4,Dive,1,,\n",
         "Video ID;Start;End;Type;Confidence\na;1;2.5;Run;.5\nb c;3;4;Dive;1\n",
         "\ufeffscore\tclass\tend_time\tstart_time\tvideo_name\tnote\r\n"
         ".5\tRun\t2.5\t1\ta\t-\r\n1\tDive\t4\t3\tb c\t-\r\n",

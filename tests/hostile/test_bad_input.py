@@ -608,7 +608,7 @@ labelled((HERE, "segment [0, 1, 2], expected [start, end]"), "three_times", segm
 labelled((HERE, "segment 5, expected [start, end]"), "number_for_a_segment", segment=5)
 labelled((HERE, "label ''", "expected a text that is not empty"), "label_empty", label="")
 labelled((HERE, "label 3, expected a text"), "label_a_number", label=3)
-annotated((HERE, "the annotation {'segment': [0, 1]}, expected 'segment' and 'label'"), "label_missing",
+annotated((HERE, "the annotation {'segment': [0, 1]}, expected 'label': its class"), "label_missing",
           annotations=[{"segment": [0, 1]}])
 annotated((HERE, "expected an object with a list 'annotations'"), "annotations_no_list", annotations="none")
 annotated((HERE, "duration 0, expected seconds above 0"), "duration_zero", duration=0)
