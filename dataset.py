@@ -101,7 +101,7 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
         adopt(source, truth, notes)
         names = [video.name for subset in wanted for video in subset]
         shapes, problems = examine(source, truth, names, notes)
-        _settle(source, truth, wanted, problems, allow_missing)
+        settle(source, truth, wanted, problems, allow_missing)
         check_geometry(source, truth, [truth.videos[name] for name in shapes], shapes, notes)
         size = sum(4 * clips * ((rgb or 0) + (flow or 0)) for clips, rgb, flow in shapes.values())
         in_memory = in_memory and _fits(source, size / shard[1], memory_limit, notes)
@@ -111,7 +111,7 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
         )
         train = [dataclasses.replace(video, segments=video.segments[:0],
                                      segment_labels=video.segment_labels[:0]) for video in train]
-        _settle(source, truth, wanted, problems, allow_missing)
+        settle(source, truth, wanted, problems, allow_missing)
         _say_left_out(source, truth, wanted, problems, notes)
         _say_untrained(truth, train, classes, notes)
         if not in_memory or shard[1] > 1:
@@ -216,17 +216,16 @@ def adopt(source, truth, notes):
                      f"{some(surplus)}")
 
 
-def needed(source, truth):
-    """Names of the videos that a run reads: those of the subsets that it takes by default, else all
-    annotated ones; without annotations all that have features."""
-    if truth is None:
-        return set(source.names)
+def default_subsets(truth):
+    """[training videos with a label, test videos] that a run takes by default; [all annotated
+    videos] where the subsets' names do not say which these are."""
     try:
-        subsets = annotation_files.choose_subsets(truth)
+        train, test = annotation_files.choose_subsets(truth)
     except InputError:
-        return set(truth.videos)
-    return {video.name for subset in subsets if subset is not None
-            for video in annotation_files.in_subset(truth, subset)}
+        return [list(truth.videos.values())]
+    train, test = (annotation_files.in_subset(truth, subset) if subset is not None else []
+                   for subset in (train, test))
+    return [[video for video in train if video.labels], test]
 
 
 def examine(source, truth, names, notes):
@@ -335,8 +334,9 @@ def _durations(truth, names):
     return {name: known[name].duration for name in names if name in known and known[name].duration}
 
 
-def _settle(source, truth, wanted, problems, allow_missing):
-    """InputError where the `problems` {name: InputError} of wanted videos cannot be passed over."""
+def settle(source, truth, wanted, problems, allow_missing):
+    """InputError where the `problems` {name: InputError} of `wanted`, a list of videos per subset,
+    stop a run."""
     names = [video.name for subset in wanted for video in subset]
     missing = [name for name in names if name not in source]
     whole = any(subset and all(video.name in problems for video in subset) for subset in wanted)

@@ -450,8 +450,9 @@ def _fitting(array, dtype, where):
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(array, dtype=dtype)
     if not np.isfinite(stored).all():
+        hint = " (float32 holds more)" if dtype == "float16" else ""
         raise InputError(f"{where}: found values up to {np.abs(array).max():.4g}, expected finite "
-                         f"ones of {dtype}")
+                         f"ones of {dtype}{hint}")
     return stored
 
 

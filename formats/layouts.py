@@ -21,7 +21,7 @@ import numpy as np
 from formats import annotations as annotation_files
 from formats import npy
 from formats.files import InputError, load_pt, open_file, show
-from formats.names import decoded, subset_of_file
+from formats.names import SUBSETS, decoded, subset_of_file
 
 STREAMS = ("rgb", "flow")
 HDF5 = (".h5", ".hdf5")
@@ -112,10 +112,6 @@ class FileArray:
         return self._header[1]
 
 
-def _npy_array(path):
-    return FileArray(functools.partial(npy.npy_header, path), functools.partial(npy.load_npy, path))
-
-
 def _pt_array(tensor, path, key=None):
     array = _numpy(tensor, path)
     header = array.shape, array.dtype   # without the values, which are read again when needed
@@ -148,22 +144,22 @@ def _open_h5(path):
 
 
 def _h5_file(path):
-    """`Found` of one HDF5 file: a dataset or a group per video, or groups `rgb` and `flow` of
-    these."""
+    """`Found` of one HDF5 file: a dataset or a group per video, or groups of these that are named
+    after streams or subsets."""
     file = _open_h5(path)
     with in_one_line(path):
         first = next((file.get(name) for name in file), None)
-        canonical = (
-            first is None or isinstance(first, h5py.Group) and ("rgb" in first or "flow" in first)
-        )
-        top = {stream_word(name): name for name in file} if len(file) == 2 else {}
-        if set(top) == set(STREAMS) and all(
-            isinstance(file.get(name), h5py.Group) for name in top.values()
-        ):
-            canonical = False
-            entries = pair(
-                *(_h5_group(file[top[stream]], f"{path}: {stream}") for stream in STREAMS)
-            )
+        is_group = isinstance(first, h5py.Group)
+        canonical = first is None or is_group and ("rgb" in first or "flow" in first)
+        parts = {}      # name of a group -> the stream whose videos it has, None for all streams
+        if is_group and not canonical and len(file) <= 6:
+            parts = {name: stream_word(name) for name in file
+                     if stream_word(name) or name.lower() in SUBSETS}
+        if parts and len(parts) == len(file):
+            entries = _merged([
+                (name, stream, functools.partial(resolve, entry), part)
+                for part, stream in parts.items()
+                for name, entry in _h5_group(file[part], f"{path}: {part}").items()], path)
         else:
             entries = _h5_group(file, path)
         seconds = file.attrs.get("snippet_seconds")
@@ -381,7 +377,10 @@ def _file_streams(file):
     """{stream: array} of a file that holds one video, or one stream of it."""
     suffix = file.suffix.lower()
     if suffix == ".npy":
-        return {"features": _npy_array(file)}
+        header = npy.npy_header(file)
+        if header[1].kind == "O" and isinstance(items := npy.index_object_npy(file), dict):
+            return _streams_of(items, file)
+        return {"features": FileArray(lambda: header, functools.partial(npy.load_npy, file))}
     if suffix == ".npz":
         headers = npy.npz_headers(file)
         return _streams_of({key: FileArray(functools.partial(headers.get, key),

@@ -611,7 +611,8 @@ def _raw(data):
 def _unpickle(file, size, path, shape, lazy):
     """The object array pickled in `file` from here to its end."""
     array = _run_pickle(file, size, path, lazy)
-    if not isinstance(array, (_Lazy, np.ndarray)) or array.dtype.kind != "O" or array.shape != shape:
+    is_array = isinstance(array, (_Lazy, np.ndarray))
+    if not is_array or array.dtype.kind != "O" or array.shape != shape:
         raise InputError(f"{path}: found a pickle of {_kind(array)}, expected an array {shape} of "
                          "object")
     return array

@@ -85,7 +85,8 @@ def convert(source, truth, out, dtype, compression, allow_missing):
         notes.append(f"{source.path}: no features for {len(missing)} of {len(truth.videos)} "
                      f"annotated videos, such as {missing[0]}")
     shapes, problems = dataset.examine(source, truth, source.names, notes)
-    needed, left_out = dataset.needed(source, truth), []
+    needed = {video.name for subset in dataset.default_subsets(truth) for video in subset}
+    left_out = []
 
     def passed_over(name, error):
         if name in needed and not allow_missing:

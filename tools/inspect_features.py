@@ -59,14 +59,19 @@ def inspect(source, truth):
     notes = [*(truth.notes if truth else ())]
     line("layout", f"{source.layout}: {features.describe(source.layout)}")
     dataset.adopt(source, truth or annotations.Annotations("", {}, (), None, ()), notes)
-    needed = dataset.needed(source, truth)
-    problems, missing = (
-        print_videos(source, truth, needed),
-        [name for name in needed if name not in source],
-    )
-    shapes, bad = dataset.examine(source, truth, source.names, notes)
+    subsets = dataset.default_subsets(truth) if truth else []
+    needed = [video.name for subset in subsets for video in subset] if truth else source.names
+    print_videos(source, truth)
+    names = dict.fromkeys([*source.names, *needed])
+    shapes, bad = dataset.examine(source, truth, list(names), notes)
     print_values(source, shapes, bad)
-    problems += [error for name, error in bad.items() if name in needed]
+    missing = [name for name in needed if name not in source]
+    problems = [error for name, error in bad.items() if name in needed and name in source]
+    try:
+        bad_needed = {name: bad[name] for name in needed if name in bad}
+        dataset.settle(source, truth, subsets, bad_needed, allow_missing=True)
+    except InputError as error:
+        problems.insert(0, error)
     spare = [error for name, error in bad.items() if name not in needed]
     if spare:
         notes.append(f"{layouts.count(spare, 'video')} that no subset in use needs cannot be used "
@@ -81,32 +86,24 @@ def inspect(source, truth):
         line("problem", problem)
     if len(problems) > 10:
         line("", f"and {len(problems) - 10} more")
-    line("verdict", f"not usable, {len(problems)} problem(s): a run would stop "
-                    "here" if problems else advice or "ready")
+    stop = f"not usable, {len(problems)} problem(s): a run would stop here"
+    line("verdict", stop if problems else advice or "ready")
     return problems
 
 
-def print_videos(source, truth, needed):
-    """Videos per subset, missing and surplus ones; returns the problem where no needed video has
-    features."""
+def print_videos(source, truth):
+    """Videos per subset, missing and surplus ones."""
     if not truth:
-        line("videos", f"{len(source.names)}, no annotations given")
-        return []
+        return line("videos", f"{len(source.names)}, no annotations given")
     subsets = Counter(video.subset for video in truth.videos.values())
     have = Counter(video.subset for video in truth.videos.values() if video.name in source)
     line("annotations", f"{truth.path}: {len(truth.videos)} videos, {len(truth.classes)} classes")
-    line("videos", f"{len(source.names)} with features: "
-         + ", ".join(f"{subset or '(no subset)'} {have[subset]} of "
-                     f"{n}" for subset, n in subsets.items()))
+    each = [f"{subset or '(no subset)'} {have[subset]} of {n}" for subset, n in subsets.items()]
+    line("videos", f"{len(source.names)} with features: {', '.join(each)}")
     missing = [name for name in truth.videos if name not in source]
     surplus = [name for name in source.names if name not in truth.videos]
     line("missing", features.some(missing) or "none")
     line("surplus", features.some(surplus) or "none")
-    if needed & set(source.names):
-        return []
-    return [InputError(f"{source.path}: found no features for any video of {truth.path}, such as "
-                       f"{missing[0]}; the features are of videos such as "
-                       f"{source.names[0]}{source.beside()}")]
 
 
 def print_values(source, shapes, bad):

@@ -251,7 +251,7 @@ def test_inspection_of_features_of_other_videos(tmp_path, capsys):
     database = {f"x{name}": entry for name, entry in feature_files.database(streams).items()}
     paths, truth = write(tmp_path, streams=streams, database=database)
     fails(inspect_features, paths["features"], truth)
-    assert f"found no features for any video of {truth}, such as x{NAMES[0]}" in capsys.readouterr().err
+    assert f"found no features for 6 of 6 videos of {truth}: x{NAMES[0]}" in capsys.readouterr().err
 
 
 def test_progress_bar_where_somebody_watches(tmp_path, monkeypatch, capsys):

@@ -277,6 +277,19 @@ def test_hdf5_in_a_folder_and_several_canonical_files(tmp_path, streams, truth):
     assert "found files of 0.4 and 0.5 s per clip" in line_of(load, tmp_path / "two", truth)
 
 
+def test_hdf5_with_groups_of_subsets(tmp_path, streams, truth):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        for i, (name, pair) in enumerate(streams.items()):
+            file[f"{('train', 'Test')[i % 2]}/{name}"] = np.concatenate(pair, 1)
+    check(load(tmp_path / "f.h5", truth), streams)
+
+
+def test_a_pickled_dict_in_the_npy_of_a_video(tmp_path, streams, truth):
+    for name, (rgb, flow) in streams.items():
+        save(tmp_path / "f" / f"{name}.npy", np.array({"flow": flow, "rgb": rgb}, dtype=object))
+    check(load(tmp_path / "f", truth), streams)
+
+
 @pytest.mark.parametrize("inside", ["features", "features/thumos", "data/i3d"])
 @pytest.mark.parametrize(
     "writer", [feature_files.stream_files, feature_files.canonical, feature_files.joint_npy]

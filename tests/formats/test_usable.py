@@ -415,12 +415,17 @@ def test_a_video_that_no_split_uses_stops_nobody(tmp_path, streams, truth, kind,
     assert sorted(features.open_features(tmp_path / "out.h5").names) == sorted(NAMES[1:])
 
 
-def test_allow_missing_is_not_advised_where_it_fails(tmp_path, streams, truth):
+def test_allow_missing_is_not_advised_where_it_fails(tmp_path, streams, truth, capsys):
     folder = two_folders(tmp_path, streams)
     for name in NAMES[1::2]:  # the test subset
         spoil("one stream", folder, name)
     for allow_missing in (False, True):
         assert "--allow-missing" not in line_of(load, folder, truth, allow_missing=allow_missing)
+    for name in NAMES[1::2]:
+        (folder / "rgb" / f"{name}.npy").unlink()                                   # no file at all
+    assert "all videos of one of the two subsets" in line_of(load, folder, truth)
+    code, out, err = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
+    assert code == 2 and "--allow-missing" not in verdict(out) and "found no features for 3" in err
 
 
 # -------------------------------------------------------------------------------------------- times

@@ -447,7 +447,7 @@ def npy_that_claims_more_than_it_holds(folder, arguments):
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)})
 
 
-@case(f"{FIRST}: features: found values of type object, expected floating-point numbers")
+@case(f"{FIRST}.npy: found a pickle that asks for ")
 def npy_that_executes(folder, arguments):
     relayout(folder, arguments, feature_files.side_by_side_files)
     save(folder / "other" / f"{FIRST}.npy", objects([Malice(folder)]))
