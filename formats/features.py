@@ -597,12 +597,13 @@ def some(names, most=5):
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-# ------------------------------------------------------------------------------------------------ our extractor
+# ------------------------------------------------------------------------ our extractor
 
 def extract_settings(path):
-    """The settings with which tools/extract_features.py made the features at `path`, a dict; None for other features.
+    """The settings with which tools/extract_features.py made the features at `path`, a dict; None
+    for features of others.
 
-    They are in the attribute `extract_settings` of the HDF5 file, or in extract_settings.json of the folder.
+    They are the attribute `extract_settings` of an HDF5 file, extract_settings.json in a folder.
     InputError where they cannot be read.
     """
     if os.path.isdir(path):
