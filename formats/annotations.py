@@ -112,10 +112,10 @@ def load(path, video_labels="segments"):
         )
     if inside is None:
         return _annotations(path, _read_file(folder, rows))
-    if "detclasslist.txt" in inside or dialects.thumos_files(folder):
+    files = [] if "detclasslist.txt" in inside else dialects.subset_files(folder)
+    if not files and ("detclasslist.txt" in inside or dialects.thumos_files(folder)):
         videos, classes, ambiguous, notes = dialects.read_thumos(folder, rows)
         return _annotations(path, videos, classes, ambiguous, notes)
-    files = dialects.subset_files(folder)
     if not files:
         found = f"{', '.join(sorted(inside)[:3])} ..." if inside else "nothing"
         raise InputError(
