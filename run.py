@@ -109,7 +109,8 @@ def run(command, out, open_things):
     # 2. Data. Training videos carry their video-level labels and no segments.
     with _timed(seconds, "loading"), distributed.all_or_none():
         data, truth, ambiguous, youtube_ids = load_data(o, out.say)
-        outside_scores(o, [video.name for video in data.test], data.classes)     # fail now rather than after training
+        # Fail now rather than after training.
+        outside_scores(o, [video.name for video in data.test], data.classes, youtube_ids, out.say)
     out.say(_data_lines(data, truth))
 
     # 3. The run's folder: what is needed to go on, or to score again
@@ -206,7 +207,8 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     map, averages, ap by class, counts}}, `classification` of each video-level classifier, `seconds`, and what the
     numbers come from. Where no test video has a segment, there are detections and no scores.
     """
-    outside = outside_scores(o, [record.name for record in scored.records], scored.classes)
+    names = [record.name for record in scored.records]
+    outside = outside_scores(o, names, scored.classes, scored.youtube_ids)
     out.mkdir(parents=True, exist_ok=True)
     results = {"dataset": o.dataset, "features": o.features, "seed": o.seed, "recipe": opts.recipe_of(o),
                "rule": {**dataclasses.asdict(_rule(o)), "gammas": list(o.gammas_at_test)}, "run": str(run_dir), "classes_from": _classes_from(o),
@@ -274,7 +276,7 @@ def predict(command, out, open_things):
     methods = _trained_methods(o, state, folder, device)
     source, durations, problems = _videos_to_predict(o, at, about, out.say)
     open_things.callback(source.close)
-    outside = video_scores.read_video_scores(o.video_scores, source.names, about["classes"]) if o.video_scores else None
+    outside = outside_scores(o, source.names, about["classes"], say=out.say)
 
     target = Path(command.out or "")
     named = target.suffix in (".json", ".csv")
@@ -506,7 +508,7 @@ def load_data(o, say):
         if not getattr(o, name):
             raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
     truth = annotations.load(o.annotations, video_labels=o.video_labels)
-    left_out = _excluded(o, truth.videos)
+    left_out = _excluded(o, truth.videos, truth.aliases)
     truth = dataclasses.replace(truth, videos={name: v for name, v in truth.videos.items() if name not in left_out})
     train_subset, test_subset = annotations.choose_subsets(truth, o.train_subset, o.test_subset)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))   # processes on this machine
@@ -529,9 +531,11 @@ def load_data(o, say):
     return data, annotations.table(tested), ambiguous, truth.aliases
 
 
-def _excluded(o, known):
-    """The names in `known` that --exclude-video means. InputError for one that means none."""
-    meant = match_names(o.exclude_video, known)
+def _excluded(o, known, youtube_ids=None):
+    """The names in `known` that --exclude-video means, in any form. InputError for one that means none."""
+    by_id = {alias: name for name, alias in (youtube_ids or {}).items() if alias}
+    meant = {name: by_id[name] for name in o.exclude_video if name in by_id}
+    meant |= match_names([name for name in o.exclude_video if name not in meant], known)
     for name in o.exclude_video:
         if name not in meant:
             raise InputError(f"--exclude-video: found {name}, expected the name of an annotated video, such as "
@@ -547,9 +551,15 @@ def _one_class_note(o, data):
             "videos without it are localized too; give --video-scores FILE, or --video-classifier oracle")
 
 
-def outside_scores(o, names, classes):
-    """--video-scores as (N, C) for the test videos `names`, or None."""
-    return video_scores.read_video_scores(o.video_scores, names, classes) if o.video_scores else None
+def outside_scores(o, names, classes, youtube_ids=None, say=None):
+    """--video-scores as (N, C) for the videos `names`, or None; `say` prints how names were matched."""
+    if not o.video_scores:
+        return None
+    notes = []
+    found = video_scores.read_video_scores(o.video_scores, names, classes, youtube_ids, notes)
+    for note in notes if say else ():
+        say(f"warning: {note}")
+    return found
 
 
 def segments_of(path, columns=("video", "t_start", "t_end")):
@@ -634,7 +644,10 @@ def _evaluated(o, scored, table):
     protocols = eval_detection.PROTOCOLS if o.protocol == "all" else (o.protocol,)
     results = {}
     for protocol in protocols:
-        e = eval_detection.evaluate(scored.truth, table, o.tious, protocol, scored.ambiguous)
+        try:
+            e = eval_detection.evaluate(scored.truth, table, o.tious, protocol, scored.ambiguous)
+        except ValueError as error:                     # eval_detection knows no InputError: it can be copied alone
+            raise InputError(error) from None
         means = eval_detection.averages(e.tious, e.map)
         if len(e.tious) == 7 and "0.1:0.7" in means:
             del means["all"]                            # the same mean under another name
