@@ -33,7 +33,8 @@ all was set by a supervised reference, not by a weakly supervised method: a line
 clips, trained on the true segments and told the classes of the test videos, has an average
 precision of 0.81 over clips (0.07 by chance), and its runs a mAP@0.5 of 40%, as fully supervised
 methods had on THUMOS14 in those years (BSN 36.9%, P-GCN 49.1%). So evidence overlaps with
-background, and nothing gets everything right. """
+background, and nothing gets everything right.
+"""
 import hashlib
 import json
 import pathlib
@@ -208,7 +209,8 @@ def write_demo(folder, seed=0):
 
     Both files carry a marker made from the seed and this file's text: files of another seed, of an
     older generator or from an interrupted write are replaced, each at once. Returns one line that
-    says what was done. """
+    says what was done.
+    """
     folder = pathlib.Path(folder)
     features, annotations = folder / "features.h5", folder / "annotations.json"
     marker = _marker(seed)
