@@ -6,20 +6,20 @@ number measured on it says nothing about THUMOS14 or ActivityNet. What it is for
 system in a minute, on data that has the traits which make weakly supervised localization hard.
 
 What a video shows, and why
-  scene       Each class has a scene of its own (a court, a kitchen) that fills its videos, action
+  scene       Each class has its scene (a court, a kitchen) that fills its videos, action
               and background alike, and a quarter of all videos have the scene of a class that does
-              not occur in them. A classifier
-              that learns the scene is good on the whole video and says nothing about when: the
-              confusion of context and action.
+              not occur in them. A classifier that learns the scene is good on the whole video
+              and says nothing about when: the confusion of context and action.
   core        A third or so of each action, the strongest and most discriminative evidence (the ball
               leaves the hand). A classifier can be right by the core alone; localizing the whole
               action takes more.
   remainder   The rest of the action (run-up, follow-through), weaker, and half of it shared with a
-  partner class. near miss   Bursts of 1 to 2 s of the remainder's movement where no action is
-  annotated, in videos of the class, and in a third of the videos those of a class that does not
-  occur.
-  shake       Strong movement that belongs to no class (camera, cuts), in flow only. style       A
-  direction of its own per video (actor, light) and per action instance, so that instances differ.
+              partner class.
+  near miss   Bursts of 1 to 2 s of the remainder's movement where no action is annotated, in
+              videos of the class, and in a third of the videos those of an absent class.
+  shake       Strong movement that belongs to no class (camera, cuts), in flow only.
+  style       A direction per video (actor, light) and one per action instance, so that instances
+              differ.
 The two streams see different things: rgb the scene and what the core looks like, flow the movement
 of core and remainder and the shake, but hardly the scene.
 
