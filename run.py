@@ -11,6 +11,7 @@ if sys.version_info < (3, 10):
 import contextlib
 import dataclasses
 import datetime
+import functools
 import os
 import time
 from pathlib import Path
@@ -28,14 +29,14 @@ import dataset
 import eval_detection
 import localize
 import opts
-from baselines import METHODS
+from baselines import METHODS, apply
 from engine import console, distributed, run_folder
 from engine.loop import TrainingSet
-from formats import annotations, clip_scores, demo, detections, exports, features, video_scores
+from formats import annotations, clip_scores, demo, detections, exports, features, files, video_scores
 from formats.files import InputError, load_json, show
 from formats.names import match_names
 from paper import published
-from report import figures, page, summary, tables, tensorboard
+from report import figures, outcome, summary, tables, tensorboard
 
 opts.CHOICES.update(
     method=METHODS, export=exports.KINDS, protocol=(*eval_detection.PROTOCOLS, "all"), proposal_score=localize.PROPOSAL_SCORES,
@@ -146,7 +147,7 @@ def run(command, out, open_things):
 
     # 5. Scores of the test videos' clips
     with _timed(seconds, "scoring"):
-        records = distributed.gathered([_record(video, methods, device) for video in data.test[rank::ranks]])
+        records = distributed.gathered([apply.record_of(video, methods, device) for video in data.test[rank::ranks]])
     if rank != 0:
         return None
     clip_scores.write(folder / "clip_scores.h5", records, data.classes, data.snippet_seconds)
@@ -211,7 +212,7 @@ def finish(o, command, run_dir, out, scored, say, seconds):
                "rule": {**dataclasses.asdict(_rule(o)), "gammas": list(o.gammas_at_test)}, "run": str(run_dir), "classes_from": _classes_from(o),
                "test": {"videos": len(scored.records), "segments": len(scored.truth), "classes": len(set(scored.truth["label"])),
                         "ambiguous": len(scored.ambiguous)},
-               "methods": {}, "classification": _classification(scored.records)}
+               "methods": {}, "classification": apply.classification(scored.records)}
     found = {}
     for name in o.method:
         with _timed(seconds, "localization"):
@@ -235,8 +236,14 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     for kind in command.export:
         exports.write_export(kind, out / f"{kind}.json", first, {record.name: record.duration for record in scored.records})
     if "em-mil" in found:
-        _draw(o, out, scored, found["em-mil"])
-    _write_page(o, out / PAGE, scored, first, _page_scores(o, scored, outside), results, blocks)
+        outcome.draw(out, scored, found["em-mil"], o.pictures, _rule(o))
+    log = run_folder.read_log(run_dir) if (Path(run_dir) / run_folder.LOG).exists() else []
+    outcome.write_page(
+        out / PAGE,
+        outcome.about(f"{METHODS[o.method[0]].title}: {o.dataset}, seed {o.seed}",
+                      _header(o, results["recipe"], run_dir), *summary.for_page(blocks)),
+        scored, first, outcome.page_scores(class_scores(o, o.method[0], scored, outside), o.gate), _rule(o),
+        outcome.evaluation(scored, first, results["methods"][o.method[0]]["protocols"]), log)
     say(f"\nFiles: {out}/\nTo look at: {out / PAGE}")
     return results
 
@@ -273,12 +280,13 @@ def predict(command, out, open_things):
     named = target.suffix in (".json", ".csv")
     place = _output_folder(target.parent if named else command.out, folder, "predict")
     stem = target.stem if named else "detections"
-    job = Prediction(o, about, source, durations, problems, methods, device, outside)
-    records = job.records(command.keep_going, drawn=command.given.get("pictures", 0))
+    job = Prediction(o, about["classes"], source.snippet_seconds or about["snippet_seconds"])
+    records = job.localize(_predicted(about, source, durations, problems, methods, device), outside,
+                           command.keep_going, command.given.get("pictures", 0))
     if command.save_clip_scores:
         place.mkdir(parents=True, exist_ok=True)
         clip_scores.write(place / (f"{stem}-clip_scores.h5" if named else "clip_scores.h5"), records,
-                          about["classes"], job.step)
+                          job.classes, job.step)
     else:
         for _ in records:
             pass
@@ -289,53 +297,46 @@ def predict(command, out, open_things):
         _write_detections(table, path)
         out.say(f"{METHODS[name].title}: {counts['videos']} videos, {counts['proposals']} detections: {path}.json and .csv")
         if name == "em-mil":
-            _draw(o, place, Scored(job.drawn, about["classes"], job.step), table)
+            outcome.draw(place, Scored(job.drawn, job.classes, job.step), table, o.pictures, _rule(o))
     for kind in command.export:
-        exports.write_export(kind, path.with_name(f"{path.name}-{kind}.json"), table, job.durations)
-    about_run = {"recipe": opts.recipe_of(o), "run": folder}
+        exports.write_export(kind, path.with_name(f"{path.name}-{kind}.json"), table, durations)
     report = place / (f"{stem}-{PAGE}" if named else PAGE)
-    _write_page(o, report, Scored([], about["classes"], job.step), table, job.pages, about_run, [])
+    about_page = outcome.about(f"{METHODS[o.method[0]].title}: {folder}", _header(o, opts.recipe_of(o), folder))
+    outcome.write_page(report, about_page, Scored([], job.classes, job.step), table, job.pages, _rule(o))
     out.say(f"To look at: {report}")
     if job.bad:
         console.end(3, f"{len(job.bad)} bad video{'s' * (len(job.bad) > 1)} left out: {features.some(job.bad)}")
     return {"videos": counts["videos"], "detections": f"{path}.json", "localization": counts}
 
 
-@dataclasses.dataclass
 class Prediction:
-    """--predict: the videos one by one, and what has been found so far."""
-    o: opts.Opts
-    about: dict
-    source: object             # formats.features.FeatureSource
-    durations: dict            # s; of videos without annotations added as they come
-    problems: dict             # {video: InputError} of the videos that cannot be read
-    methods: dict
-    device: torch.device
-    outside: np.ndarray | None
+    """--predict: what has been found so far, video by video."""
 
-    def __post_init__(self):
-        self.step = self.source.snippet_seconds or self.about["snippet_seconds"]
-        self.found = {name: [] for name in self.o.method}
+    def __init__(self, o, classes, step):
+        self.o, self.classes, self.step = o, classes, step
+        self.found = {name: [] for name in o.method}
         self.bad, self.drawn, self.pages = [], [], []
 
-    def records(self, keep_going, drawn):
-        """Yields the record of each video, localized into `found`; the first `drawn` records are kept for pictures."""
-        names = self.source.names
-        bar = console.Bar(names, "videos", disable=None)
-        for k, name in enumerate(bar):
+    def localize(self, records, outside, keep_going, drawn):
+        """Yields the record of each video, localized into `found`; the first `drawn` records are kept for pictures.
+
+        records: (name, function that makes the record or raises InputError). outside: (N, C) video-level scores or None.
+        """
+        for k, (name, make) in enumerate(records):
             try:
-                record = self._record(name)
+                record = make()
             except InputError as error:
                 if not keep_going:
                     raise
                 self.bad.append(name)
                 console.printed(f"left out: {error}", sys.stderr)
                 continue
-            one = Scored([record], self.about["classes"], self.step)
-            outside = None if self.outside is None else self.outside[k:k + 1]
+            one = Scored([record], self.classes, self.step)
+            of_video = None if outside is None else outside[k:k + 1]
             for method, rows in self.found.items():
-                rows += localized(self.o, method, one, outside)
-            self.pages += [_halved(scores) for scores in _page_scores(self.o, one, outside)]
+                rows += localized(self.o, method, one, of_video)
+            gated = class_scores(self.o, self.o.method[0], one, of_video)
+            self.pages += outcome.page_scores(gated, self.o.gate, np.float16)
             if len(self.drawn) < drawn:
                 self.drawn.append(record)
             if "em-mil" in record.scores:
@@ -344,29 +345,29 @@ class Prediction:
                 record = dataclasses.replace(record, scores={**record.scores, "em-mil": {**scores, "l": l}})
             yield record
 
-    def _record(self, name):
-        if name in self.problems:
-            raise self.problems[name]
-        dims = list(self.source.shape(name)[1:])
-        if dims != self.about["dims"]:
-            found, expected = (" and ".join(map(str, filter(None, d))) for d in (dims, self.about["dims"]))
-            raise InputError(f"{self.source.path}: {name}: found {found} features a clip, expected {expected} as in "
-                             "training")
-        rgb, flow = self.source.read(name)
-        self.source.release(name)
-        duration = self.durations.setdefault(name, len(flow if rgb is None else rgb) * self.step)
-        video = dataset.Video(name, rgb, flow, np.zeros(len(self.about["classes"]), np.float32), duration,
-                              np.zeros((0, 2)), np.zeros(0, int), self.step)
-        record = _record(video, self.methods, self.device)
+
+def _predicted(about, source, durations, problems, methods, device):
+    """(name, function that makes the video's record) of each video; durations grows by those of the clips."""
+    step = source.snippet_seconds or about["snippet_seconds"]
+
+    def make(name):
+        if name in problems:
+            raise problems[name]
+        dims = list(source.shape(name)[1:])
+        if dims != about["dims"]:
+            found, expected = (" and ".join(map(str, filter(None, d))) for d in (dims, about["dims"]))
+            raise InputError(f"{source.path}: {name}: found {found} features a clip, expected {expected} as in training")
+        rgb, flow = source.read(name)
+        source.release(name)
+        duration = durations.setdefault(name, len(flow if rgb is None else rgb) * step)
+        labels = np.zeros(len(about["classes"]), np.float32)
+        video = dataset.Video(name, rgb, flow, labels, duration, np.zeros((0, 2)), np.zeros(0, int), step)
+        record = apply.record_of(video, methods, device)
         clip_scores.check(record)
         return record
 
-
-def _halved(scores):
-    """As half precision: the page keeps the scores of all videos until the last one is done."""
-    if scores.q is None:
-        return scores
-    return dataclasses.replace(scores, q=scores.q.astype(np.float16), p=scores.p.astype(np.float16))
+    for name in console.tqdm(source.names, "videos", disable=None):
+        yield name, functools.partial(make, name)
 
 
 def _videos_to_predict(o, at, about, say):
@@ -509,7 +510,7 @@ def load_data(o, say):
     truth = dataclasses.replace(truth, videos={name: v for name, v in truth.videos.items() if name not in left_out})
     train_subset, test_subset = annotations.choose_subsets(truth, o.train_subset, o.test_subset)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))   # processes on this machine
-    limit = o.feature_memory * 1e9 if o.feature_memory is not None else free_memory() / 2 / here
+    limit = o.feature_memory * 1e9 if o.feature_memory is not None else files.free_memory() / 2 / here
     data = dataset.load(o.features, truth, train_subset=train_subset, test_subset=test_subset, layout=o.feature_layout,
                         flow_features=o.flow_features, snippet_seconds=o.snippet_seconds, streams=o.streams,
                         crops=o.crops, allow_missing=o.allow_missing, memory_limit=limit, shard=(rank, ranks))
@@ -544,20 +545,6 @@ def _one_class_note(o, data):
         return None
     return (f"found the one class {data.classes[0]}: a video-level classifier gives it the score 1 in every video, so "
             "videos without it are localized too; give --video-scores FILE, or --video-classifier oracle")
-
-
-def free_memory():
-    """Bytes of memory that this process may take."""
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):             # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8e9
-    try:                                                # a container's limit, if it has one
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        return max(min(free, limit - used), 0)
-    except (OSError, ValueError):
-        return free
 
 
 def outside_scores(o, names, classes):
@@ -626,48 +613,20 @@ def _methods(o, about, this):
     return made
 
 
-def _record(video, methods, device):
-    """What the methods say about the clips of one test video."""
-    rgb, flow = (x if x is None else torch.from_numpy(np.asarray(x)).to(device) for x in (video.rgb, video.flow))
-    scores = {name: {key: values.cpu().numpy() for key, values in method.scores(rgb, flow).items()}
-              for name, method in methods.items()}
-    return clip_scores.Record(video.name, video.duration, video.labels, scores)
-
-
 def _rule(o):
     return localize.Rule(lam=o.lam, gammas=o.gammas_at_test, gate=o.gate, score=o.proposal_score,
                          video_weight=o.video_weight, nms=o.nms, soft=o.soft_nms)
 
 
 def class_scores(o, name, scored, outside):
-    """Yields (record, video-level scores (C,)) that gate the method `name`; None for a video without a true class.
-
-    outside: (N, C) video-level scores from a file, or None.
-    """
-    oracle = outside is None and o.video_classifier == "oracle"
-    classifier = name if METHODS[name].classifies else o.video_classifier
-    needed = [name] if outside is not None or oracle else [name, classifier]
-    for k, record in enumerate(scored.records):
-        for other in needed:
-            if other not in record.scores:
-                raise InputError(f"found no scores of {METHODS[other].title} in this run, expected a run that has "
-                                 "trained it")
-        if outside is not None:
-            yield record, outside[k]
-        elif oracle:
-            yield record, record.labels if record.labels.any() else None
-        else:
-            yield record, record.scores[classifier]["video"]
+    """baselines.apply.class_scores with the classifier of the options."""
+    return apply.class_scores(name, scored.records, o.video_classifier, outside)
 
 
 def localized(o, name, scored, outside):
-    """(rows, counts) of each video, for localize.table. outside: as for `class_scores`."""
-    rule = _rule(o)
-    for record, of_video in class_scores(o, name, scored, outside):
-        if of_video is None:                            # nothing to localize, and the gate would take a class anyway
-            yield [], {"videos": 1}
-        else:
-            yield METHODS[name].localize(record, scored.classes, scored.snippet_seconds, of_video, rule)
+    """(rows, counts) of each video by the method `name`, for localize.table."""
+    gated = class_scores(o, name, scored, outside)
+    return apply.localized(name, gated, scored.classes, scored.snippet_seconds, _rule(o))
 
 
 def _evaluated(o, scored, table):
@@ -682,17 +641,6 @@ def _evaluated(o, scored, table):
         results[protocol] = {"tious": e.tious.tolist(), "map": e.map.tolist(), "averages": means, "counts": e.counts,
                              "ap": dict(zip(e.classes, e.ap.T.tolist())),
                              "segments": dict(zip(e.classes, e.n_segments.tolist()))}
-    return results
-
-
-def _classification(records):
-    """{title: {map, top1}} of the video-level classifiers that have scored these videos."""
-    results = {}
-    for name, method in METHODS.items():
-        if method.classifies and records and name in records[0].scores:
-            of_videos = np.stack([record.scores[name]["video"] for record in records])
-            metrics = eval_detection.classification_metrics(of_videos, np.stack([record.labels for record in records]))
-            results[method.title] = {"map": metrics.map, "top1": metrics.top1}
     return results
 
 
@@ -733,52 +681,6 @@ def _data_lines(data, truth):
             f"  {len(data.classes)} classes, {streams}, clips of {data.snippet_seconds:g} s, "
             f"{data.feature_bytes / 1e6:.0f} MB as float32, {where}\n"
             + ("" if annotated else "  no test video has a segment: detections are written, nothing is scored\n"))
-
-
-def _draw(o, out, scored, table):
-    """Fig. 5 for `--pictures` videos, spread evenly over those with something to show."""
-    truth = scored.truth if scored.truth is not None else table[:0]
-    shown = [r for r in scored.records if (table["video"] == r.name).any() or (truth["video"] == r.name).any()]
-    if shown and o.pictures:
-        (out / "figures").mkdir(exist_ok=True)
-    for k in np.unique(np.linspace(0, len(shown) - 1, min(o.pictures, len(shown))).round().astype(int)):
-        record = shown[k]
-        mine, real = (t[t["video"] == record.name] for t in (table, truth))
-        label = real["label"].iloc[0] if len(real) else mine.loc[mine["score"].idxmax(), "label"]
-        scores = record.scores["em-mil"]
-        l = localize.fuse(scores["q"], scores["p"][:, list(scored.classes).index(label)], o.lam)
-        segments = [t.loc[t["label"] == label, ["t_start", "t_end"]].to_numpy() for t in (real, mine)]
-        stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{record.name}-{label}")
-        timeline = figures.Timeline(
-            l, scored.snippet_seconds, record.duration, [localize.threshold(l, g) for g in o.gammas_at_test],
-            segments[0] if scored.truth is not None else None, segments[1], label, record.name)
-        figures.localization_figure(out / f"figures/{stem}.png", timeline=timeline)
-
-
-def _page_scores(o, scored, outside):
-    """What the page shows of each video: the classes that pass for the first method, and EM-MIL's scores if any."""
-    for record, of_video in class_scores(o, o.method[0], scored, outside):
-        scores = record.scores.get("em-mil", {"q": None, "p": None})
-        passed = [] if of_video is None else localize.gate(of_video, o.gate).tolist()
-        yield page.Scores(record.name, record.duration, scores["q"], scores["p"], passed)
-
-
-def _write_page(o, path, scored, table, videos, results, blocks):
-    """The HTML page: the first method's detections in `table`, `videos` as _page_scores yields them."""
-    name, truth, evaluation = o.method[0], scored.truth, None
-    if truth is not None and len(truth):
-        protocol, e = next(iter(results["methods"][name]["protocols"].items()))
-        tiou = min(e["tious"], key=lambda x: abs(x - 0.5))
-        kinds, hit = eval_detection.detection_kinds(truth, table, tiou, protocol, scored.ambiguous)
-        ap = {label: values[e["tious"].index(tiou)] for label, values in e["ap"].items()}
-        by_video = eval_detection.video_ap(truth, table, tiou, protocol, scored.ambiguous)
-        evaluation = page.Evaluation(truth, kinds, hit, by_video, ap, e["segments"], tiou)
-    about = page.About(f"{METHODS[name].title}: {o.dataset}, seed {o.seed}", _header(o, results["recipe"], results["run"]),
-                       *summary.for_page(blocks))
-    log = run_folder.read_log(results["run"]) if (Path(results["run"]) / run_folder.LOG).exists() else []
-    rule = page.Rule(o.lam, o.gammas_at_test, o.gate, scored.snippet_seconds)
-    page.write_page(path,
-                    page.page_content(about, list(scored.classes), rule, videos, table, evaluation, log))
 
 
 def _header(o, recipe, run_dir):

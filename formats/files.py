@@ -181,3 +181,17 @@ def write_atomically(path):
             raise InputError(f"{path}: found {error.strerror}, expected room to write the "
                              "file") from None
         raise
+
+
+def free_memory():
+    """Bytes of memory that this process may take."""
+    try:
+        fields = dict(line.split(":") for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):             # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8e9
+    try:                                                # a container's limit, if it has one
+        limit, used = (int(pathlib.Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        return max(min(free, limit - used), 0)
+    except (OSError, ValueError):
+        return free

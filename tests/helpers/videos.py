@@ -1,4 +1,6 @@
-"""Small videos made by PyAV: frame i shows the number i as 8 black or white bars, so that a reader can name it."""
+"""Small videos made by PyAV: frame i shows the number i as 8 black or white bars, so that a
+reader can name it."""
+
 from fractions import Fraction
 
 import av
@@ -10,7 +12,9 @@ SIZE = 256
 def picture(number, size=(SIZE, SIZE)):
     """(H, W, 3) uint8: 8 vertical bars, bit 7 of `number` first, white for 1."""
     bars = np.array([number >> bit & 1 for bit in range(7, -1, -1)], np.uint8) * 255
-    return np.ascontiguousarray(np.broadcast_to(bars.repeat(size[1] // 8)[None, :, None], (*size, 3)))
+    return np.ascontiguousarray(
+        np.broadcast_to(bars.repeat(size[1] // 8)[None, :, None], (*size, 3))
+    )
 
 
 def number(image):
@@ -20,7 +24,8 @@ def number(image):
 
 
 def write(path, pictures, rate=25, times=None, codec="libx264", rotation=None, options=None):
-    """Encode `pictures` (iterable of (H, W, 3) uint8) at `rate` frames a second, or at `times` in milliseconds."""
+    """Encode `pictures` (iterable of (H, W, 3) uint8) at `rate` frames a second, or at `times` in
+    milliseconds."""
     with av.open(str(path), "w") as container:
         stream = None
         for i, image in enumerate(pictures):
