@@ -3,7 +3,8 @@
     data = dataset.load("features.h5", "annotations.json", train_subset="train", test_subset="test")
 
 The layouts of feature files are in formats/layouts.py, the dialects of annotations in
-formats/annotations.py; docs/data.md lists both. Bad input ends in an `InputError` of one line. """
+formats/annotations.py; docs/data.md lists both. Bad input ends in an `InputError` of one line.
+"""
 import contextlib
 import dataclasses
 import shlex
@@ -234,8 +235,8 @@ def examine(source, truth, names, notes):
 
     Reads headers only. Returns ({name: (T, D_rgb, D_flow)} of the usable videos, {name: InputError}
     of the others); how arrays are read (cut, converted, axes dropped) goes to `notes`. truth: the
-    annotations, or None. InputError where the whole set is stored the other way round, (dimensions,
-    clips). """
+    annotations, or None. InputError where the whole set is stored as (dimensions, clips).
+    """
     arrays, shapes, problems = {}, {}, {}
     for name in names:
         try:
@@ -300,27 +301,19 @@ def _check_axes(source, truth, arrays):
     if len(widths) > 1 and 2 * len(widths) >= len(shapes):
         found = (f"{length} clips in every video and another number of dimensions in each "
                  f"({min(widths)} to {max(widths)})")
-    elif (
-        len(widths) == 1
-        and len(shapes) > 2
-        and durations
-        and np.median(list(durations.values())) < FRAME_SECONDS * length
-    ):
+    elif (len(widths) == 1 and len(shapes) > 2 and durations
+          and np.median(list(durations.values())) < FRAME_SECONDS * length):
         found = (f"{length} clips of {min(widths)} dimensions in every video, less than a frame "
                  f"each by the durations of {truth.path}")
     else:
         return
     seconds = source.snippet_seconds
     if seconds is None and durations:
-        implied = float(
-            np.median([duration / shapes[name][1] for name, duration in durations.items()])
-        )
+        each = [duration / shapes[name][1] for name, duration in durations.items()]
+        implied = float(np.median(each))
         seconds = fitting_convention(implied) or implied
-    ask = (
-        " --streams both"
-        if length in ONE_STREAM_WIDTHS and "--streams" not in source.options
-        else ""
-    )
+    unclear = length in ONE_STREAM_WIDTHS and "--streams" not in source.options
+    ask = " --streams both" if unclear else ""
     path = "ANNOTATIONS" if truth is None else shlex.quote(str(truth.path))
     raise InputError(f"{source.path}: found {found}, expected (clips, dimensions); are the arrays "
                      "(dimensions, clips)? Then turn them: python tools/convert_features.py "

@@ -6,20 +6,20 @@ number measured on it says nothing about THUMOS14 or ActivityNet. What it is for
 system in a minute, on data that has the traits which make weakly supervised localization hard.
 
 What a video shows, and why
-  scene       Each class has a scene of its own (a court, a kitchen) that fills its videos, action
+  scene       Each class has its scene (a court, a kitchen) that fills its videos, action
               and background alike, and a quarter of all videos have the scene of a class that does
-              not occur in them. A classifier
-              that learns the scene is good on the whole video and says nothing about when: the
-              confusion of context and action.
+              not occur in them. A classifier that learns the scene is good on the whole video
+              and says nothing about when: the confusion of context and action.
   core        A third or so of each action, the strongest and most discriminative evidence (the ball
               leaves the hand). A classifier can be right by the core alone; localizing the whole
               action takes more.
   remainder   The rest of the action (run-up, follow-through), weaker, and half of it shared with a
-  partner class. near miss   Bursts of 1 to 2 s of the remainder's movement where no action is
-  annotated, in videos of the class, and in a third of the videos those of a class that does not
-  occur.
-  shake       Strong movement that belongs to no class (camera, cuts), in flow only. style       A
-  direction of its own per video (actor, light) and per action instance, so that instances differ.
+              partner class.
+  near miss   Bursts of 1 to 2 s of the remainder's movement where no action is annotated, in
+              videos of the class, and in a third of the videos those of an absent class.
+  shake       Strong movement that belongs to no class (camera, cuts), in flow only.
+  style       A direction per video (actor, light) and one per action instance, so that instances
+              differ.
 The two streams see different things: rgb the scene and what the core looks like, flow the movement
 of core and remainder and the shake, but hardly the scene.
 
@@ -33,7 +33,8 @@ all was set by a supervised reference, not by a weakly supervised method: a line
 clips, trained on the true segments and told the classes of the test videos, has an average
 precision of 0.81 over clips (0.07 by chance), and its runs a mAP@0.5 of 40%, as fully supervised
 methods had on THUMOS14 in those years (BSN 36.9%, P-GCN 49.1%). So evidence overlaps with
-background, and nothing gets everything right. """
+background, and nothing gets everything right.
+"""
 import hashlib
 import json
 import pathlib
@@ -208,7 +209,8 @@ def write_demo(folder, seed=0):
 
     Both files carry a marker made from the seed and this file's text: files of another seed, of an
     older generator or from an interrupted write are replaced, each at once. Returns one line that
-    says what was done. """
+    says what was done.
+    """
     folder = pathlib.Path(folder)
     features, annotations = folder / "features.h5", folder / "annotations.json"
     marker = _marker(seed)

@@ -3,7 +3,8 @@
 Where the arrays of each layout lie is in formats/layouts.py; shapes, checks and the conversion to
 float32 are here and are the same for all of them. Nothing is read before its header has been
 checked, and a video's name is only looked up among the names that a layout listed, so that no name
-becomes a path. Bad input ends in an `InputError` of one line. """
+becomes a path. Bad input ends in an `InputError` of one line.
+"""
 import hashlib
 import json
 import os
@@ -20,15 +21,9 @@ from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, sh
 from formats.names import match_names
 
 LAYOUTS = ("auto", *layouts.LAYOUTS)
-ONE_STREAM_WIDTHS = (
-    512,
-    768,
-    1024,
-    1280,
-    1408,
-)  # CLIP, VideoMAE, I3D, InternVideo: usual widths of one stream
+ONE_STREAM_WIDTHS = (512, 768, 1024, 1280, 1408)    # usual ones: CLIP, VideoMAE, I3D, InternVideo
 USUAL_CROPS, MOST_CROPS = (5, 10), 32
-SAMPLE = 8                                          # videos looked at to see what kind of set it is
+SAMPLE = 8                                  # videos are looked at to see what kind of set it is
 
 
 class StoredArray:
@@ -55,15 +50,12 @@ class FeatureSource:
 
     def __init__(self, path, found, *, streams=None, crops=None, transpose=False):
         self.path, self.layout, self.names = str(path), found.layout, list(found.entries)
-        self.snippet_seconds = (
-            found.snippet_seconds
-        )  # s, as the file declares or the user gave it; None: unknown
+        self.snippet_seconds = found.snippet_seconds    # declared or given; None: unknown
         self.notes = list(found.notes)
-        self.options = ""  # those given to open_features, as a command takes them
+        self.options = ""               # those given to open_features, as a command takes them
         self.streams = (streams,) if streams in STREAMS else STREAMS
-        self._halves = (
-            streams not in STREAMS or found.joint
-        )  # an array "features" is both streams side by side
+        # whether an array "features" is both streams side by side
+        self._halves = streams not in STREAMS or found.joint
         self._crops, self._transpose, self._crop_axis = crops, transpose, None
         self._entries, self._handles, self._shapes = dict(found.entries), found.handles, {}
 
@@ -137,9 +129,8 @@ class FeatureSource:
     def read_stream(self, name, stream):
         """The stream "rgb" or "flow" of one video: (T, D) float32, contiguous. InputError on NaN or
         infinity."""
-        return self._stream(
-            name, stream, self._raw(name, "features") if "features" in self._arrays(name) else None
-        )
+        raw = self._raw(name, "features") if "features" in self._arrays(name) else None
+        return self._stream(name, stream, raw)
 
     def how_read(self, name):
         """In words, how the arrays of a video are brought to two axes; "" where they have two."""
@@ -162,11 +153,9 @@ class FeatureSource:
         opened = {Path(handle.filename).name for handle in self._handles} | {path.name}
         others = [other.name for other in layouts.visible(path.parent) if other.name not in opened
                   and other.suffix == path.suffix and layouts.is_part(other.stem)]
-        return (
-            f"; beside it: {some(others)}; give the folder {path.parent} to read all"
-            if others
-            else ""
-        )
+        if not others:
+            return ""
+        return f"; beside it: {some(others)}; give the folder {path.parent} to read all"
 
     def close(self):
         for handle in self._handles:
@@ -235,13 +224,11 @@ class FeatureSource:
         return self._checked(raw, name, stream)
 
     def _checked(self, raw, name, stream):
-        with np.errstate(
-            over="ignore", invalid="ignore"
-        ):  # beyond float32 becomes infinite, which is reported below
+        # Values beyond float32 become infinite, which is reported below.
+        with np.errstate(over="ignore", invalid="ignore"):
             array = np.ascontiguousarray(raw, dtype=np.float32)
-            finite = np.isfinite(
-                np.vdot(array, array)
-            )  # one cheap pass; it may overflow, hence the second
+            # one cheap pass; its sum may overflow, hence the second
+            finite = np.isfinite(np.vdot(array, array))
         if not finite and not (good := np.isfinite(array)).all():
             clip, dimension = np.argwhere(~good)[0]
             raise InputError(f"{self.path}: {name}: found {array[clip, dimension]} in {stream}, "
@@ -266,17 +253,8 @@ def describe(layout):
 
 # --------------------------------------------------------------------------------------------- open
 
-def open_features(
-    path,
-    *,
-    layout="auto",
-    flow_path=None,
-    annotations=None,
-    snippet_seconds=None,
-    streams=None,
-    crops=None,
-    transpose=False,
-):
+def open_features(path, *, layout="auto", flow_path=None, annotations=None, snippet_seconds=None,
+                  streams=None, crops=None, transpose=False):
     """Open the features at `path` as a `FeatureSource`; reads headers at most.
 
     layout: one of LAYOUTS; "auto" recognises it by looking. flow_path: the second file or folder
@@ -285,9 +263,10 @@ def open_features(
     snippet_seconds (s): overrides what the file declares.
     streams: "both", "rgb" or "flow"; None: both, and where one array may be one stream or two
     halves the error asks.
-    crops: "mean" or "first" of the crops in arrays of three axes. transpose: the arrays are stored
-    (dimensions, clips). InputError where there are no features, and where what is meant cannot be
-    known. """
+    crops: "mean" or "first" of the crops in arrays of three axes.
+    transpose: the arrays are stored (dimensions, clips).
+    InputError where there are no features, and where what is meant cannot be known.
+    """
     if layout not in LAYOUTS:
         raise InputError(f"feature layout: found {layout!r}, expected one of {', '.join(LAYOUTS)}")
     if flow_path is not None and layout not in ("auto", "per-video", "hdf5"):
@@ -350,9 +329,7 @@ def _ask(source, found, streams, crops, flow_path):
         raise InputError(f"{source.path}: found arrays of three axes, such as {shape_text(shape)}, "
                          f"which look like {shape[axis]} crops a clip: --crops mean averages them, "
                          "--crops first takes the first")
-    kinds = {
-        frozenset(entry) if not callable(entry) else None for entry in source._entries.values()
-    } - {None}
+    kinds = {frozenset(entry) for entry in source._entries.values() if not callable(entry)}
     kinds |= {frozenset(arrays) for arrays in _sample(source)}
     only, = kinds if len(kinds) == 1 else (frozenset(STREAMS),)
     if streams in STREAMS:
@@ -394,9 +371,8 @@ def _ask_halves(source):
 def _beside(path, word):
     """The path beside `path` that has the other stream's name, or None."""
     name = path.name.lower().replace(word, "flow" if word == "rgb" else "rgb")
-    return next(
-        (other for other in layouts.visible(path.parent) if other.name.lower() == name), None
-    )
+    there = layouts.visible(path.parent)
+    return next((other for other in there if other.name.lower() == name), None)
 
 
 # ------------------------------------------------------------------------------------------ writing
@@ -408,7 +384,8 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
     A stream that is None is left out. One video at a time is in memory. What lies in the file is
     read back and compared before the file takes its name, and an interrupted call leaves none.
     `compression`: None or "gzip". InputError on values that do not fit `dtype`, names that HDF5
-    cannot hold or that come twice, and a file that does not read back. """
+    cannot hold or that come twice, and a file that does not read back.
+    """
     snippet_seconds = positive_seconds(snippet_seconds, "snippet_seconds")
     try:
         with write_atomically(path) as temporary:
@@ -471,7 +448,8 @@ def fingerprint(*paths):
     per path, beyond that 4 KiB at regular steps, 32 MiB in all. Features extracted anew, another
     order, another length or a change of a whole video are noticed, a change that fits between two
     samples is not (in 1 GB: 124 KiB, 60 clips of 1024 float16). Copying or touching the files
-    changes nothing. InputError where a path cannot be read. """
+    changes nothing. InputError where a path cannot be read.
+    """
     digest = hashlib.blake2b(digest_size=8)
     for path in (Path(path) for path in paths if path is not None):
         files = sorted(Path(folder, name) for folder, _, names in os.walk(path, followlinks=True)

@@ -69,7 +69,8 @@ def load_pt(path):
 
     Raises InputError for a file that asks for other classes (the message names them), that is
     broken, or that holds a tensor larger than its storage (an expanded view: a few bytes that would
-    become gigabytes on the first copy). """
+    become gigabytes on the first copy).
+    """
     import torch
     with open_file(path) as (file, size):
         try:
@@ -116,7 +117,8 @@ def load_json(path):
 
     NaN and Infinity, which Python's JSON admits, come through as floats: whoever reads the numbers
     knows the video they belong to and refuses them there. Raises InputError for broken, too deeply
-    nested, wrongly encoded or huge files. """
+    nested, wrongly encoded or huge files.
+    """
     def once(pairs):
         content = dict(pairs)
         if len(content) != len(pairs):
@@ -158,7 +160,8 @@ def write_atomically(path):
 
     When the block ends well the temporary file is flushed to the disk and takes the final name;
     when it raises, Ctrl-C included, it is removed and whatever had the name before is untouched.
-    InputError if the place cannot be written. """
+    InputError if the place cannot be written.
+    """
     path = pathlib.Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: found a folder or device of that name, expected a file to write")

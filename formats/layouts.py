@@ -256,9 +256,8 @@ def _videoname(folder, annotations):
     """Path of the videoname.npy that belongs to a joint file in `folder`, or None."""
     places = [Path(annotations)] if annotations is not None and os.path.isdir(annotations) else []
     places += [folder, *sorted(folder.glob("*Annotations"))]
-    return next(
-        (place / "videoname.npy" for place in places if (place / "videoname.npy").is_file()), None
-    )
+    files = [place / "videoname.npy" for place in places]
+    return next((file for file in files if file.is_file()), None)
 
 
 def _streams_of(item, where):
@@ -271,9 +270,8 @@ def _streams_of(item, where):
         return {
             stream: _as_array(streams[stream], where) for stream in STREAMS if stream in streams
         }
-    arrays = {
-        key: value for key, value in item.items() if len(getattr(value, "shape", ())) >= 2
-    } or item
+    arrays = {key: value for key, value in item.items() if len(getattr(value, "shape", ())) > 1}
+    arrays = arrays or item
     if len(arrays) != 1:
         raise InputError(f"{where}: found arrays {some(map(str, item)) or 'none'}, expected rgb "
                          "and flow, or one array of (clips, dimensions)")
@@ -300,18 +298,11 @@ def _per_video(path):
     for (file, stream), (name, marked) in zip(files, marks):
         if not use_marks or not marked:
             name, marked = file.stem, stream
-        extra = re.fullmatch(
-            r"(.+)_(fps|timestamps_ms)", file.stem
-        )  # what video_features writes beside
+        # video_features writes VIDEO_fps.npy and VIDEO_timestamps_ms.npy beside the features
+        extra = re.fullmatch(r"(.+)_(fps|timestamps_ms)", file.stem)
         if not (extra and use_marks and extra[1] in names):
-            parts.append(
-                (
-                    name,
-                    marked,
-                    functools.partial(_file_streams, file),
-                    file.relative_to(path).as_posix(),
-                )
-            )
+            place = file.relative_to(path).as_posix()
+            parts.append((name, marked, functools.partial(_file_streams, file), place))
     if use_marks and any(not stream for _, stream in files):
         notes.append(f"{path}: the streams are told by the files' names, such as "
                      f"{some((f.name for f, _ in files), 2)}")

@@ -3,7 +3,8 @@
 A .npy file may hold a pickle, and a pickle is a program. Here it runs on a machine of its own that
 knows the handful of names NumPy needs to rebuild arrays and nothing else, calls no NumPy function
 with unchecked arguments, and allocates nothing that the file does not hold. Whatever is wrong with
-a file comes out as one `InputError` line. """
+a file comes out as one `InputError` line.
+"""
 import ast
 import contextlib
 import io
@@ -116,7 +117,8 @@ def index_object_npy(path):
     array (N,) of arrays or nested lists, a 0-d object array around a list of them, and a plain
     array (N, ...), whose rows are the items. Of a 0-d object array around a dict it gives a dict of
     the same keys. Arrays pickled in protocol 1 to 5 stay on disk; protocol 0 is text, and nested
-    lists are Python objects: these are decoded at once. Raises InputError as `load_npy` does. """
+    lists are Python objects: these are decoded at once. Raises InputError as `load_npy` does.
+    """
     with open_file(path) as (file, size):
         dtype, shape, fortran = _read_header(file, size, path)
         if dtype.kind != "O":
@@ -138,7 +140,8 @@ def index_pickle(path):
     dict of them.
 
     Arrays, nested lists of numbers, and dicts of these (two levels deep at most). Raises InputError
-    as `load_npy` does. """
+    as `load_npy` does.
+    """
     with open_file(path) as (file, size):
         return _items(path, 0, _run_pickle(file, size, path, lazy=True), size)
 
