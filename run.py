@@ -368,7 +368,7 @@ def _predicted(about, source, durations, problems, methods, device):
         clip_scores.check(record)
         return record
 
-    for name in console.tqdm(source.names, "videos", disable=None):
+    for name in console.Bar(source.names, "videos", disable=None):
         yield name, functools.partial(make, name)
 
 
