@@ -46,12 +46,11 @@ import json
 import math
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-
-from formats.files import InputError
 
 PROTOCOLS = ("activitynet", "thumos-2014", "thumos-2015")
 TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
@@ -93,12 +92,12 @@ def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=
     Detections of a class without ground truth cannot change any AP: they are counted in `.counts`, not refused.
     A zero-length segment is counted as the official programs count it: nobody can find it.
 
-    Returns an `Evaluation`. Raises InputError for a missing column, NaN or infinite times or scores, an end before its
+    Returns an `Evaluation`. Raises ValueError for a missing column, NaN or infinite times or scores, an end before its
     start, missing names, thresholds outside (0, 1], an unknown protocol, duplicate classes, and no ground truth at all.
     """
     tious = np.atleast_1d(np.asarray(tious, dtype=float))
     if tious.ndim != 1 or not len(tious) or not np.all((tious > 0) & (tious <= 1)):
-        raise InputError(f"tIoU: found {tious.tolist()}, expected thresholds in (0, 1]")
+        raise bad_input(f"tIoU: found {tious.tolist()}, expected thresholds in (0, 1]")
     found = match(ground_truth, detections, tious, protocol, ambiguous, classes)
     average_precision = AVERAGE_PRECISION[protocol]
 
@@ -133,7 +132,8 @@ class Matching:
     """n detections of the scored classes, class by class, in the protocol's order within a class.
 
     `rows` (n,) rows of the detections table, `label` (n,) class index, `score` (n,), `hit` (T, n) true positive,
-    `forgiven` (n,) removed from the list where it is no hit; `n_segments` (C,).
+    `forgiven` (n,) removed from the list where it is no hit; `n_segments` (C,); `found` (T, G) rows of the ground truth
+    that a true positive is matched to.
     """
     classes: tuple
     n_segments: np.ndarray
@@ -142,12 +142,13 @@ class Matching:
     score: np.ndarray
     hit: np.ndarray
     forgiven: np.ndarray
+    found: np.ndarray
 
 
 def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=None):
     """Matches detections to ground truth at T thresholds; a `Matching`. Arguments and errors as in `evaluate`."""
     if protocol not in PROTOCOLS:
-        raise InputError(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+        raise bad_input(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
     check(ground_truth, "ground truth", SEGMENT + ["label"])
     check(detections, "detections", DETECTION)
     thumos = protocol != "activitynet"
@@ -155,12 +156,12 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
         ambiguous = pd.DataFrame(columns=SEGMENT)
     check(ambiguous, "Ambiguous segments", SEGMENT)
     if classes is not None and len(set(classes)) != len(classes):
-        raise InputError(f"classes: found {len(classes) - len(set(classes))} duplicate names, expected each class once")
+        raise bad_input(f"classes: found {len(classes) - len(set(classes))} duplicate names, expected each class once")
     classes = tuple(sorted(set(ground_truth["label"])) if classes is None else classes)
 
     gt_label = pd.Index(classes, dtype=object).get_indexer(ground_truth["label"])
     if not np.any(gt_label >= 0):
-        raise InputError("ground truth: found no segment of the classes to score, expected at least one")
+        raise bad_input("ground truth: found no segment of the classes to score, expected at least one")
     label = pd.Index(classes, dtype=object).get_indexer(detections["label"])
     gt_video, video, ambiguous_video = _video_codes(ground_truth, detections, ambiguous)
     n_videos = 1 + max(part.max(initial=0) for part in (gt_video, video, ambiguous_video))
@@ -185,6 +186,8 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
     made = serial_choice(gt, det) if thumos else serial_choice(det, gt)
     hit = np.zeros((len(tious), len(order)), dtype=bool)
     hit.flat[det[made]] = True
+    found = np.zeros((len(tious), len(ground_truth)), dtype=bool)
+    found[gt[made] // len(gt_order), gt_order[gt[made] % len(gt_order)]] = True
 
     forgiven = np.zeros(len(order), dtype=bool)
     by_video = np.argsort(ambiguous_video, kind="stable")
@@ -192,7 +195,7 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
                                *(times[by_video] for times in _times(ambiguous)), protocol, 0.0)
     forgiven[touched] = True
     n_segments = np.bincount(gt_label[gt_label >= 0], minlength=len(classes))
-    return Matching(classes, n_segments, order, label[order], score[order], hit, forgiven)
+    return Matching(classes, n_segments, order, label[order], score[order], hit, forgiven, found)
 
 
 def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
@@ -295,18 +298,23 @@ def _times(table):
     return table["t_start"].to_numpy(dtype=float), table["t_end"].to_numpy(dtype=float)
 
 
+def bad_input(message):
+    """The ValueError to raise: its message is one line, whatever the names in it."""
+    return ValueError("".join(c if c.isprintable() else " " for c in message))
+
+
 def check(table, source, columns):
-    """Raises InputError, naming source, video and row, unless the table has the columns, names in every row, finite
+    """Raises ValueError, naming source, video and row, unless the table has the columns, names in every row, finite
     numbers, and no end before its start."""
     missing = [name for name in columns if name not in table.columns]
     if missing:
         there = ", ".join(map(str, table.columns))
-        raise InputError(f"{source}: found columns {there}, expected also {', '.join(missing)}")
+        raise bad_input(f"{source}: found columns {there}, expected also {', '.join(missing)}")
 
     def refuse(wrong, what, expected):
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise InputError(f"{source}: {table['video'].iloc[row]}: found {what(table.iloc[row])} in row {row + 1}"
+            raise bad_input(f"{source}: {table['video'].iloc[row]}: found {what(table.iloc[row])} in row {row + 1}"
                              f"{f' and {wrong.sum() - 1:,} more' if wrong.sum() > 1 else ''}, expected {expected}")
 
     for name in columns:
@@ -316,7 +324,7 @@ def check(table, source, columns):
         try:
             values = table[name].to_numpy(dtype=float)
         except (TypeError, ValueError):
-            raise InputError(f"{source}: found a {name} that is no number, expected numbers") from None
+            raise bad_input(f"{source}: found a {name} that is no number, expected numbers") from None
         refuse(~np.isfinite(values), lambda row: f"{name} {row[name]}", "a finite number")
     start, end = _times(table)
     refuse(end < start, lambda row: f"end {row['t_end']} before start {row['t_start']}", "start <= end")
@@ -329,12 +337,12 @@ def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECAL
     one of them, of whatever class, overlaps with tIoU >= threshold, averaged over `tious`.
 
     The recall of ActivityNet's proposal task (`average_recall_vs_avg_nr_proposals`), at N per video; equal scores keep
-    the order of rows. Raises InputError as `evaluate` does.
+    the order of rows. Raises ValueError as `evaluate` does.
     """
     check(ground_truth, "ground truth", SEGMENT)
     check(detections, "detections", SEGMENT + ["score"])
     if not len(ground_truth):
-        raise InputError("ground truth: found no segment, expected at least one")
+        raise bad_input("ground truth: found no segment, expected at least one")
     numbers, tious = np.asarray(numbers), np.asarray(tious, dtype=float)
     gt_video, video = _video_codes(ground_truth, detections)
     order = np.lexsort((-detections["score"].to_numpy(dtype=float), video))
@@ -354,14 +362,16 @@ def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECAL
     return np.array([np.mean(needed <= n) for n in numbers])
 
 
-def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None):
-    """Counts of what the detections are, in the spirit of DETAD (Alwassel et al., ECCV 2018, Sec. 4).
+def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None):
+    """What every detection is, in the spirit of DETAD (Alwassel et al., ECCV 2018, Sec. 4), and which segments are found.
 
     A false positive is judged by the segment of its video, of any class, that it overlaps most (its own class on ties):
     enough tIoU, own class: `double detection`; enough, other class: `wrong label`; less but at least 0.1:
-    `localization` or `confusion`; less than 0.1: `background`. `ignored` are those that an Ambiguous segment forgives;
-    `missed segments` are ground truths without a true positive. Detections of classes without ground truth are not
-    counted. Raises InputError as `evaluate` does.
+    `localization` or `confusion`; less than 0.1: `background`. `ignored` are those that an Ambiguous segment forgives.
+
+    Returns (kinds, found), both in the order of the tables' rows: kinds (N,) strings, names of ERRORS, "" for a
+    detection of a class without ground truth; found (G,) True where a true positive is matched to the segment.
+    Raises InputError as `evaluate` does.
     """
     found = match(ground_truth, detections, np.array([tiou]), protocol, ambiguous, classes)
     index = pd.Index(found.classes, dtype=object)
@@ -381,14 +391,38 @@ def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", am
     best[det[most]], same[det[most]] = overlap[most], own[most]
 
     enough = _reaches(best, tiou, protocol)
-    kind = np.select([hit, forgiven, enough & same, enough, (best >= 0.1) & same, best >= 0.1],
-                     [ERRORS.index(name) for name in ("true positive", "ignored", "double detection", "wrong label",
-                                                      "localization", "confusion")], ERRORS.index("background"))
-    profile = dict(zip(ERRORS, np.bincount(kind, minlength=len(ERRORS)).tolist()))
-    return {**profile, "missed segments": int(found.n_segments.sum() - hit.sum())}
+    kinds = np.full(len(detections), "", dtype=object)
+    kinds[rows] = np.select(
+        [hit, forgiven, enough & same, enough, (best >= 0.1) & same, best >= 0.1],
+        ["true positive", "ignored", "double detection", "wrong label", "localization", "confusion"], "background")
+    return kinds, found.found[0]
 
 
-class Metrics(NamedTuple):
+def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None):
+    """Counts of what the detections are (`detection_kinds`) and of `missed segments`, those without a true positive.
+
+    Detections and segments of classes that are not scored are not counted. Raises InputError as `evaluate` does.
+    """
+    kinds, found = detection_kinds(ground_truth, detections, tiou, protocol, ambiguous, classes)
+    scored = np.ones(len(found), dtype=bool) if classes is None else ground_truth["label"].isin(classes).to_numpy()
+    profile = {name: int(np.count_nonzero(kinds == name)) for name in ERRORS}
+    return {**profile, "missed segments": int(np.count_nonzero(scored & ~found))}
+
+
+def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None):
+    """AP of every video on its own: {video: mean over the classes of its ground truth}, for videos with ground truth.
+
+    Detections of other classes do not lower it. Its mean over videos is not mAP, which ranks the detections of all
+    videos together. Raises InputError as `evaluate` does.
+    """
+    pairs = [table.assign(label=list(zip(table["video"], table["label"]))) for table in (ground_truth, detections)]
+    result = evaluate(*pairs, [tiou], protocol, ambiguous)
+    return pd.Series(result.ap[0]).groupby([video for video, _ in result.classes]).mean().to_dict()
+
+
+# ---------------------------------------------------------------------------------- video-level classification
+
+class ClassificationMetrics(NamedTuple):
     """Of video-level classification, each in [0, 1]; NaN where nothing counts towards it."""
     map: float
     top1: float
@@ -396,7 +430,7 @@ class Metrics(NamedTuple):
 
 
 def classification_metrics(scores, labels):
-    """Video-level mean average precision and top-1 accuracy.
+    """Video-level mean average precision and top-1 accuracy, `ClassificationMetrics`.
 
     scores, labels: (N, C), labels multi-hot. AP is the area under the steps of the precision-recall curve,
     sum_n (R[n] - R[n-1]) P[n] over the distinct scores from the highest down, so the order of ties does not matter
@@ -404,14 +438,14 @@ def classification_metrics(scores, labels):
     the video's; videos without any label are left out of it, while in mAP they are negatives.
     """
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels) > 0
-    ap = np.array([_average_precision(s, y) for s, y in zip(scores.T, labels.T)])
+    ap = np.array([_ap_of_videos(s, y) for s, y in zip(scores.T, labels.T)])
     labelled = labels.any(axis=1)
     hits = labels[np.arange(len(labels)), scores.argmax(axis=1)][labelled]
-    return Metrics(float(np.nanmean(ap)) if labels.any() else math.nan,
-                   float(hits.mean()) if labelled.any() else math.nan, ap)
+    return ClassificationMetrics(float(np.nanmean(ap)) if labels.any() else math.nan,
+                                 float(hits.mean()) if labelled.any() else math.nan, ap)
 
 
-def _average_precision(scores, positive):
+def _ap_of_videos(scores, positive):
     if not positive.any():
         return math.nan
     order = np.argsort(-scores, kind="stable")
@@ -438,13 +472,14 @@ def main(argv=None):
                                          "test subset, else the validation subset")
     parser.add_argument("--protocol", choices=[*PROTOCOLS, "all"], default="activitynet", help="default: activitynet")
     parser.add_argument("--ambiguous", metavar="FILE", help="Ambiguous segments for the thumos protocols, .csv or "
-                                                            ".txt; default: those of the ground truth's folder")
+                                                            ".txt; default: those of the ground truth's folder, or "
+                                                            "ambiguous.csv beside a ground truth in CSV")
     parser.add_argument("--exclude-video", nargs="+", action="extend", default=[], metavar="NAME",
                         help="leave these videos out, ground truth and detections")
-    parser.add_argument("--per-class", action="store_true", help="print the AP of every class")
+    parser.add_argument("--per-class", action="store_true", help="print the AP of every class, not of the five best and worst")
     parser.add_argument("--json", metavar="OUT", help="write all results to this file")
     args = parser.parse_args(argv)
-    from formats.files import write_atomically
+    from formats.files import write_atomically              # here: the rest of this file can be copied without formats
     try:
         results = score_files(args.ground_truth, args.detections, tious=args.tiou, subset=args.subset,
                               protocols=PROTOCOLS if args.protocol == "all" else (args.protocol,),
@@ -452,7 +487,7 @@ def main(argv=None):
         if args.json:
             with write_atomically(args.json) as temporary:
                 temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    except InputError as error:
+    except ValueError as error:                             # InputError is one
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     print_results(results, per_class=args.per_class)
@@ -460,51 +495,44 @@ def main(argv=None):
 
 
 def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous, exclude):
-    """Everything the command reports on two files, as a dict that JSON can hold. Raises InputError.
+    """Everything the command reports on two files, as a dict that JSON can hold. Raises ValueError.
 
-    Beyond `evaluate`, refuses detections of classes that the ground-truth file does not know, detections of which not
-    one lies in a video of the subset, and names in `exclude` that occur nowhere.
+    Detections of classes that the ground truth does not know are left out, with a note. Beyond `evaluate`, refuses
+    detections of which not one is of a known class or not one lies in a video of the subset, and names in `exclude`
+    that occur nowhere.
     """
-    from formats import annotations, detections as detection_files
+    from formats import annotations
+    from formats.names import match_names
     truth = annotations.load(ground_truth)
     subset = _main_subset(truth) if subset is None else subset
     videos = annotations.in_subset(truth, subset)
-    found = detection_files.read_detections(detections)
-    forgiven = truth.ambiguous if ambiguous is None else detection_files.read_ambiguous(ambiguous)
+    found, detection_notes = _read_detections(detections, truth, videos, subset)
+    forgiven, forgiven_by = _read_ambiguous(ambiguous, truth)
 
-    names = {video.alias: video.name for video in videos if video.alias}  # W-TALC's video_4 is a YouTube id elsewhere
-    found["video"] = found["video"].map(lambda video: names.get(video, video))
-    exclude = {names.get(video, video) for video in exclude}
     known = {video.name for video in videos}
-    absent = exclude - known - set(found["video"]) - set(forgiven["video"])
+    everywhere = [*truth.videos, *found["video"], *forgiven["video"]]
+    named = {asked: name for name, asked in match_names(everywhere, exclude, truth.aliases).items()}
+    absent = set(exclude) - set(named)
     if absent:
-        raise InputError(f"--exclude-video: found {_some(absent)}, expected videos of subset {subset} of {ground_truth}"
-                         f" or of {detections}")
-    unknown = set(found["label"]) - set(truth.classes)
-    if unknown:
-        raise InputError(f"{detections}: found unknown class {_some(unknown)}, expected classes of {ground_truth}: "
-                         f"{_some(truth.classes)}")
-    if len(found) and known.isdisjoint(found["video"]):
-        elsewhere = [video for video in set(found["video"]) if video in truth.videos]
-        raise InputError(f"{detections}: found no detection in a video of subset {subset} of {ground_truth} but in "
-                         f"{_some(set(found['video']))}, expected videos such as {_some(known)}"
-                         + (f" ({len(elsewhere)} lie in another subset: see --subset)" if elsewhere else ""))
-
+        raise bad_input(f"--exclude-video: found {_some(absent)}, expected videos such as {_some(known)}")
+    exclude = set(named.values())
     videos = [video for video in videos if video.name not in exclude]
     table = annotations.table(videos)
     found = found[~found["video"].isin(exclude)]
     forgiven = forgiven[~forgiven["video"].isin(exclude)]
     if not len(table):
-        raise InputError(f"{ground_truth}: found no segment in {len(videos)} videos of subset {subset}, expected some")
+        raise bad_input(f"{ground_truth}: found no segment in {len(videos)} videos of subset {subset}, expected some")
 
     scores = {name: evaluate(table, found, tious, name, forgiven) for name in protocols}
     first = scores[protocols[0]]
+    in_frames = annotations.time_unit_problem(truth.path, videos)
     return {
         "ground_truth": str(ground_truth), "subset": subset, "excluded_videos": sorted(exclude),
-        "notes": list(truth.notes),
+        "notes": [*truth.notes, *([in_frames] if in_frames else [])], "detection_notes": detection_notes,
         "videos": len(videos), "videos_with_segments": first.counts["videos"], "segments": first.counts["segments"],
         "classes": list(first.classes), "segments_per_class": first.n_segments.tolist(),
-        "ambiguous_segments": len(forgiven), "detections_file": str(detections), "detections": len(found),
+        "ambiguous_segments": len(forgiven), "ambiguous_file": forgiven_by,
+        "detections_file": str(detections), "detections": len(found),
         "videos_with_detections": found["video"].nunique(),
         "detections_outside": int((~found["video"].isin(known)).sum()),
         "unscored_detections": first.counts["unscored_detections"],
@@ -516,14 +544,43 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
     }
 
 
+def _read_detections(path, truth, videos, subset):
+    """(table, notes): the detections, under the names of videos and classes that the ground truth has."""
+    from formats import detections
+    found = detections.read_detections(path)
+    found, renamed = detections.with_known_names(found, path, truth.videos, truth.aliases)
+    kept, unscored = detections.with_known_labels(found, path, truth.classes)
+    if len(found) and not len(kept):
+        raise bad_input(f"{unscored}; expected classes of {truth.path}: {_some(truth.classes)}")
+    known = {video.name for video in videos}
+    if len(kept) and known.isdisjoint(kept["video"]):
+        elsewhere = [video for video in set(kept["video"]) if video in truth.videos]
+        raise bad_input(f"{path}: found no detection in a video of subset {subset} of {truth.path} but in "
+                        f"{_some(set(kept['video']))}, expected videos such as {_some(known)}"
+                        + (f" ({len(elsewhere)} lie in another subset: see --subset)" if elsewhere else ""))
+    durations = {video.name: video.duration for video in videos if video.duration}
+    notes = [renamed, unscored, detections.outside_note(kept, path, durations)]
+    return kept, [note for note in notes if note]
+
+
+def _read_ambiguous(path, truth):
+    """(table, where it is from): the file, else what the annotations have, else ambiguous.csv beside those in CSV."""
+    from formats.detections import read_ambiguous
+    beside = Path(truth.path).with_name("ambiguous.csv")
+    if path is None and Path(truth.path).suffix.lower() == ".csv" and beside.exists():
+        path = beside
+    return (truth.ambiguous, None) if path is None else (read_ambiguous(path), str(path))
+
+
 def _main_subset(truth):
     """The subset to score where none is named: the only one with segments, else the test, else the validation one."""
-    names = list(dict.fromkeys(video.subset for video in truth.videos.values() if len(video.segments)))
-    for group in (names if len(names) == 1 else (), ("test", "testing"), ("val", "validation")):
-        for name in names:
-            if name in group:
-                return name
-    raise InputError(f"{truth.path}: found subsets {_some(names) or 'without segments'}, expected --subset to name one")
+    from formats import annotations, names
+    _, annotated = annotations.subset_names(truth)
+    subset = annotated[0] if len(annotated) == 1 else names.choose_test(annotated, annotated)
+    if subset is None:
+        raise bad_input(f"{truth.path}: found subsets {_some(annotated) or 'without segments'}, expected --subset to name "
+                        f"one")
+    return subset
 
 
 def _some(names):
@@ -532,49 +589,69 @@ def _some(names):
     return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
+def classes_to_show(ap, each=5):
+    """Indices of the `each` best and the `each` worst classes by their mean AP, best first; of few classes, all.
+
+    ap: (T, C), NaN for classes without ground truth, which are left out where there are more than 2 * `each`.
+    """
+    if ap.shape[1] <= 2 * each:
+        return list(range(ap.shape[1]))
+    order = [c for c in np.argsort(-ap.mean(axis=0), kind="stable").tolist() if not np.isnan(ap[0, c])]
+    return order if len(order) <= 2 * each else order[:each] + order[-each:]
+
+
 def print_results(results, per_class=False):
-    """Prints what `score_files` returns."""
+    """Prints what `score_files` returns; the table of mAP, which matters most, comes last."""
     r = results
-    print(f"ground truth  {r['ground_truth']}" + (f", subset {r['subset']}" if r["subset"] else ""))
-    print(f"              {r['videos']:,} videos, {r['videos_with_segments']:,} of them with {r['segments']:,} "
-          f"segments, {len(r['classes'])} classes")
-    if r["excluded_videos"]:
-        print(f"              left out: {', '.join(r['excluded_videos'])}")
-    if set(r["protocols"]) != {"activitynet"}:
-        print(f"              {r['ambiguous_segments'] or 'no'} Ambiguous segments, for the thumos protocols")
-    for note in r["notes"]:
-        print(f"              note: {note}")
-    print(f"detections    {r['detections_file']}: {r['detections']:,} in {r['videos_with_detections']:,} videos")
-    if r["detections_outside"]:
-        print(f"              {r['detections_outside']:,} in videos outside the subset: never true positives")
-    if r["unscored_detections"]:
-        print(f"              {r['unscored_detections']:,} of classes without a segment in the subset, not scored")
-    print(f"protocol      {', '.join(r['protocols'])}")
-
+    _print_header(r)
     heads = [f"{t:g}" for t in r["tiou"]]
-    means = list(next(iter(r["protocols"].values()))["averages"])
-    wide = max([len(name) for name in (r["classes"] if per_class else [])] + [13])
-
-    def line(name, values, more=()):
-        tail = "  |" + "".join(f"{value:>9}" for value in more) if more else ""
-        print(f"{name:<{wide}} " + "".join(f"{value:>7}" for value in values) + tail)
-
-    print("\nmAP (%) at tIoU; average over all of them and over ranges")
-    line("", heads, means)
     for name, score in r["protocols"].items():
-        line(name, [f"{100 * value:.2f}" for value in score["map"]],
-             [f"{100 * value:.2f}" for value in score["averages"].values()])
-    for name, score in r["protocols"].items() if per_class else ():
-        print(f"\nAP (%) at tIoU of every class, {name}")
-        line("", heads + ["#GT"])
-        for c, label in enumerate(r["classes"]):
-            line(label, [f"{100 * row[c]:.2f}" for row in score["ap"]] + [f"{r['segments_per_class'][c]}"])
+        ap = np.array(score["ap"])
+        shown = list(range(len(r["classes"]))) if per_class else classes_to_show(ap)
+        part = "" if len(shown) == len(r["classes"]) else f", the {len(shown)} best and worst (all: --per-class)"
+        wide = max(13, *(len(r["classes"][c]) for c in shown))
+        print(f"\nAP (%) at tIoU by class, {name}{part}")
+        _print_row("", heads + ["#GT"], wide=wide)
+        for c in shown:
+            _print_row(r["classes"][c], [f"{100 * value:.2f}" for value in ap[:, c]] + [str(r["segments_per_class"][c])],
+                       wide=wide)
 
     print(f"\naverage recall (%) at N proposals per video, tIoU {RECALL_TIOUS[0]:g} to {RECALL_TIOUS[-1]:g}")
     print("  ".join(f"AR@{n} {100 * value:.2f}" for n, value in r["average_recall"].items()))
     print("\nwhat the detections are, at tIoU 0.5")
     for name, score in r["protocols"].items():
         print(f"{name}: " + ", ".join(f"{n:,} {kind}" for kind, n in score["errors"].items()))
+    print("\nmAP (%) at tIoU; average over all of them and over ranges")
+    _print_row("", heads, list(next(iter(r["protocols"].values()))["averages"]))
+    for name, score in r["protocols"].items():
+        _print_row(name, [f"{100 * value:.2f}" for value in score["map"]],
+                   [f"{100 * value:.2f}" for value in score["averages"].values()])
+
+
+def _print_header(r):
+    print(f"ground truth  {r['ground_truth']}" + (f", subset {r['subset']}" if r["subset"] else ""))
+    print(f"              {r['videos']:,} videos, {r['videos_with_segments']:,} of them with {r['segments']:,} "
+          f"segments, {len(r['classes'])} classes")
+    if r["excluded_videos"]:
+        print(f"              left out: {', '.join(r['excluded_videos'])}")
+    if set(r["protocols"]) != {"activitynet"}:
+        source = f" of {r['ambiguous_file']}" if r["ambiguous_file"] else ""
+        print(f"              {r['ambiguous_segments'] or 'no'} Ambiguous segments{source}, for the thumos protocols")
+    for note in r["notes"]:
+        print(f"              note: {note}")
+    print(f"detections    {r['detections_file']}: {r['detections']:,} in {r['videos_with_detections']:,} videos")
+    for note in r["detection_notes"]:
+        print(f"              note: {note}")
+    if r["detections_outside"]:
+        print(f"              {r['detections_outside']:,} in videos outside the subset: never true positives")
+    if r["unscored_detections"]:
+        print(f"              {r['unscored_detections']:,} of classes without a segment in the subset, not scored")
+    print(f"protocol      {', '.join(r['protocols'])}")
+
+
+def _print_row(name, values, more=(), wide=13):
+    tail = "  |" + "".join(f"{value:>9}" for value in more) if more else ""
+    print(f"{name:<{wide}} " + "".join(f"{value:>7}" for value in values) + tail)
 
 
 if __name__ == "__main__":

@@ -68,8 +68,8 @@ def runs(mask):
 
     NOTE(paper): a run that is still open at the last clip ends at T; the released code drops it.
     """
-    labelled, _ = ndimage.label(np.asarray(mask, bool))
-    return [(found.start, found.stop) for found, in ndimage.find_objects(labelled)]
+    labelled, n = ndimage.label(np.asarray(mask, bool))
+    return [(found.start, found.stop) for found, in ndimage.find_objects(labelled, n)] if n else []
 
 
 def gate(video_scores, gate_threshold):

@@ -198,7 +198,7 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     truth = scored.truth[~scored.truth["video"].isin(o.exclude_video)].reset_index(drop=True)
     out.mkdir(parents=True, exist_ok=True)
     results = {"dataset": o.dataset, "features": o.features, "seed": o.seed, "recipe": opts.recipe_of(o),
-               "rule": dataclasses.asdict(_rule(o)), "run": str(run_dir), "classes_from": _classes_from(o),
+               "rule": {**dataclasses.asdict(_rule(o)), "gammas": list(o.gammas_at_test)}, "run": str(run_dir), "classes_from": _classes_from(o),
                "test": {"videos": len(records), "segments": len(truth), "classes": len(set(truth["label"])),
                         "ambiguous": len(scored.ambiguous)},
                "methods": {}, "classification": _classification(records)}
@@ -534,10 +534,11 @@ def _describe(folder, about, device, truth, ambiguous):
 
 # ------------------------------------------------------------------------------------------------ methods, detections
 def wanted(o):
-    """The names of the methods a run trains: those that are shown, and the classifier that gates them."""
+    """The methods a run trains, classifiers first: those that are shown, and the classifier that gates them."""
     gated = any(not METHODS[name].classifies for name in o.method)
     classifier = {o.video_classifier} if gated and not o.video_scores else set()
-    return [name for name in METHODS if name in classifier | set(o.method)]
+    names = [name for name in METHODS if name in classifier | set(o.method)]
+    return sorted(names, key=lambda name: not METHODS[name].classifies)
 
 
 def settings_of(o, name):

@@ -16,5 +16,4 @@ from baselines.em_mil import EMMILMethod
 from baselines.untrimmednet import UntrimmedNet
 from baselines.wtalc import WTALC
 
-# In the order of training: classifiers first.
-METHODS = {method.name: method for method in (UntrimmedNet, WTALC, EMMILMethod)}
+METHODS = {method.name: method for method in (EMMILMethod, UntrimmedNet, WTALC)}

@@ -1,6 +1,10 @@
-"""stub"""
+"""The scores of a run's test videos, stored so that localization can be done again without network or features.
+
+One HDF5 file: attributes `classes` and `snippet_seconds`; a group per video, in order, with the attributes `name` and
+`duration`, the labels (C,) and a group per method with its arrays, as the networks gave them.
+"""
+import dataclasses
 import io
-from dataclasses import dataclass, field
 
 import h5py
 import numpy as np
@@ -8,39 +12,73 @@ import numpy as np
 from formats.files import InputError, write_atomically
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Record:
+    """What the networks say of one video of T clips, C classes."""
     name: str
-    duration: float
-    labels: np.ndarray
-    scores: dict = field(default_factory=dict)
+    duration: float             # seconds
+    labels: np.ndarray          # (C,)
+    scores: dict                # {method: {key: array}}, each array (T,), (T, C) or (C,)
 
 
 def check(record):
-    for method, scores in record.scores.items():
-        for score, values in scores.items():
-            if not np.isfinite(values).all():
-                bad = np.count_nonzero(~np.isfinite(values))
-                raise InputError(f"{record.name}: found {bad} of {values.size} scores ({method}, {score}) that are no finite numbers, expected features as in training")
+    """Raises InputError where a video's scores are not finite or not of one T and C."""
+    for method, arrays in record.scores.items():
+        for key, values in arrays.items():
+            bad = values.size - np.count_nonzero(np.isfinite(values))
+            if bad:
+                raise InputError(f"{record.name}: found {bad} of {values.size} scores ({method}, {key}) that are no "
+                                 "finite numbers, expected features as in training")
+        shapes, n_classes = {values.shape for values in arrays.values()}, len(record.labels)
+        clips = {shape[:1] for shape in shapes if shape != (n_classes,)}                # {(T,)}
+        fitting = {(n_classes,)} | clips | {(*t, n_classes) for t in clips}
+        if len(clips) > 1 or () in shapes or not shapes <= fitting:
+            raise InputError(f"{record.name}: found scores of the shapes {sorted(shapes)} ({method}), expected one "
+                             f"number of clips and {n_classes} classes")
 
 
 def write(path, records, classes, snippet_seconds):
-    whole = io.BytesIO()
-    with h5py.File(whole, "w") as file:
+    """Writes an iterable of `Record`s, whole or not at all. Raises InputError where there is no room, and as `check`.
+
+    The file is made in memory first: HDF5 itself ends in a crash where a disk is full.
+    """
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
         file.attrs["classes"], file.attrs["snippet_seconds"] = list(classes), snippet_seconds
         for k, record in enumerate(records):
             check(record)
             group = file.create_group(f"{k:06d}")
             group.attrs["name"], group.attrs["duration"] = record.name, record.duration
             group["labels"] = record.labels
-            for method, scores in record.scores.items():
-                for score, values in scores.items():
-                    group[f"{method}/{score}"] = values
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(whole.getbuffer())
+            for method, arrays in record.scores.items():
+                for key, values in arrays.items():
+                    group[f"{method}/{key}"] = values
+    try:
+        with write_atomically(path) as temporary:
+            temporary.write_bytes(buffer.getbuffer())
+    except OSError as error:
+        raise InputError(f"{path}: found {error.strerror or error}, expected room to write the file") from None
 
 
 def read(path):
-    with h5py.File(path) as file:
-        records = [Record(str(g.attrs["name"]), float(g.attrs["duration"]), g["labels"][()], {m: {s: v[()] for s, v in x.items()} for m, x in g.items() if isinstance(x, h5py.Group)}) for g in file.values()]
-        return records, tuple(str(c) for c in file.attrs["classes"]), float(file.attrs["snippet_seconds"])
+    """(records, classes, snippet_seconds) as `write` got them. InputError where the file is missing or broken."""
+    try:
+        with h5py.File(path) as file:
+            classes = tuple(str(c) for c in np.atleast_1d(file.attrs["classes"]))
+            records = [_record(group) for group in file.values()]
+            for record in records:
+                if record.labels.shape != (len(classes),):
+                    raise ValueError(f"{record.name}: labels of the shape {record.labels.shape}")
+                check(record)
+            return records, classes, float(file.attrs["snippet_seconds"])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (OSError, RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:
+        why = str(error).strip().split("\n")[0]
+        raise InputError(f"{path}: found no readable clip scores ({why}), expected those of a finished run") from None
+
+
+def _record(group):
+    scores = {method: {key: values[()] for key, values in arrays.items()}
+              for method, arrays in group.items() if isinstance(arrays, h5py.Group)}
+    return Record(str(group.attrs["name"]), float(group.attrs["duration"]), group["labels"][()], scores)

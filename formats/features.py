@@ -8,6 +8,7 @@ that no name becomes a path. Whatever is wrong ends in an `InputError` of one li
 import contextlib
 import functools
 import hashlib
+import json
 import math
 import os
 import re
@@ -19,7 +20,7 @@ import numpy as np
 
 from formats import annotations as annotation_files
 from formats import npy
-from formats.files import InputError, load_pt, open_file, show, write_atomically
+from formats.files import InputError, load_json, load_pt, open_file, show, write_atomically
 
 
 class StoredArray:
@@ -594,3 +595,20 @@ def some(names, most=5):
     """The first few of `names` for a message, and how many more there are."""
     names = list(names)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+# ------------------------------------------------------------------------------------------------ our extractor
+
+def extract_settings(path):
+    """The settings with which tools/extract_features.py made the features at `path`, a dict; None for other features.
+
+    They are in the attribute `extract_settings` of the HDF5 file, or in extract_settings.json of the folder.
+    InputError where they cannot be read.
+    """
+    if os.path.isdir(path):
+        stored = Path(path, "extract_settings.json")
+        return load_json(stored) if stored.is_file() else None
+    if not h5py.is_hdf5(path):
+        return None
+    with _in_one_line(path), _open_h5(path) as file:
+        return json.loads(file.attrs.get("extract_settings", "null"))

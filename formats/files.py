@@ -142,7 +142,7 @@ def write_atomically(path):
     path = pathlib.Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         raise InputError(f"{path}: found a folder or device of that name, expected a file to write")
-    temporary = path.with_name(f".{path.stem[:100]}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:50]}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         temporary.open("xb").close()
     except OSError as error:

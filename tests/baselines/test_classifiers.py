@@ -1,5 +1,4 @@
 """UntrimmedNet and W-TALC: losses against NumPy, batches, training; metrics by hand; scores from a file."""
-import json
 import math
 from types import SimpleNamespace
 
@@ -10,7 +9,6 @@ import torch
 from baselines import classifiers as video_classifier
 from formats.files import InputError
 from engine.loop import Interrupted, Session, feeder
-from formats.video_scores import read_video_scores
 from baselines.classifiers import (WTALC, UntrimmedNet, classification_metrics, clip_scores, co_activity_loss, epochs_of,
                               fit, k_max_loss, paired_batches, scores, top_k_mean, video_scores)
 
@@ -403,46 +401,3 @@ def test_metrics_of_the_oracle_and_of_nothing():
     labels = np.array([[1, 1], [0, 1], [0, 0]])
     assert classification_metrics(labels, labels)[:2] == (1, 1)
     assert all(math.isnan(x) for x in classification_metrics(np.zeros((2, 2)), np.zeros((2, 2)))[:2])
-
-
-# ------------------------------------------------------------------------------------------------ external scores
-FORMS = {"scores.json": json.dumps({"b": {"Run": 0.25, "Jump": 1}, "a": {"Run": 0.5, "Jump": 0, "Other": 7}, "c": {}}),
-         "long.csv": "video,label,score\nb,Run,0.25\nb,Jump,1\na,Run,.5\n\na,Jump,0\nz,Run,nan\n",
-         "wide.csv": "\ufeffJump, video, Run\n0,a,0.5\n1,b,0.25\n"}
-
-
-@pytest.mark.parametrize("name", FORMS)
-def test_external_scores(tmp_path, name):
-    (tmp_path / name).write_text(FORMS[name], encoding="utf-8")
-    found = read_video_scores(tmp_path / name, ["a", "b"], ["Jump", "Run"])
-    assert found.dtype == np.float64 and found.tolist() == [[0, 0.5], [1, 0.25]]
-
-
-@pytest.mark.parametrize("name, text, says", [
-    ("s.json", '{"a": {"Run": 1, "Jump": 1}}', "found no scores of 1 of 2 videos: b"),
-    ("s.json", '{"a": {"Run": 1, "Jump": 1}, "b": {"Run": 1}}', "b: found no score of 1 of 2 classes: Jump"),
-    ("s.json", '{"a": [1, 2]}', "expected {video: {class: score}}"),
-    ("s.json", '{"a": {"Run": true, "Jump": 1}, "b": {"Run": 1, "Jump": 1}}', "a: found the score True of Run"),
-    ("s.json", '{"a": {"Run": NaN, "Jump": 1}, "b": {"Run": 1, "Jump": 1}}', "a: found the score nan of Run"),
-    ("s.json", '{"a": {"Run": 1, "Jump": null}, "b": {"Run": 1, "Jump": 1}}', "a: found the score None of Jump"),
-    ("s.json", "{", "expected valid JSON"),
-    ("s.csv", "video,label,score\na,Run,1\na,Jump,1\nb,Run,1\n", "b: found no score of 1 of 2 classes: Jump"),
-    ("s.csv", "video,label,score\na,Run,1\na,Run,0\n", "a: found a second score of Run at line 3"),
-    ("s.csv", "video,label,score\na,Run,1\na,Jump\n", "line 3: found 2 values, expected 3"),
-    ("s.csv", "video,label,score\na,Run,1\na,Jump,1.5\nb,Run,1\nb,Jump,0\n", "a: found the score '1.5' of Jump"),
-    ("s.csv", "video,label,score\na,Run,1\na,Jump,high\nb,Run,1\nb,Jump,0\n", "found the score 'high' of Jump"),
-    ("s.csv", "video,Run\na,1\nb,1\n", "a: found no score of 1 of 2 classes: Jump"),
-    ("s.csv", "video,Run,Jump\na,1,0\na,1,1\n", "a: found a second row at line 3"),
-    ("s.csv", "name,label,score\na,Run,1\n", "found the columns name, label, score, expected video,label,score"),
-    ("s.csv", "video,Run,Run\na,1,1\n", "each once"),
-    ("s.csv", "", "found the columns none"),
-    ("s.csv", "video,Run,Jump\n\udcff,1,1\n", "expected a CSV file in UTF-8"),
-    ("s.txt", "", "expected video scores as .json or .csv"),
-    ("missing.csv", None, "found no such file"),
-])
-def test_external_scores_errors(tmp_path, name, text, says):
-    if text is not None:
-        (tmp_path / name).write_text(text, encoding="utf-8", errors="surrogateescape")
-    with pytest.raises(InputError) as error:
-        read_video_scores(tmp_path / name, ["a", "b"], ["Jump", "Run"])
-    assert str(error.value).startswith(f"{tmp_path / name}: ") and says in str(error.value)

@@ -1,4 +1,5 @@
 """--evaluate: other tables from the scores that a run has stored, after its features and annotations are gone."""
+import dataclasses
 import json
 import shutil
 
@@ -11,8 +12,8 @@ import eval_detection
 from formats import detections
 from report import tables
 import run
-from formats import clip_scores as score_file
-from engine import loop as training
+from engine import run_folder
+from formats import clip_scores
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +41,9 @@ def refused(folder, capsys, *flags, job="--evaluate"):
 def by_hand(folder, lam, gamma, gate=0.15):
     """EM-MIL's detections written out from the stored scores: Eq. 9 and Sec. 3.5, clip by clip."""
     rows = []
-    records, classes, step = score_file.read(folder / "clip_scores.h5")
+    records, classes, step = clip_scores.read(folder / "clip_scores.h5")
     for r in records:
-        q, p, v = (x.astype(np.float64) for x in (r["em-mil"]["q"], r["em-mil"]["p"], r["untrimmednet"]["video"]))
+        q, p, v = (x.astype(np.float64) for x in (r.scores["em-mil"]["q"], r.scores["em-mil"]["p"], r.scores["untrimmednet"]["video"]))
         for c in [c for c in range(len(classes)) if v[c] >= gate] or [int(v.argmax())]:
             l = lam * q + (1 - lam) * p[:, c]
             above = [*(l > l.mean() + gamma * (l.max() - l.min())), False]
@@ -51,7 +52,7 @@ def by_hand(folder, lam, gamma, gate=0.15):
                 if high and start is None:
                     start = t
                 if not high and start is not None:
-                    rows.append((r["name"], start * step, min(t * step, r["duration"]), classes[c], l[start:t].mean()))
+                    rows.append((r.name, start * step, min(t * step, r.duration), classes[c], l[start:t].mean()))
                     start = None
     return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label", "score"])
 
@@ -145,7 +146,8 @@ def test_a_gamma_wins_over_the_runs_own_thresholds(trained, tmp_path):
     (["--dataset", "demo"], "--dataset: cannot be changed of a trained run"),
     (["--features", "x.h5"], "--features: cannot be changed here, where it has no effect"),
     (["--device", "cpu"], "--device: cannot be changed here"),
-    (["--checkpoint-every", "3"], "--checkpoint-every: cannot be changed here"),
+    (["--checkpoint-every", "3"], "--checkpoint-every: found an option of an earlier version"),
+    (["--other-code"], "--other-code: found without --resume"),
     (["--gamma", "0.1", "--test-gamma", "0.1"], "--gamma: found with --test-gamma"),
     (["--keep-going"], "--keep-going: found without --predict"),
     (["--exclude-video", "nobody"], "--exclude-video: found nobody"),
@@ -190,24 +192,54 @@ def test_a_run_with_a_broken_file(trained, tmp_path, capsys, name, content, said
 
 def test_scores_of_a_method_that_the_run_has_not_trained(trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "run")
-    records, classes, step = score_file.read(trained / "clip_scores.h5")
-    without = [{k: v for k, v in record.items() if k != "wtalc"} for record in records]
-    score_file.write(tmp_path / "run/clip_scores.h5", without, classes, step)
+    records, classes, step = clip_scores.read(trained / "clip_scores.h5")
+    without = [dataclasses.replace(r, scores={k: v for k, v in r.scores.items() if k != "wtalc"}) for r in records]
+    clip_scores.write(tmp_path / "run/clip_scores.h5", without, classes, step)
     for flags in (["--method", "wtalc"], ["--method", "em-mil", "--video-classifier", "wtalc"]):
         assert "found no scores of W-TALC in this run" in refused(tmp_path / "run", capsys, *flags)
 
 
 def test_a_run_in_progress(trained, tmp_path, capsys):
     (tmp_path / "run").mkdir()
-    for name in ("opts.json", training.CHECKPOINT, training.LOG):
+    for name in ("opts.json", run_folder.CHECKPOINT, run_folder.LOG):
         shutil.copy(trained / name, tmp_path / "run")
     assert "expected those of a finished run" in refused(tmp_path / "run", capsys)
 
 
-def test_names_are_text_and_times_exact(tmp_path):
-    table = pd.DataFrame({"video": ["007", "1e5", "NA"], "t_start": [0.1 + 0.2, 1 / 3, 2.0], "t_end": [1e-17, 2.5, 1e6],
-                          "label": ["12", "null", "nan"]})
-    tables.write_csv(tmp_path / "segments.csv", table)
-    pd.testing.assert_frame_equal(run._segments(tmp_path / "segments.csv", table.columns), table, check_exact=True)
-    tables.write_csv(tmp_path / "none.csv", table[:0])
-    assert not len(run._segments(tmp_path / "none.csv"))
+def test_names_are_text_and_times_exact(trained, tmp_path):
+    """A class called NA or 007 keeps its name, and a time every digit."""
+    shutil.copytree(trained, tmp_path / "run")
+    records, _, step = clip_scores.read(trained / "clip_scores.h5")
+    clip_scores.write(tmp_path / "run/clip_scores.h5", records, ("007", "NA"), step)
+    truth = pd.DataFrame({"video": records[0].name, "t_start": [0.1 + 0.2, 1 / 3], "t_end": [1.7, 2.5], "label": ["NA", "007"]})
+    tables.write_csv(tmp_path / "run/ground_truth.csv", truth)
+    results = evaluate(tmp_path / "run", "--pictures", "0", "--out", tmp_path / "out")
+    assert set(results["methods"]["em-mil"]["protocols"]["activitynet"]["ap"]) == {"NA", "007"}
+    found = detections.read_detections(tmp_path / "out/detections.csv")
+    again = eval_detection.evaluate(truth, found, [.1, .2, .3, .4, .5, .6, .7])
+    assert again.map.tolist() == results["methods"]["em-mil"]["protocols"]["activitynet"]["map"]
+
+
+def test_the_gate_that_passes_nearly_all_or_none_is_said(trained, tmp_path, capsys):
+    evaluate(trained, "--gate", "1", "--out", tmp_path / "none")
+    assert "warning: in 4 of 4 videos no class passes the gate 1" in capsys.readouterr().out
+
+
+def test_where_no_test_video_has_a_segment_there_are_detections_and_no_table(trained, tmp_path, capsys):
+    shutil.copytree(trained, tmp_path / "run")
+    for name in ("ground_truth.csv", "ambiguous.csv"):
+        head = (trained / name).read_text().splitlines()[0]
+        (tmp_path / "run" / name).write_text(head + "\n")
+    results = evaluate(tmp_path / "run", "--out", tmp_path / "out")
+    assert results["methods"]["em-mil"]["protocols"] == {} and results["test"]["segments"] == 0
+    assert "No test video has a segment: detections are written, nothing is scored." in capsys.readouterr().out
+    assert (tmp_path / "out/detections.csv").read_bytes() == (trained / "detections.csv").read_bytes()
+
+
+def test_the_caption_has_every_setting_that_shaped_the_table(trained, tmp_path, capsys):
+    evaluate(trained, "--lambda", "0.9", "--gamma", "0.2", "--gate", "0.4", "--out", tmp_path / "out")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "seed 1, recipe paper, but " in said and "test-gamma 0.2" in said
+    assert "lambda 0.9, gamma 0.2, gate 0.4, score mean; classes from untrimmednet" in said
+    evaluate(trained, "--method", "wtalc", "--out", tmp_path / "wtalc")
+    assert "classes from" not in capsys.readouterr().out

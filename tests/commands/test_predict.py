@@ -9,14 +9,15 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import commands
 from formats import features
 from formats import detections
 import feature_files
 import run
-from formats import clip_scores as score_file
-from engine import loop as training
+from engine import run_folder
+from formats import clip_scores
 
 METHODS = ("em-mil", "untrimmednet", "wtalc")
 
@@ -93,7 +94,7 @@ def test_no_annotations_and_no_training_features_are_needed(trained, unseen, tmp
     saved = json.loads((tmp_path / "moved/opts.json").read_text())
     assert saved["features"] and saved["annotations"]
     for path in tmp_path.glob("moved/*"):               # nothing but the checkpoint is needed
-        if path.name != training.CHECKPOINT:
+        if path.name != run_folder.CHECKPOINT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     predict(tmp_path / "moved", unseen, "--out", tmp_path / "out")
     assert (tmp_path / "out/detections.csv").read_bytes() == (trained[0] / "detections.csv").read_bytes()
@@ -146,15 +147,15 @@ def test_video_scores_from_outside(trained, unseen, tmp_path):
 # ------------------------------------------------------------------------------------------------ what is written
 def test_clip_scores_and_pictures(trained, unseen, tmp_path):
     predict(trained[0], unseen, "--out", tmp_path / "out", "--save-clip-scores", "--pictures", "2", "--lambda", "0.6")
-    own, classes, _ = score_file.read(trained[0] / "clip_scores.h5")
-    found, *rest = score_file.read(tmp_path / "out/clip_scores.h5")
-    assert rest == [classes, 0.5] and [r["name"] for r in found] == trained[2]
+    own, classes, _ = clip_scores.read(trained[0] / "clip_scores.h5")
+    found, *rest = clip_scores.read(tmp_path / "out/clip_scores.h5")
+    assert rest == [classes, 0.5] and [r.name for r in found] == trained[2]
     for a, b in zip(own, found):
         for method in METHODS:
-            for score, values in a[method].items():
-                assert np.array_equal(values, b[method][score])
-        q, p = a["em-mil"]["q"], a["em-mil"]["p"]
-        np.testing.assert_allclose(b["em-mil"]["l"], 0.6 * q[:, None] + 0.4 * p, rtol=1e-6)
+            for score, values in a.scores[method].items():
+                assert np.array_equal(values, b.scores[method][score])
+        q, p = a.scores["em-mil"]["q"], a.scores["em-mil"]["p"]
+        np.testing.assert_allclose(b.scores["em-mil"]["l"], 0.6 * q[:, None] + 0.4 * p, rtol=1e-6)
     assert [path.name[:8] for path in sorted((tmp_path / "out/figures").iterdir())] == trained[2][:2]
 
 
@@ -240,7 +241,7 @@ def test_bad_videos(trained, tmp_path, capsys):
     for suffix in (".json", ".csv", "-wtalc.csv"):
         name = "detections" + suffix
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
-    assert [r["name"] for r in score_file.read(tmp_path / "out/clip_scores.h5")[0]] == names
+    assert [r.name for r in clip_scores.read(tmp_path / "out/clip_scores.h5")[0]] == names
 
 
 def test_nothing_but_bad_videos(trained, tmp_path, capsys):
@@ -256,21 +257,22 @@ def test_one_video_at_a_time_is_in_memory(trained, tmp_path, monkeypatch):
     """Of forty videos, the features and scores of no more than two exist at any time."""
     folder, streams, names = trained
     features.write_canonical(tmp_path / "f.h5", ((f"{k}", *streams[names[k % 4]]) for k in range(40)), 0.5, "float32")
-    alive, most, inner = [], [], run._scores
+    alive, most, read, check = [], [], features.FeatureSource.read, clip_scores.check
 
-    class Watched(np.ndarray):
-        """An array that can be watched."""
+    def watched_read(source, name):
+        arrays = read(source, name)
+        alive.extend(weakref.ref(x) for x in arrays)
+        return arrays
 
-    def scores(video, *args):
-        record = inner(video, *args)
-        record["em-mil"]["p"] = record["em-mil"]["p"].view(Watched)
-        alive.extend(weakref.ref(x) for x in (video, record["em-mil"]["p"]))
+    def watched_check(record):
+        alive.append(weakref.ref(record))
         most.append(sum(ref() is not None for ref in alive))
-        return record
+        return check(record)
 
-    monkeypatch.setattr(run, "_scores", scores)
-    predict(folder, tmp_path / "f.h5", "--out", tmp_path / "out", "--save-clip-scores")
-    assert len(most) == 40 and max(most) <= 4 and len(alive) == 80
+    monkeypatch.setattr(features.FeatureSource, "read", watched_read)
+    monkeypatch.setattr(clip_scores, "check", watched_check)
+    predict(folder, tmp_path / "f.h5", "--out", tmp_path / "out")
+    assert len(most) == 40 and max(most) <= 6 and len(alive) == 120
 
 
 # ------------------------------------------------------------------------------------------------ refused, interrupted
@@ -296,8 +298,8 @@ def test_without_features(trained, capsys):
 
 
 def test_a_run_that_is_not_trained_to_its_end(trained, unseen, tmp_path, capsys):
-    state = training.load_checkpoint(trained[0])
-    training.torch.save({**state, "done": state["done"][:-1]}, tmp_path / training.CHECKPOINT)
+    state = run_folder.load_checkpoint(trained[0])
+    torch.save({**state, "done": state["done"][:-1]}, tmp_path / run_folder.CHECKPOINT)
     error = refused(tmp_path, unseen, capsys, "--out", tmp_path / "out")
     assert f"{tmp_path}: found EM-MIL not trained to its end" in error and f"--resume {tmp_path}" in error
     predict(tmp_path, unseen, "--out", tmp_path / "out", "--method", "untrimmednet")
@@ -305,16 +307,16 @@ def test_a_run_that_is_not_trained_to_its_end(trained, unseen, tmp_path, capsys)
 
 
 def test_a_network_that_the_run_has_not_trained(trained, unseen, tmp_path, capsys):
-    state = training.load_checkpoint(trained[0])
+    state = run_folder.load_checkpoint(trained[0])
     parts = {name: part for name, part in state["parts"].items() if "wtalc" not in name}
-    training.torch.save({**state, "parts": parts}, tmp_path / training.CHECKPOINT)
+    torch.save({**state, "parts": parts}, tmp_path / run_folder.CHECKPOINT)
     for flags in (["--method", "wtalc"], ["--method", "em-mil", "--video-classifier", "wtalc"]):
         assert "found no W-TALC in its checkpoint" in refused(tmp_path, unseen, capsys, *flags)
 
 
 def test_told_to_stop(trained, unseen, tmp_path, monkeypatch, capsys):
-    inner = score_file.check
-    monkeypatch.setattr(score_file, "check", lambda record: os.kill(os.getpid(), signal.SIGTERM) or inner(record))
+    inner = clip_scores.check
+    monkeypatch.setattr(clip_scores, "check", lambda record: os.kill(os.getpid(), signal.SIGTERM) or inner(record))
     ended = ends(trained[0], unseen, capsys, "--out", tmp_path / "out", "--save-clip-scores")
     assert ended == (143, "stopped by SIGTERM\n")
     assert not list((tmp_path / "out").iterdir())
@@ -322,7 +324,7 @@ def test_told_to_stop(trained, unseen, tmp_path, monkeypatch, capsys):
 
 def test_no_room(trained, unseen, tmp_path):
     argv = ["--predict", trained[0], "--features", unseen, "--save-clip-scores", "--out", tmp_path / "out"]
-    for limit, name in ((100_000, "clip_scores.h5"), (300, "detections-wtalc.json")):
+    for limit, name in ((10_000, "clip_scores.h5"), (300, "detections-wtalc.json")):
         if name != "clip_scores.h5":
             argv.remove("--save-clip-scores")
         code, _, error = commands.command(argv, tmp_path / "output", file_limit=limit)

@@ -15,7 +15,8 @@ import dataset
 import eval_detection
 from formats import detections
 import run
-from formats import clip_scores as score_file
+from baselines import METHODS
+from formats import clip_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ["--cycle", "1", "--cycle-epochs", "3", "--untrimmednet-epochs", "2", "--wtalc-iterations", "20"]
@@ -39,7 +40,7 @@ def finished(tmp_path_factory):
 def test_the_printed_table_is_the_result(finished):
     folder, printed, _ = finished
     results = json.loads((folder / "results.json").read_text())
-    for method, label in run.METHODS.items():
+    for method, label in ((name, m.title) for name, m in METHODS.items()):
         e = results["methods"][method]["protocols"]["activitynet"]
         assert e["tious"] == [.1, .2, .3, .4, .5, .6, .7]
         cells = re.search(rf"^{re.escape(label)} +([-\d. ]+)$", printed, re.M).group(1).split()
@@ -71,8 +72,9 @@ def test_what_a_run_leaves(finished):
     assert not [n for n in names if n.startswith(".") and n != ".lock"]
     o = json.loads((folder / "opts.json").read_text())
     assert o["dataset"] == "custom" and o["cycle"] == 1 and o["lam"] == 0.3
-    environment = json.loads((folder / "environment.json").read_text())
-    assert {"commit", "dirty", "versions", "device", "python"} <= set(environment)
+    environment, = json.loads((folder / "environment.json").read_text())
+    assert {"commit", "dirty", "code", "versions", "device", "python"} <= set(environment)
+    assert (folder / "log.txt").read_text() == finished[1]
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [(r["stage"], r["epoch"]) for r in log] == [
         ("untrimmednet", 1), ("untrimmednet", 2), ("wtalc", 1), ("em-mil 01 M", 1), ("em-mil 02 E", 1), ("em-mil 03 M", 1)]
@@ -81,16 +83,16 @@ def test_what_a_run_leaves(finished):
 
 
 def test_clip_scores_and_detections_agree(finished):
-    """Every EM-MIL detection covers exactly a run of clips above the threshold, worked out here anew."""
+    """Every EM-MIL detection covers exactly a run of clips above the threshold, worked out here again."""
     folder, _, _ = finished
-    records, classes, step = score_file.read(folder / "clip_scores.h5")
+    records, classes, step = clip_scores.read(folder / "clip_scores.h5")
     table = pd.read_csv(folder / "detections.csv")
-    assert set(table["video"]) <= {r["name"] for r in records} and len(table)
+    assert set(table["video"]) <= {r.name for r in records} and len(table)
     for r in records:
         for c, label in enumerate(classes):
-            rows = table[(table["video"] == r["name"]) & (table["label"] == label)]
-            l = 0.3 * r["em-mil"]["q"].astype(float) + 0.7 * r["em-mil"]["p"][:, c].astype(float)
-            video = r["untrimmednet"]["video"]
+            rows = table[(table["video"] == r.name) & (table["label"] == label)]
+            l = 0.3 * r.scores["em-mil"]["q"].astype(float) + 0.7 * r.scores["em-mil"]["p"][:, c].astype(float)
+            video = r.scores["untrimmednet"]["video"]
             passes = video[c] >= 0.15 or (video.max() < 0.15 and c == video.argmax())
             above, found, start = l > l.mean(), [], None
             for t in range(len(l) + 1):
@@ -107,7 +109,7 @@ def test_in_process_same_seed_same_everything(finished, tmp_path):
     folder, _, flags = finished
     results = run.main([*flags, "--out", str(tmp_path / "again")])
     stored = json.loads((folder / "results.json").read_text())
-    for method in run.METHODS:
+    for method in METHODS:
         assert results["methods"][method]["protocols"] == stored["methods"][method]["protocols"]
     assert (tmp_path / "again/detections.csv").read_bytes() == (folder / "detections.csv").read_bytes()
 

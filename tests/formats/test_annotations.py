@@ -103,7 +103,6 @@ def test_ambiguous_segments_are_no_class(tmp_path):
     assert truth.notes == (f"{path}: 2 segments of class Ambiguous set aside: no class to learn or to score",)
 
 
-SECONDS = "expected a number of seconds"
 FINITE = "expected a finite number of seconds >= 0"
 BAD_VIDEOS = [
     ("negative start", video([("Run", -1, 2)]), f"found segment start -1, {FINITE}"),
@@ -113,26 +112,26 @@ BAD_VIDEOS = [
     ("infinity", video([("Run", 1, math.inf)]), f"found segment end inf, {FINITE}"),
     ("words", video([("Run", "one", 2)]), f"found segment start 'one', {FINITE}"),
     ("an integer beyond floats", video([("Run", 1, 10**400)]), "found segment end 1000000"),
-    ("null", video([("Run", None, 2)]), f"found segment start None, {SECONDS}"),
-    ("true", video([("Run", True, 2)]), f"found segment start True, {SECONDS}"),
+    ("null", video([("Run", None, 2)]), f"found segment start None, {FINITE}"),
+    ("true", video([("Run", True, 2)]), f"found segment start True, {FINITE}"),
     ("three times", {"subset": "test", "annotations": [{"label": "Run", "segment": [1, 2, 3]}]},
      "found segment [1, 2, 3], expected [start, end]"),
     ("a text for a segment", {"subset": "test", "annotations": [{"label": "Run", "segment": "12"}]},
      "found segment '12', expected [start, end]"),
-    ("no segment", {"subset": "test", "annotations": [{"label": "Run"}]},
-     "found the annotation {'label': 'Run'}, expected 'segment' and 'label'"),
+    ("no label", {"subset": "test", "annotations": [{"label_id": 3, "segment": [1, 2]}]},
+     "found the annotation {'label_id': 3, 'segment': [1, 2]}, expected 'label': its class, and 'segment': [start, end]"),
     ("annotation is a list", {"subset": "test", "annotations": [["Run", 1, 2]]}, "found the annotation ['Run', 1, 2]"),
     ("empty label", video([("", 1, 2)]), "found label '', expected a text that is not empty"),
     ("blank label", video([("  ", 1, 2)]), "found label '  ', expected a text that is not empty"),
     ("number as label", video([(3, 1, 2)]), "found label 3, expected a text that is not empty"),
     ("no subset", {"annotations": []}, "found subset None, expected a text that is not empty"),
-    ("no annotations", {"subset": "test"}, "found {'subset': 'test'}, expected an object with a list 'annotations'"),
+    ("annotations under another name", {"subset": "test", "anotations": []}, "expected an object with a list 'annotations'"),
     ("no object", 3, "found 3, expected an object with a list 'annotations'"),
     ("annotations as an object", {"subset": "test", "annotations": {}}, "expected an object with a list 'annotations'"),
     ("duration of zero", video(duration=0), "found duration 0, expected seconds above 0"),
     ("negative duration", video(duration=-1.5), f"found duration -1.5, {FINITE}"),
     ("duration in words", video(duration="long"), f"found duration 'long', {FINITE}"),
-    ("duration is a list", video(duration=[3]), f"found duration [3], {SECONDS}")]
+    ("duration is a list", video(duration=[3]), f"found duration [3], {FINITE}")]
 
 
 @pytest.mark.parametrize("bad, found", [case[1:] for case in BAD_VIDEOS], ids=[case[0] for case in BAD_VIDEOS])
@@ -160,6 +159,153 @@ def test_json_that_is_no_annotation_is_one_line(tmp_path, content, found):
 def test_a_video_given_twice(tmp_path):
     (tmp_path / "gt.json").write_text('{"database": {"v": {}, "v": {}}}')
     assert f"{tmp_path / 'gt.json'}: v: found this name twice" in line_of(load, tmp_path / "gt.json")
+
+
+# ---- labels without times, and other dialects of JSON ----------------------------------------------------------------
+
+def labels_of(truth):
+    return {name: (v.subset, v.labels, v.segments.tolist()) for name, v in truth.videos.items()}
+
+
+@pytest.mark.parametrize("how", [
+    {"annotations": [{"label": "Run"}, {"label": "Dive"}]},
+    {"annotations": [{"label": "Run", "segment": None}, {"label": "Dive", "segment": []}]},
+    {"annotations": [], "labels": ["Run", "Dive"]}, {"labels": ["Run", "Dive", "Run"]},
+    {"label": ["Dive", "Run"], "annotations": None}, {"annotations": [{"class": "Run"}, {"type": "Dive"}]}])
+def test_labels_without_times(tmp_path, how):
+    path = write_json(tmp_path / "gt.json", {"a": {"subset": "train", **how}, "b": video([("Run", 1, 2)], duration=9)})
+    truth = load(path)
+    assert labels_of(truth) == {"a": ("train", ("Dive", "Run"), []), "b": ("test", ("Run",), [[1, 2]])}
+    assert truth.notes == () and table(truth.videos.values()).values.tolist() == [["b", 1, 2, "Run"]]
+    assert annotations.choose_subsets(truth) == ("train", "test")
+
+
+def test_one_label_as_text_and_timed_beside_untimed_labels(tmp_path):
+    truth = load(write_json(tmp_path / "gt.json", {
+        "a": {"subset": "train", "label": "Run"},
+        "b": {"subset": "train", "annotations": [{"label": "Run", "segment": [1, 2]}, {"label": "Dive"}], "label": "Not me"},
+        "c": {"subset": "test", "labels": ["Run", "Dive"], "segments": [[1, 2], ["3", 4]]}}))
+    assert labels_of(truth) == {"a": ("train", ("Run",), []), "b": ("train", ("Dive", "Run"), [[1, 2]]),
+                                "c": ("test", ("Dive", "Run"), [[1, 2], [3, 4]])}
+    assert truth.videos["c"].segment_labels == ("Run", "Dive")
+
+
+def test_test_videos_without_annotations(tmp_path):
+    truth = load(write_json(tmp_path / "gt.json", {"a": {"subset": "train", "label": "Run"}, "b": {"subset": "test"},
+                                                   "c": {"subset": "test", "duration": 5, "annotations": []}}))
+    assert labels_of(truth) == {"a": ("train", ("Run",), []), "b": ("test", (), []), "c": ("test", (), [])}
+    assert annotations.choose_subsets(truth) == ("train", "test")
+    assert len(table(in_subset(truth, "test"))) == 0
+    assert annotations.scoring_note("gt.json", "test", in_subset(truth, "test")) == (
+        "gt.json: none of the 2 videos of subset 'test' has a segment: detections are written, and there is no table of mAP")
+
+
+def test_how_many_test_videos_can_be_scored(tmp_path):
+    truth = load(write_json(tmp_path / "gt.json", {"a": video([("Run", 1, 2)]), "b": video(), "c": video()}))
+    videos = in_subset(truth, "test")
+    assert annotations.scoring_note("gt.json", "test", videos) == (
+        "gt.json: 1 of 3 videos of subset 'test' have segments; detections in the other 2 count as false positives "
+        "(--exclude-video leaves videos out)")
+    assert annotations.scoring_note("gt.json", "test", videos[:1]) is None
+
+
+def test_videos_at_the_top_as_bsn_and_mmaction2_have_them(tmp_path):
+    path = tmp_path / "anet_anno_val.json"
+    path.write_text(json.dumps({"v_b": {"duration_second": 9.5, "duration_frame": 285, "feature_frame": 272, "fps": 30,
+                                        "annotations": [{"segment": [1, 2.5], "label": "Run"}]},
+                                "v_a": {"duration_second": 7, "annotations": []}}))
+    truth = load(path)
+    assert labels_of(truth) == {"v_b": ("val", ("Run",), [[1, 2.5]]), "v_a": ("val", (), [])}
+    assert [v.duration for v in truth.videos.values()] == [9.5, 7]
+    path = path.rename(tmp_path / "anno.json")
+    assert [v.subset for v in load(path).videos.values()] == ["", ""]
+    assert "found the subsets (none given), expected one to train and one to test on" in \
+        line_of(annotations.choose_subsets, load(path))
+
+
+def test_a_folder_with_a_file_per_subset(tmp_path):
+    for subset, name in (("train", "b"), ("val", "a")):
+        (tmp_path / f"anet_anno_{subset}.json").write_text(json.dumps({
+            name: {"duration_second": 9, "annotations": [{"segment": [1, 2], "label": "Run"}]}}))
+    (tmp_path / "classes.json").write_text("[]")
+    (tmp_path / "._anet_anno_val.json").write_text("Mac OS X")
+    truth = load(tmp_path)
+    assert labels_of(truth) == {"b": ("train", ("Run",), [[1, 2]]), "a": ("val", ("Run",), [[1, 2]])}
+    assert annotations.choose_subsets(truth) == ("train", "val")
+    assert table(truth.videos.values())["video"].tolist() == ["b", "a"]
+    (tmp_path / "more_test.csv").write_text("video,label\nb,Run\n")
+    assert line_of(load, tmp_path) == f"{tmp_path}: b: found this video in two files, expected it in one subset"
+
+
+def test_charades_as_json(tmp_path):
+    (tmp_path / "charades.json").write_text(json.dumps({
+        "46GP8": {"subset": "training", "duration": 24.83, "actions": [[92, 11.9, 21.2], [147, 0.0, 12.6]]},
+        "N11GT": {"subset": "testing", "duration": 18.33, "actions": [["c092", 1, 2]]},
+        "0IH69": {"subset": "testing", "duration": 30, "actions": []}}))
+    truth = load(tmp_path / "charades.json")
+    assert labels_of(truth) == {"46GP8": ("training", ("147", "92"), [[11.9, 21.2], [0, 12.6]]),
+                                "N11GT": ("testing", ("c092",), [[1, 2]]), "0IH69": ("testing", (), [])}
+    assert truth.videos["46GP8"].segment_labels == ("92", "147") and truth.videos["46GP8"].duration == 24.83
+
+
+def test_charades_as_csv(tmp_path):
+    header = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n"
+    (tmp_path / "Charades_v1_train.csv").write_text(
+        header + '46GP8,HR43,Kitchen,6,7,Yes,"A person; cooking, slowly.",food,x,c092 11.90 21.20;c147 0.00 12.60,24.83\n')
+    (tmp_path / "Charades_v1_test.csv").write_text(header + "0IH69,HR43,Hall,6,7,No,s,o,d,,30.0\n")
+    truth = load(tmp_path)
+    assert labels_of(truth) == {"0IH69": ("test", (), []),
+                                "46GP8": ("train", ("c092", "c147"), [[11.9, 21.2], [0, 12.6]])}
+    assert [v.duration for v in truth.videos.values()] == [30, 24.83]
+    assert annotations.choose_subsets(truth) == ("train", "test")
+
+
+BAD_DIALECTS = [
+    ({"a": {"actions": [[92, 11.9]]}}, "a: found the action [92, 11.9], expected [class, start, end]"),
+    ({"a": {"actions": {}}}, "a: found actions {}, expected an object with a list 'actions'"),
+    ({"a": {"actions": [[92, 3, "x"]]}}, "a: found segment end 'x', expected a finite number"),
+    ({"a": {"labels": ["Run"], "segments": [[1, 2], [3, 4]]}}, "expected as many of both"),
+    ({"a": {"labels": [3]}}, "a: found label 3, expected a text"),
+    ({"a": {"labels": ["Run"]}, "b": 3}, "b: found 3, expected an object with a list 'annotations'"),
+    ({"a": {"annotations": [{"label": "Run", "start": 3}]}}, "a: found segment end None, expected a finite number"),
+    ({"a": {"annotations": [{"label": "Run", "segment(frames)": [30, 60]}]}}, "expected 'segment': [start, end] in seconds"),
+    ({"a": {"annotations": [{"label": "Run", "startFrame": 30}]}}, "expected 'segment': [start, end] in seconds"),
+    ({"a": {"annotations": [{"label": "Run", "segment": 0}]}}, "a: found segment 0, expected [start, end]")]
+
+
+@pytest.mark.parametrize("content, found", BAD_DIALECTS)
+def test_a_bad_video_of_another_dialect_is_one_line(tmp_path, content, found):
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    line = line_of(load, tmp_path / "gt.json")
+    assert line.startswith(f"{tmp_path / 'gt.json'}: ") and found in line
+
+
+# ---- times that are no seconds ---------------------------------------------------------------------------------------
+
+def test_segments_in_frames_are_recognised(tmp_path):
+    def problem(scale, duration=20, durations=None):
+        path = write_json(tmp_path / "gt.json", {f"v{i}": video(
+            [("Run", scale * start, scale * (start + 3)) for start in range(i, 12, 3)], duration=duration) for i in range(3)})
+        return annotations.time_unit_problem("gt.json", load(path).videos.values(), durations)
+
+    assert problem(1) is None and problem(1.9) is None
+    assert problem(30) == (
+        "gt.json: found 12 of 12 segments past the end of their video (such as v2: a segment ends at 420, the video at 20 "
+        "s), expected seconds: are these frames (divide them by the frames per second) or milliseconds? If they are "
+        "seconds, the durations are wrong")
+    assert "found 12 of 12 segments" in problem(1000)
+    # without durations in the file, those of the clips are held against them
+    assert problem(30, None) is None and problem(1, None, {f"v{i}": 20 for i in range(3)}) is None
+    assert "the video at 20 s" in problem(30, None, {f"v{i}": 20 for i in range(3)})
+
+
+def test_a_few_segments_past_the_end_are_no_frames(tmp_path):
+    path = write_json(tmp_path / "gt.json", {"a": video([("Run", 1, 2), ("Run", 3, 90)], duration=10),
+                                             "b": video([("Run", 1, 10.3)], duration=10)})
+    videos = load(path).videos
+    assert annotations.time_unit_problem("gt.json", videos.values()) is None
+    assert annotations.time_unit_problem("gt.json", [videos["b"]]) is None         # 0.3 s past the end is no unit
+    assert annotations.time_unit_problem("gt.json", []) is None
 
 
 # ---- W-TALC ----------------------------------------------------------------------------------------------------------
@@ -201,6 +347,29 @@ def test_wtalc_anonymous_names_have_an_alias(tmp_path):
         ("v_b", "--0edUL8zmA"), ("v_a", "a_B-c123456"), ("v_c", None)]
 
 
+def test_wtalc_videos_without_times(tmp_path):
+    folder = write_wtalc(tmp_path / "a", segments=objects_of([], [[5., 6.]], []), labels_all=None)
+    assert [(v.labels, len(v.segments)) for v in load(folder).videos.values()] == [(("Dive", "Run"), 0), (("Run",), 1), ((), 0)]
+    (folder / "segments.npy").unlink()
+    assert [(v.labels, len(v.segments)) for v in load(folder).videos.values()] == [(("Dive", "Run"), 0), (("Run",), 0), ((), 0)]
+
+
+def test_names_of_python_2_are_utf_8_where_they_can_be(tmp_path):
+    """Python 2's pickles hold bytes; the class list is an array of bytes."""
+    for code in ("utf-8", "latin1"):
+        folder = write_wtalc(tmp_path / code, labels_all=None, classlist=np.array(["Run", "Dive", "Löwe"]))
+        text = "Löwe".encode(code)
+        python_2 = (b"\x80\x02]q\x00(]q\x01U\x03Runa]q\x02U" + bytes([len(text)]) + text + b"a]q\x03e.")
+        with open(folder / "labels.npy", "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (3,)})
+            file.write(b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nq\x01K\x00\x85q\x02c_codecs"
+                       b"\nencode\nq\x03X\x01\x00\x00\x00bq\x04X\x06\x00\x00\x00latin1q\x05\x86q\x06Rq\x07\x87q\x08Rq\t"
+                       b"(K\x01K\x03\x85q\ncnumpy\ndtype\nq\x0bX\x02\x00\x00\x00O8q\x0cK\x00K\x01\x87q\rRq\x0e(K\x03X\x01\x00\x00"
+                       b"\x00|q\x0fNNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK?tq\x10b\x89" + python_2[2:-1] + b"tq\x11b.")
+        np.save(folder / "segments.npy", objects_of([[1, 2]], [[3, 4]], []), allow_pickle=True)
+        assert [v.labels for v in load(folder).videos.values()] == [("Run",), ("Löwe",), ()]
+
+
 def objects_of(*values):
     array = np.empty(len(values), dtype=object)
     array[:] = values
@@ -231,7 +400,7 @@ BAD_WTALC = [
     ("a segment without dimension", {"segments": objects_of([[1, 2], np.array(3)], [[1, 2]], [])},
      "v_b: found segment an array () of int64, expected [start, end]"),
     ("a complex time", {"segments": objects_of([[1, 2], [1, np.complex64(2)]], [[1, 2]], [])},
-     "2+0j), expected a number of seconds"),
+     "2+0j), expected a finite number of seconds"),
     ("flat segments", {"segments": objects_of([1, 2], [[1, 2]], [])}, "v_b: found segment 1, expected [start, end]"),
     ("a NaN duration", {"duration": np.array([1, np.nan, 2])}, "v_a: found duration nan"),
     ("a date for a time", {"segments": objects_of([[1, 2], ["2014-01-01", 3]], [[1, 2]], [])},
@@ -293,6 +462,30 @@ def test_an_evalkit_folder_without_ambiguous_segments_says_so(tmp_path):
                            f"segment",)
 
 
+@pytest.mark.parametrize("layout", ["one folder", "two folders", "with a class list"])
+def test_thumos14_folders_of_both_subsets(tmp_path, layout):
+    """The challenge's validation annotation has the files CLASS_val.txt and no class list."""
+    folder = tmp_path / "thumos"
+    val, test = (folder / "val" / "annotation", folder / "test") if layout == "two folders" else (folder, folder)
+    for place, name, text in ((val, "Diving_val", "video_validation_1 1 2\n"), (val, "Shotput_val", "video_validation_2 3 4\n"),
+                              (val, "Ambiguous_val", "video_validation_1 5 6\n"), (test, "Diving_test", "video_test_1 1 2\n"),
+                              (test, "Shotput_test", "video_test_1 0 1\n"), (test, "Ambiguous_test", "video_test_1 7 8\n")):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{name}.txt").write_text(text)
+    if layout == "with a class list":
+        (folder / "detclasslist.txt").write_text("79 Shotput\n26 Diving\n")
+    if layout == "two folders":
+        assert {v.subset for v in load(val).videos.values()} == {"validation"} and load(test).notes == ()
+        test.rename(folder / "val" / "test")                # at one depth below the folder that is given
+        folder = folder / "val"
+    truth = load(folder)
+    assert {name: (v.subset, v.labels) for name, v in truth.videos.items()} == {
+        "video_validation_1": ("validation", ("Diving",)), "video_validation_2": ("validation", ("Shotput",)),
+        "video_test_1": ("test", ("Diving", "Shotput"))}
+    assert annotations.choose_subsets(truth) == ("validation", "test") and truth.notes == ()
+    assert truth.ambiguous["video"].tolist() == ["video_validation_1", "video_test_1"]
+
+
 def test_evalkit_files_that_are_no_utf_8(tmp_path):
     folder = write_evalkit(tmp_path / "kit")
     (folder / "BaseballPitch_test.txt").write_bytes(b"video_\xff 1 2\n")
@@ -317,8 +510,39 @@ def test_csv_with_and_without_subset_and_duration(tmp_path):
     assert [v.name for v in in_subset(truth, "train")] == ["a"]
 
 
+@pytest.mark.parametrize("header", [
+    "video, t_start ,t_end,label,subset,duration", "video-id,t-start,t-end,label,subset,duration",
+    "Video Name,Start,End,Type,Split,Duration (s)", "video_id,start_time,end_time,class_name,set,video_duration",
+    "\ufefffile;begin;end;action;partition;duration_second", "id\tstart (s)\tend (s)\tcategory\tsubset\tduration"])
+def test_csv_under_its_usual_column_names(tmp_path, header):
+    sign = next(sign for sign in ";\t," if sign in header)
+    rows = [["a", " 1", "2.5 ", " Run ", "train", "9"], [" b ", "3", "4", "High Jump", "test", "8"]]
+    (tmp_path / "gt.csv").write_text("\n".join([header] + [sign.join(row) for row in rows]), encoding="utf-8")
+    truth = load(tmp_path / "gt.csv")
+    assert labels_of(truth) == {"a": ("train", ("Run",), [[1, 2.5]]), "b": ("test", ("High Jump",), [[3, 4]])}
+    assert [v.duration for v in truth.videos.values()] == [9, 8]
+
+
+def test_csv_columns_of_frames_beside_those_of_seconds(tmp_path):
+    (tmp_path / "gt.csv").write_text("video,type,type_idx,start,end,startFrame,endFrame\na,Run,7,1,2.5,30,75\n")
+    assert labels_of(load(tmp_path / "gt.csv")) == {"a": ("", ("Run",), [[1, 2.5]])}
+    (tmp_path / "gt.csv").write_text("video,type,startFrame,endFrame\na,Run,30,75\n")
+    assert "expected times in seconds: t_start, t_end" in line_of(load, tmp_path / "gt.csv")
+
+
+@pytest.mark.parametrize("text", [
+    "video,label,subset\na,Run,train\na,Dive,train\nb,,test\n", "name,labels,split\na,Run;Dive,train\nb,,test\n",
+    "video,label,subset\na,Dive|Run,train\nb, ,test\n",
+    "video,t_start,t_end,label,subset\na,,,Run,train\na,,,Dive,train\nb,,,,test\n"])
+def test_csv_of_labels_without_times(tmp_path, text):
+    (tmp_path / "gt.csv").write_text(text)
+    truth = load(tmp_path / "gt.csv")
+    assert labels_of(truth) == {"a": ("train", ("Dive", "Run"), []), "b": ("test", (), [])}
+    assert annotations.choose_subsets(truth) == ("train", "test") and truth.notes == ()
+
+
 HEADER = "video,t_start,t_end,label\n"
-BAD_CSV = [("empty", "", "found no video"), ("header only", HEADER, "found no video"),
+BAD_CSV = [("empty", "", "found an empty file"), ("header only", HEADER, "found no video"),
            ("a column missing", "video,t_start,label\na,1,Run\n",
             "found the columns 'video, t_start, label', expected"),
            ("a column twice", "video,video,t_start,t_end,label\n", "found the columns"),
@@ -326,6 +550,9 @@ BAD_CSV = [("empty", "", "found no video"), ("header only", HEADER, "found no vi
            ("no header", "a,1,2,Run\n", "found the columns 'a, 1, 2, Run', expected a ground truth"),
            ("a field too few", HEADER + "a,1,2\n", "line 2: found 3 fields, expected 4"),
            ("a field too many", HEADER + "a,1,2,Run,x\n", "line 2: found 5 fields, expected 4"),
+           ("half a time", HEADER + "a,1,,Run\n", "a: found segment end ''"),
+           ("half of Charades", "id,actions,length\na,c092 1.0,9\n", "line 2: found the action 'c092 1.0', expected"),
+           ("no label column", "video,t_start,t_end\na,1,2\n", "or without times video, label[, subset]"),
            ("no name", HEADER + ",1,2,Run\n", "line 2: found video name ''"),
            ("no label", HEADER + "a,1,2,\n", "a: found label ''"),
            ("no time", HEADER + "a,,2,Run\n", "a: found segment start ''"),
@@ -388,7 +615,7 @@ def test_a_missing_subset_names_those_there_are(tmp_path):
 @pytest.mark.parametrize("found, expected", [
     ({"train": 1, "test": 1}, ("train", "test")), ({"Validation": 1, "Test": 1}, ("Validation", "Test")),
     ({"training": 1, "testing": 0, "validation": 1}, ("training", "validation")),
-    ({"train": 0, "val": 1, "test": 1}, ("train", "test"))])
+    ({"train": 0, "val": 1, "test": 1}, ("train", "test")), ({"TRAIN": 1, "Testing": 0}, ("TRAIN", "Testing"))])
 def test_subsets_chosen_by_what_the_dialects_mean(tmp_path, found, expected):
     truth = load(write_json(tmp_path / "gt.json", {f"v{s}": video([("Run", 1, 2)] * n, s) for s, n in found.items()}))
     assert annotations.choose_subsets(truth) == expected

@@ -6,6 +6,7 @@ import resource
 
 import commands
 from formats import clip_scores as score_file
+from formats.clip_scores import Record
 from formats.files import InputError
 
 
@@ -13,12 +14,14 @@ def records(n, clips=4, classes=3, seed=0):
     rng = np.random.default_rng(seed)
     score = lambda *shape: rng.random(shape).astype(np.float32)
     for k in range(n):
-        yield {"name": f"video/{k} é", "duration": 1.25 * clips - 0.1, "labels": score(classes) > 0.5,
-               "em-mil": {"q": score(clips), "p": score(clips, classes)},
-               "untrimmednet": {"attention": score(clips), "clips": score(clips, classes), "video": score(classes)}}
+        yield Record(f"video/{k} é", 1.25 * clips - 0.1, score(classes) > 0.5, {
+            "em-mil": {"q": score(clips), "p": score(clips, classes)}, "a new one": {"video": score(classes)},
+            "untrimmednet": {"attention": score(clips), "clips": score(clips, classes), "video": score(classes)}})
 
 
 def equal(a, b):
+    if isinstance(a, Record):
+        return all(equal(vars(a)[key], vars(b)[key]) for key in vars(a))
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
     return np.array_equal(a, b)
@@ -34,19 +37,34 @@ def test_what_is_written_is_read(tmp_path, n, clips, classes):
     with h5py.File(tmp_path / "scores.h5") as file:             # HDF5 refuses a file that was cut too short
         assert list(file) == [f"{k:06d}" for k in range(n)]
     assert all(equal(a, b) for a, b in zip(written, found))
-    assert all(b["em-mil"]["q"].dtype == np.float32 and type(b["name"]) is str for b in found)
+    assert all(b.scores["em-mil"]["q"].dtype == np.float32 and type(b.name) is str for b in found)
 
 
-def test_the_file_has_no_room_left_in_it(tmp_path):
-    """The room that is reserved before a video is given back."""
-    score_file.write(tmp_path / "scores.h5", records(2), "abc", 1.0)
-    assert (tmp_path / "scores.h5").stat().st_size < 40_000 < score_file.ROOM
+@pytest.mark.parametrize("shapes", [[(5, 3), (4,)], [(5, 3), (4, 3)], [(5, 2)], [(5,), (4,)], [()], [(5, 3, 1)],
+                                    [(3, 5)]])
+def test_scores_of_other_shapes_are_refused_in_writing_and_in_reading(tmp_path, shapes):
+    record = Record("v", 6.0, np.zeros(3), {"m": {str(i): np.zeros(shape) for i, shape in enumerate(shapes)}})
+    with pytest.raises(InputError, match="^v: found scores of the shapes .*, expected one number of clips and 3 classes"):
+        score_file.write(tmp_path / "scores.h5", [record], "abc", 1.0)
+    assert not list(tmp_path.iterdir())
+    score_file.write(tmp_path / "scores.h5", [Record("v", 6.0, np.zeros(3), {"m": {"0": np.zeros((5, 3))}})], "abc", 1.0)
+    with h5py.File(tmp_path / "scores.h5", "r+") as file:
+        del file["000000/m"]
+        for i, shape in enumerate(shapes):
+            file[f"000000/m/{i}"] = np.zeros(shape)
+    with pytest.raises(InputError, match="scores.h5: v: found scores of the shapes"):
+        score_file.read(tmp_path / "scores.h5")
+
+
+@pytest.mark.parametrize("shapes", [[(5,), (5, 3), (3,)], [(3,), (3, 3)], [(3,)], [(5,)], [(1,), (1, 3), (3,)]])
+def test_scores_of_these_shapes_are_a_method(shapes):
+    score_file.check(Record("v", 6.0, np.zeros(3), {"m": {str(i): np.zeros(shape) for i, shape in enumerate(shapes)}}))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_scores_that_are_not_finite(tmp_path, value):
     broken = list(records(3))
-    broken[1]["em-mil"]["p"][2, 1] = value
+    broken[1].scores["em-mil"]["p"][2, 1] = value
     with pytest.raises(InputError, match=r"^video/1 é: found 1 of 12 scores \(em-mil, p\) that are no finite numbers"):
         score_file.write(tmp_path / "scores.h5", broken, "abc", 1.0)
     assert not list(tmp_path.iterdir())
@@ -83,7 +101,8 @@ def test_no_room_at_any_point(tmp_path):
     assert child.exitcode == 0
 
 
-@pytest.mark.parametrize("what", ["missing", "empty", "cut", "text", "foreign", "no classes", "a group for an array"])
+@pytest.mark.parametrize("what", ["missing", "empty", "cut", "text", "foreign", "no classes", "a group for an array",
+                                  "texts for scores", "labels of other classes"])
 def test_a_file_that_is_none(tmp_path, what):
     path = tmp_path / "scores.h5"
     score_file.write(path, records(3), "abc", 1.0)
@@ -97,6 +116,12 @@ def test_a_file_that_is_none(tmp_path, what):
                 file["video/rgb"] = np.zeros((3, 2))
             elif what == "no classes":
                 del file.attrs["classes"]
+            elif what == "texts for scores":
+                del file["000001/em-mil/q"]
+                file["000001/em-mil/q"] = ["a", "b", "c", "d"]
+            elif what == "labels of other classes":
+                del file["000001/labels"]
+                file["000001/labels"] = [1, 0]
             else:
                 del file["000001/labels"]
                 file["000001/labels/x"] = 1.0

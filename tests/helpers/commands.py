@@ -10,14 +10,14 @@ import h5py
 import numpy as np
 import torch
 
-from formats import features
 import run
-from engine import loop as training
+from engine import run_folder
+from formats import features
 
 ROOT = Path(__file__).resolve().parents[2]
 # A classifier with dropout and one without, long phases and short ones, a checkpoint after every epoch.
 FLAGS = ["--method", "em-mil", "wtalc", "--untrimmednet-epochs", "3", "--wtalc-iterations", "110", "--cycle", "2",
-         "--cycle-epochs", "4", "--alternate-epochs", "3", "--checkpoint-every", "1", "--pictures", "1"]
+         "--cycle-epochs", "4", "--alternate-epochs", "3", "--pictures", "1"]
 
 
 def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
@@ -64,7 +64,7 @@ def _child(argv, output, file_limit):
     torch.set_num_threads(1)
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-    run.main(argv)
+    run.program(argv)
 
 
 def command(argv, output, timeout=120, **kwargs):
@@ -85,9 +85,9 @@ def remains(folder):
     left = {name: (folder / name).read_bytes() for name in (
         "opts.json", "ground_truth.csv", "ambiguous.csv", "detections.json", "detections.csv", "detections-wtalc.csv",
         "table.md") if (folder / name).exists()}
-    left["log"] = [_timeless(json.loads(line)) for line in (folder / training.LOG).read_text().splitlines()]
+    left["log"] = [_timeless(json.loads(line)) for line in (folder / run_folder.LOG).read_text().splitlines()]
     left["results"] = {**_timeless(json.loads((folder / "results.json").read_text())), "run": None}
-    left["checkpoint"] = _timeless({**training.load_checkpoint(folder), "log_bytes": None})
+    left["checkpoint"] = _timeless({**run_folder.load_checkpoint(folder), "log_bytes": None})
     with h5py.File(folder / "clip_scores.h5") as file:
         names = []
         file.visit(names.append)

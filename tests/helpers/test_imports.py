@@ -14,7 +14,6 @@ ALLOWED = {
     "opts": set(), "pseudo_labels": set(), "localize": set(), "paper.published": set(), "engine.cpu": set(),
     "eval_detection": {"formats"}, "model": {"engine.cpu"}, "em_trainer": {"engine", "pseudo_labels"},
     "dataset": {"formats"},
-    "formats.detections": {"formats", "eval_detection"},
 }
 BY_FOLDER = {
     "formats": {"formats"}, "engine": {"engine", "formats.files"},

@@ -1,7 +1,9 @@
 """The three protocols against the official programs' numbers, cases worked out by hand, and literal loops."""
 import json
+import os
 import pathlib
 import random
+import shutil
 import subprocess
 import sys
 
@@ -10,9 +12,9 @@ import pandas as pd
 import pytest
 
 import eval_detection
-from eval_detection import PROTOCOLS, average_recall, averages, error_profile, evaluate
-from formats.detections import read_detections, write_detections
-from formats.files import InputError
+from eval_detection import (PROTOCOLS, average_recall, averages, classes_to_show, classification_metrics,
+                            detection_kinds, error_profile, evaluate, video_ap)
+from formats.detections import write_detections
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -324,7 +326,7 @@ def bad(table, **columns):
 ])
 def test_bad_tables_give_one_line(truth, found, options, words):
     options = {"tious": [0.5], **options}
-    with pytest.raises(InputError) as error:
+    with pytest.raises(ValueError) as error:
         evaluate(truth, found, **options)
     message = str(error.value)
     assert "\n" not in message and all(word in message for word in words), message
@@ -395,88 +397,77 @@ def test_error_profile_counts_every_detection_once():
     assert profile.pop("missed segments") == 3 and not any(profile.values())
 
 
-# ------------------------------------------------------------------------------------------------------------- files
-
-THUMOS = detections(("video_test_0000004", 0.1 + 0.2, 1 / 3, "BaseballPitch", 1 / 7),
-                    ("video_test_0000006", 12, 13.5, "VolleyballSpiking", -2e-9),
-                    ("video_test_0000004", 7, 8, "CricketShot", 3)).astype({"t_start": float, "score": float})
-
-
-@pytest.mark.parametrize("suffix", [".json", ".csv", ".txt", ".JSON"])
-def test_detections_come_back_as_they_were_written(tmp_path, suffix):
-    path = tmp_path / f"found{suffix}"
-    write_detections(THUMOS, path)
-    back = read_detections(path)
-    expected = THUMOS.iloc[[0, 2, 1]].reset_index(drop=True) if suffix.lower() == ".json" else THUMOS
-    pd.testing.assert_frame_equal(back, expected, check_exact=True)
-    write_detections(THUMOS[:0], path)
-    assert len(read_detections(path)) == 0 and list(read_detections(path).columns) == list(THUMOS.columns)
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
-
-
-def test_forms_are_the_official_ones(tmp_path):
-    write_detections(THUMOS[1:2], tmp_path / "kit.txt")
-    assert (tmp_path / "kit.txt").read_text() == "video_test_0000006 12.0 13.5 97 -2e-09\n"
-    write_detections(THUMOS[1:2], tmp_path / "anet.json")
-    assert json.loads((tmp_path / "anet.json").read_text())["results"] == {
-        "video_test_0000006": [{"label": "VolleyballSpiking", "score": -2e-9, "segment": [12, 13.5]}]}
-    write_detections(THUMOS[1:2], tmp_path / "table.csv")
-    assert (tmp_path / "table.csv").read_text().splitlines()[0] == "video,t_start,t_end,label,score"
+def test_detection_kinds_by_hand():
+    truth = ground_truth(("b", 20, 30, "y"), ("a", 40, 50, "x"), ("b", 0, 10, "x"), ("a", 0, 10, "z"))
+    found = detections(("a", 60, 70, "x", .95),   # background
+                       ("b", 0, 9, "x", .8),      # double detection of a better one
+                       ("a", 0, 10, "w", .7),     # a class without ground truth
+                       ("b", 0, 10, "x", .9),     # true positive
+                       ("b", 20, 30, "x", .6),    # wrong label
+                       ("b", 20, 23, "y", .5),    # localization, tIoU 0.3
+                       ("b", 20, 23, "x", .4))    # confusion
+    kinds, hit = detection_kinds(truth, found)
+    assert kinds.tolist() == ["background", "double detection", "", "true positive", "wrong label", "localization",
+                              "confusion"]
+    assert hit.tolist() == [False, False, True, False]
+    kinds, hit = detection_kinds(truth, found, 0.3)
+    assert kinds[5] == "true positive" and hit.tolist() == [True, False, True, False]
+    ambiguous = ground_truth(("a", 65, 80, "Ambiguous"))
+    assert detection_kinds(truth, found, 0.5, "thumos-2015", ambiguous)[0][0] == "ignored"
+    kinds, hit = detection_kinds(truth, found, classes=["y"])
+    assert kinds.tolist() == [""] * 5 + ["localization", ""] and not hit.any()
+    assert error_profile(truth, found, classes=["y"])["missed segments"] == 1
 
 
-def test_names_stay_text(tmp_path):
-    (tmp_path / "d.csv").write_text("score,label,video,t_start,t_end\n.5,NA,0012,1,2\n.4,\"Shot, put\",null,1,2\n")
-    assert read_detections(tmp_path / "d.csv")[["video", "label"]].to_numpy().tolist() == [["0012", "NA"],
-                                                                                          ["null", "Shot, put"]]
+def test_found_segments_are_as_many_as_true_positives():
+    for seed in range(40):
+        truth, found, ambiguous = random_tables(seed)
+        for protocol in PROTOCOLS:
+            kinds, hit = detection_kinds(ground_truth(*truth), detections(*found), 0.4, protocol)
+            assert hit.sum() == np.count_nonzero(kinds == "true positive")
+            for label in {row[3] for row in truth}:
+                own = [k for k, row in enumerate(truth) if row[3] == label]
+                assert hit[own].sum() == sum(kind == "true positive" and row[3] == label for kind, row in zip(kinds, found))
 
 
-@pytest.mark.parametrize("name, content, words", [
-    ("d.csv", "video,t_start,t_end,label\na,0,1,x\n", ["header", "score"]),
-    ("d.csv", "", ["header"]),
-    ("d.csv", "video,t_start,t_end,label,score\na,0,1,x\n", ["line 2", "4 fields", "expected 5"]),
-    ("d.csv", "video,t_start,t_end,label,score\na,0,one,x,1\n", ["line 2", "a", "'one'"]),
-    ("d.csv", "video,t_start,t_end,label,score\na,0,1,x,nan\n", ["a", "score nan"]),
-    ("d.csv", "video,t_start,t_end,label,score\na,3,1,x,1\n", ["a", "end 1.0 before start 3.0"]),
-    ("d.csv", b"\xff\xfe\x00", ["UTF-8"]),
-    ("d.txt", "a 0 1 7\n", ["line 1", "4 fields"]),
-    ("d.txt", "a 0 1 7 .5\na 0 1 8 .5\n", ["line 2", "a", "class id '8'", "7, 9, 12"]),
-    ("d.txt", "a 0 1 Diving .5\n", ["class id 'Diving'"]),
-    ("d.json", "{", ["valid JSON"]),
-    ("d.json", '{"database": {}}', ["results"]),
-    ("d.json", '{"results": {"a": {}}}', ["a: found dict"]),
-    ("d.json", '{"results": {"a": [{"label": "x", "segment": [0, 1]}]}}', ["a: found", "score"]),
-    ("d.json", '{"results": {"a": [{"label": "x", "segment": [0], "score": 1}]}}', ["segment [start, end]"]),
-    ("d.json", '{"results": {"a": [{"label": 7, "segment": [0, 1], "score": 1}]}}', ["label 7"]),
-    ("d.json", '{"results": {"a": [{"label": "x", "segment": [0, 1], "score": null}]}}', ["a: found None"]),
-    ("d.json", '{"results": {"a": [{"label": "x", "segment": [0, 1], "score": NaN}]}}', ["a: found score nan"]),
-    ("d.json", '{"results": {"a": [], "a": []}}', ["a: found this name twice"]),
-    ("d.pkl", "", ["suffix"]),
-])
-def test_bad_detection_files_give_one_line(tmp_path, name, content, words):
-    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError) as error:
-        read_detections(tmp_path / name)
-    message = str(error.value)
-    assert message.startswith(str(tmp_path / name)) and "\n" not in message
-    assert all(word in message for word in words), message
+def test_video_ap_by_hand():
+    truth = ground_truth(("a", 0, 10, "x"), ("a", 20, 30, "x"), ("a", 40, 50, "y"), ("b", 0, 10, "x"), ("c", 0, 10, "x"))
+    found = detections(("a", 60, 70, "x", .9),    # of a, x: a miss before the hit, one of two found: 1/2 * 1/2
+                       ("a", 0, 10, "x", .8),
+                       ("a", 40, 50, "y", .1),    # of a, y: 1
+                       ("b", 0, 10, "x", .05),    # of b: 1, whatever stands in other videos
+                       ("b", 0, 10, "y", .9),     # a class that b does not have
+                       ("d", 0, 10, "x", .9))     # a video without ground truth
+    assert video_ap(truth, found) == {"a": (1 / 4 + 1) / 2, "b": 1, "c": 0}
+    assert video_ap(truth, found[:0]) == {"a": 0, "b": 0, "c": 0}
 
 
-@pytest.mark.parametrize("name", ["d.csv", "d.txt", "d.json"])
-def test_missing_file(tmp_path, name):
-    with pytest.raises(InputError, match="no such file"):
-        read_detections(tmp_path / name)
+# ---------------------------------------------------------------------------------- video-level classification
+
+def test_classification_metrics_by_hand():
+    found = np.array([[0.9, 0.1, 0.0], [0.8, 0.7, 0.0], [0.4, 0.3, 0.0], [0.2, 0.6, 0.0]])
+    labels = np.array([[1, 0, 0], [0, 0, 0], [1, 1, 0], [0, 1, 0]])
+    metrics = classification_metrics(found, labels)
+    # class 0 ranks + - + -: (1/1 + 2/3) / 2; class 1 ranks - + + -: (1/2 + 2/3) / 2; class 2 has no video
+    np.testing.assert_allclose(metrics.ap, [5 / 6, 7 / 12, np.nan])
+    assert metrics.map == pytest.approx((5 / 6 + 7 / 12) / 2)
+    assert metrics.top1 == 1                       # video 1 has no label and is left out
+    assert classification_metrics(1 - found[:, :2], labels[:, :2]).top1 == pytest.approx(1 / 3)
 
 
-def test_a_refused_table_leaves_the_old_file(tmp_path):
-    path = tmp_path / "kit.txt"
-    path.write_text("old")
-    for table in (detections(("a", 0, 1, "x", 1)), detections(("a b", 0, 1, "Diving", 1)),
-                  detections(("a", 0, 1, "Diving", float("nan"))), detections(("a", 2, 1, "Diving", 1))):
-        with pytest.raises(InputError):
-            write_detections(table, path)
-    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
-    with pytest.raises(InputError, match="suffix"):
-        write_detections(FOUND, tmp_path / "found.pkl")
+def test_video_level_ap_does_not_depend_on_the_order_of_ties():
+    labels = np.array([[1], [0], [1], [0]])
+    for order in ([0, 1, 2, 3], [1, 0, 3, 2], [3, 2, 1, 0]):
+        # one threshold at 0.5 (recall 1/2, precision 1/2), one at 0.1 (recall 1, precision 1/2)
+        found = np.array([[0.5], [0.5], [0.1], [0.1]])
+        assert classification_metrics(found[order], labels[order]).map == pytest.approx(0.5)
+    assert classification_metrics(np.zeros((4, 1)), labels).map == pytest.approx(0.5)
+
+
+def test_classification_metrics_of_the_oracle_and_of_nothing():
+    labels = np.array([[1, 1], [0, 1], [0, 0]])
+    assert classification_metrics(labels, labels)[:2] == (1, 1)
+    assert np.isnan(classification_metrics(np.zeros((2, 2)), np.zeros((2, 2)))[:2]).all()
 
 
 # ------------------------------------------------------------------------------------------------------- the command
@@ -563,16 +554,121 @@ def test_command_refuses(files, capsys):
     assert "1.5" in failure(capsys, truth, found, "--tiou", 1.5)
     assert "folder to write" in failure(capsys, truth, found, "--json", files / "none" / "out.json")
 
-    write_detections(detections(("a", 0, 10, "Run", .9), ("a", 0, 10, "run", .9)), files / "unknown.csv")
+    write_detections(detections(("a", 0, 10, "Run", .9), ("a", 0, 10, "walk", .9)), files / "unknown.csv")
     line = failure(capsys, truth, files / "unknown.csv")
-    assert "unknown class 'Run'" in line and "'run'" in line
-    write_detections(detections(("v_a", 0, 10, "run", .9)), files / "names.csv")
+    assert "2 of 2 detections are of 2 other classes" in line and "'Run' for 'run'" in line
+    assert "expected classes of" in line and "'jump', 'run', 'swim'" in line
+    write_detections(detections(("w_a", 0, 10, "run", .9)), files / "names.csv")
     line = failure(capsys, truth, files / "names.csv")
-    assert "'v_a'" in line and "'a'" in line
+    assert "'w_a'" in line and "'a'" in line
     write_detections(detections(("c", 0, 5, "swim", .9)), files / "training.csv")
     assert "1 lie in another subset: see --subset" in failure(capsys, truth, files / "training.csv")
     (files / "ambiguous.txt").write_text("a 30 20\n")
     assert "before start" in failure(capsys, truth, found, "--protocol", "all", "--ambiguous", files / "ambiguous.txt")
+
+
+@pytest.mark.parametrize("label, hint", [
+    ("Background", ""), ("Run", "; letter case or blanks differ: 'Run' for 'run'"), ("Ambiguous", ""),
+    ("run ", "; letter case or blanks differ: 'run ' for 'run'")])
+def test_detections_of_other_classes_are_counted_and_left_out(files, capsys, label, hint):
+    """They change no number, not even the average recall, which asks for no class."""
+    rows = [("a", 0, 10, "run", .9), ("a", 20, 30, "run", .8)]
+    write_detections(detections(*rows), files / "known.json")
+    write_detections(detections(("a", 0, 10, label, .95), *rows, ("b", 0, 10, label, .1)), files / "more.json")
+    expected, _ = command(capsys, files / "gt.json", files / "known.json", "--protocol", "all")
+    results, out = command(capsys, files / "gt.json", files / "more.json", "--protocol", "all")
+    note = (f"{files / 'more.json'}: 2 of 4 detections are of 1 other class and not scored: {label!r} (2){hint}")
+    assert results["detection_notes"] == [note] and f"note: {note}" in out
+    for key in ("protocols", "average_recall", "detections"):
+        assert results[key] == expected[key]
+
+
+@pytest.mark.parametrize("form", ["v_{}", "{}.mp4", "{}.MKV", "V_{}"])
+def test_videos_of_detections_and_of_excluded_ones_go_by_other_names(files, capsys, form):
+    rows = [("a", 0, 10, "run", .9), ("b", 0, 10, "run", .8)]
+    write_detections(detections(*[(form.format(row[0]), *row[1:]) for row in rows]), files / "other.csv")
+    results, out = command(capsys, files / "gt.json", files / "other.csv")
+    assert results["protocols"]["activitynet"]["map"] == [0.5] * 7 and results["detections_outside"] == 0
+    assert f"2 of 2 videos have another form of their name, such as {form.format('a')} for a" in out
+    results, out = command(capsys, files / "gt.json", files / "other.csv", "--exclude-video", form.format("b"))
+    assert results["excluded_videos"] == ["b"] and results["detections"] == 1 and "left out: b\n" in out
+
+
+def test_detections_outside_of_their_videos_get_a_note(files, capsys):
+    content = json.loads((files / "gt.json").read_text())
+    content["database"]["a"]["duration"] = 40
+    (files / "gt.json").write_text(json.dumps(content))
+    write_detections(detections(("a", 0, 42, "run", .9), ("a", 0, 42.5, "run", .8), ("a", 20, 900, "run", .7),
+                                ("b", -1, 1e4, "run", .6)), files / "far.csv")
+    results, out = command(capsys, files / "gt.json", files / "far.csv")
+    note = (f"{files / 'far.csv'}: of 4 detections 2 end more than 2 s past their video's end and 1 begin before 0 "
+            "(worst: a, 860.0 s): are their times seconds of these videos?")
+    assert results["detection_notes"] == [note] and note in out
+
+
+def test_ground_truth_in_frames_gets_a_note(files, capsys):
+    content = json.loads((files / "gt.json").read_text())
+    for name in content["database"]:
+        content["database"][name]["duration"] = 1.2
+    (files / "gt.json").write_text(json.dumps(content))
+    results, out = command(capsys, files / "gt.json", files / "found.csv")
+    assert "are these frames" in results["notes"][-1] and "note: " + results["notes"][-1] in out
+
+
+def test_ambiguous_segments_beside_a_ground_truth_in_csv(files, capsys):
+    """A run's folder holds ground_truth.csv and ambiguous.csv; they give what --ambiguous gives."""
+    (files / "ground_truth.csv").write_text("video,t_start,t_end,label\na,0,10,run\na,20,30,jump\nb,0,10,run\n")
+    (files / "ambiguous.csv").write_text("video,t_start,t_end,label\na,25,26,Ambiguous\n")
+    write_detections(detections(("a", 20, 30, "run", .9), ("a", 0, 10, "run", .8)), files / "found.json")
+    arguments = [files / "found.json", "--protocol", "thumos-2015", "--tiou", 0.5]
+    results, out = command(capsys, files / "ground_truth.csv", *arguments)
+    assert results["protocols"]["thumos-2015"]["map"] == [0.25]                     # 0.125 without Ambiguous segments
+    assert f"1 Ambiguous segments of {files / 'ambiguous.csv'}, for the thumos protocols" in out
+    given, _ = command(capsys, files / "gt.json", *arguments, "--ambiguous", files / "ambiguous.csv")
+    assert given["protocols"] == results["protocols"]
+    (files / "ambiguous.csv").unlink()
+    results, out = command(capsys, files / "ground_truth.csv", *arguments)
+    assert results["protocols"]["thumos-2015"]["map"] == [0.125] and "no Ambiguous segments, for" in out
+
+
+def many_classes(folder, n):
+    """Ground truth and detections of n classes, of which class k has k + 1 segments and one of them found."""
+    truth, found = [], []
+    for k in range(n):
+        truth += [(f"v{i}", 20 * k, 20 * k + 10, f"class {k:02d}") for i in range(k + 1)]
+        found += [("v0", 20 * k, 20 * k + 10, f"class {k:02d}", 1)]
+    ground_truth(*truth).to_csv(folder / "many.csv", index=False)
+    write_detections(detections(*found), folder / "many.json")
+    return folder / "many.csv", folder / "many.json"
+
+
+def test_by_class_the_five_best_and_worst_of_many(tmp_path, capsys):
+    def shown(*argv):
+        return [int(line[6:8]) for line in command(capsys, *argv)[1].splitlines() if line.startswith("class ")]
+
+    assert shown(*many_classes(tmp_path, 10)) == list(range(10))
+    paths = many_classes(tmp_path, 14)
+    assert shown(*paths) == [0, 1, 2, 3, 4, 9, 10, 11, 12, 13]
+    assert shown(*paths, "--per-class") == list(range(14))
+    out = command(capsys, *paths)[1]
+    assert "by class, activitynet, the 10 best and worst (all: --per-class)" in out
+    assert out.splitlines()[-1].startswith("activitynet ") and "mAP (%)" in out.splitlines()[-3]
+
+
+def test_classes_to_show():
+    ap = np.array([[.1, np.nan, .3, .2, .5, .4]] * 2)
+    assert classes_to_show(ap, each=1) == [4, 0] and classes_to_show(ap, each=2) == [4, 5, 3, 0]
+    assert classes_to_show(ap, each=3) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("subsets, scored", [(["train", "Test"], "Test"), (["VAL", "Training"], "VAL"),
+                                             (["Validation", "TESTING"], "TESTING"), (["only"], "only")])
+def test_the_subset_that_is_scored_goes_by_any_case(tmp_path, capsys, subsets, scored):
+    (tmp_path / "gt.json").write_text(json.dumps({"database": {
+        f"v{i}": {"subset": subset, "annotations": [{"label": "run", "segment": [0, 10]}]}
+        for i, subset in enumerate(subsets)}}))
+    write_detections(detections(*[(f"v{i}", 0, 10, "run", 1) for i in range(len(subsets))]), tmp_path / "found.csv")
+    assert command(capsys, tmp_path / "gt.json", tmp_path / "found.csv")[0]["subset"] == scored
 
 
 def test_command_refuses_a_subset_without_segments(files, capsys):
@@ -628,6 +724,18 @@ def test_command_on_every_form_of_activitynet(capsys, form):
 def test_the_evaluator_needs_no_torch():
     code = "import sys, eval_detection; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_a_copy_of_the_file_alone_evaluates(tmp_path):
+    shutil.copy(ROOT / "eval_detection.py", tmp_path)
+    code = ("import pandas as pd, eval_detection as e\n"
+            "t = pd.DataFrame([('a', 0, 10, 'x')], columns=['video', 't_start', 't_end', 'label'])\n"
+            "print(e.evaluate(t, t.assign(score=1.0), [0.5]).map)\n"
+            "try: e.evaluate(t, t, [0.5])\n"
+            "except ValueError as error: print(error)\n")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": ""})
+    assert done.stdout == "[1.]\ndetections: found columns video, t_start, t_end, label, expected also score\n"
 
 
 def test_the_command_runs_as_a_program(files):

@@ -2,13 +2,21 @@ import numpy as np
 import pytest
 
 import localize
+from baselines import METHODS
+from formats.clip_scores import Record
 
 CLASSES = ("jump", "run")
 
 
-def em_mil(q, p, video_scores=(0.9, 0.1), **changes):
-    options = dict(snippet_seconds=2.0, duration=100.0, lam=0.5, gammas=(0.0,), gate_threshold=0.15) | changes
-    return localize.table([localize.em_mil("v", q, p, video_scores, CLASSES, **options)])
+def one(method, scores, video_scores, snippet_seconds, duration, rule, name="v"):
+    """(rows, counts) of one video by one method."""
+    record = Record(name, duration, np.ones(len(CLASSES)), {method: {k: np.asarray(v) for k, v in scores.items()}})
+    return METHODS[method].localize(record, CLASSES, snippet_seconds, video_scores, rule)
+
+
+def em_mil(q, p, video_scores=(0.9, 0.1), snippet_seconds=2.0, duration=100.0, **changes):
+    rule = localize.Rule(**{**dict(lam=0.5, gammas=(0.0,), gate=0.15), **changes})
+    return localize.table([one("em-mil", {"q": q, "p": p}, video_scores, snippet_seconds, duration, rule)])
 
 
 def segments(table):
@@ -171,14 +179,14 @@ def test_several_thresholds_pool_their_runs_once_and_nms_prunes_them():
     both = em_mil(q, gammas=(0.0, 0.5), **options)[0]
     assert segments(both) == [(4.0, 8.0), (6.0, 8.0), (12.0, 14.0)]  # (12, 14) is found by both thresholds
     np.testing.assert_allclose(both.score, [0.75, 0.9, 0.8])
-    assert segments(em_mil(q, gammas=(0.0, 0.5), nms_tiou=0.4, **options)[0]) == [(6.0, 8.0), (12.0, 14.0)]
-    soft = em_mil(q, gammas=(0.0, 0.5), nms_tiou=0.4, soft=True, **options)[0]
+    assert segments(em_mil(q, gammas=(0.0, 0.5), nms=0.4, **options)[0]) == [(6.0, 8.0), (12.0, 14.0)]
+    soft = em_mil(q, gammas=(0.0, 0.5), nms=0.4, soft=True, **options)[0]
     np.testing.assert_allclose(soft.score, [0.375, 0.9, 0.8])
 
 
 @pytest.mark.parametrize("q, p, video_scores", [
     ([np.nan, 1.0], [[0.0, 0.0]] * 2, (1, 1)), ([0.0, 1.0], [[0.0, np.inf]] * 2, (1, 1)),
-    ([0.0, 1.0], [[0.0, 0.0]] * 2, (1, np.nan)), ([0.0], [[0.0, 0.0]] * 2, (1, 1)),
+    ([0.0, 1.0], [[0.0, 0.0]] * 2, (1, np.nan)),
     ([0.0, 1.0], [0.0, 0.0], (1, 1)), ([0.0, 1.0], [[0.0, 0.0]] * 2, (1, 1, 1)),
     ([0.0, 1.0], [[0.0, 0.0, 0.0]] * 2, (1, 1, 1)), ([], np.zeros((0, 2)), (1, 1))])
 def test_bad_scores_name_the_video(q, p, video_scores):
@@ -193,56 +201,65 @@ def test_bad_seconds_name_the_video(changes):
 
 
 def test_table_of_many_and_of_no_videos():
-    one = [localize.em_mil(name, [0.0, 1.0], [[0.0, 0.0]] * 2, (1, 0), CLASSES, snippet_seconds=1.0, duration=2.0,
-                           lam=0.5, gammas=(0.0,), gate_threshold=0.5) for name in ("b", "a")]
-    table, counts = localize.table(iter(one))
+    rule = localize.Rule(lam=0.5, gammas=(0.0,), gate=0.5)
+    rows = [one("em-mil", {"q": [0.0, 1.0], "p": [[0.0, 0.0]] * 2}, (1, 0), 1.0, 2.0, rule, name) for name in ("b", "a")]
+    table, counts = localize.table(iter(rows))
     assert table.video.tolist() == ["b", "a"] and counts["videos"] == counts["proposals"] == 2
     table, counts = localize.table([])
     assert table.empty and table.score.dtype == np.float64 and set(counts.values()) == {0}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_runs_agree_with_a_walk_over_the_clips(seed):
+    mask = np.random.default_rng(seed).random(50) < 0.5
+    found, start = [], None
+    for t, inside in enumerate([*mask, False]):
+        if inside and start is None:
+            start = t
+        if not inside and start is not None:
+            found.append((start, t))
+            start = None
+    assert localize.runs(mask) == found
 
 
 # --------------------------------------------------------------------------------------------- the others
 
 def test_untrimmednet_by_hand():
     attention = np.array([0.1, 0.4, 0.2, 0.3])
-    scores = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+    clips = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
+
     # Class jump: a / 0.4 * s = 0.125, 0.9, 0.1, 0.45; mean 0.39375; with gamma 0.15 the threshold is 0.51375.
-    options = dict(snippet_seconds=0.5, duration=9.0, gate_threshold=0.5)
-    run = lambda gamma: localize.table([localize.untrimmednet("v", attention, scores, (0.6, 0.4), CLASSES,
-                                                              gammas=(gamma,), **options)])[0]
+    def run(gamma):
+        rule = localize.Rule(gammas=(gamma,), gate=0.5)
+        return localize.table([one("untrimmednet", {"attention": attention, "clips": clips}, (0.6, 0.4), 0.5, 9.0, rule)])[0]
+
     assert segments(run(0.0)) == [(0.5, 1.0), (1.5, 2.0)]
     np.testing.assert_allclose(run(0.0).score, [0.9, 0.45])
     assert segments(run(0.15)) == [(0.5, 1.0)]
 
 
-def test_untrimmednet_bad_shapes():
-    with pytest.raises(ValueError, match="^v: found attention"):
-        localize.untrimmednet("v", [0.5, 0.5], [[0.5, 0.5]], (1, 1), CLASSES, snippet_seconds=1, duration=1,
-                              gammas=(0,), gate_threshold=0)
-
-
-def test_top_k_mean_takes_the_ceiling_of_an_eighth():
-    a = np.arange(9.0)[:, None] * [1, -1]                            # T = 9: k = 2
-    assert localize.top_k_mean(a).tolist() == [7.5, -0.5]
-    assert localize.top_k_mean(a[:8]).tolist() == [7.0, 0.0]
-    assert localize.top_k_mean([[3.0]]).tolist() == [3.0]
+def wtalc(a, video_scores=(1, 0)):
+    return localize.table([one("wtalc", {"clips": a}, video_scores, 1.0, 7.5, localize.Rule(gate=0.5))])
 
 
 def test_wtalc_by_hand():
     a = np.array([[4.0, -2.0, 1.0, 2.0, 3.0, 3.0, -2.0, 5.0], [0.0] * 8]).T     # threshold 5 - 0.5 * 7 = 1.5
-    options = dict(snippet_seconds=1.0, duration=7.5, gate_threshold=0.5)
-    table, counts = localize.table([localize.wtalc("v", a, (1, 0), CLASSES, **options)])
+    table, counts = wtalc(a)
     assert segments(table) == [(3.0, 6.0)]                           # clips 0 and 7 are runs of one
     np.testing.assert_allclose(table.score, [3.0 + 0.7 * 5.0])       # k = 1
-    table, _ = localize.table([localize.wtalc("v", a, (1, 0), CLASSES, top_k_means=(2.0, 0.0), **options)])
-    np.testing.assert_allclose(table.score, [3.0 + 0.7 * 2.0])
-    _, counts = localize.table([localize.wtalc("v", a, (0, 1), CLASSES, **options)])
+    _, counts = wtalc(a, (0, 1))
     assert counts["pairs_constant"] == counts["pairs_empty"] == 1
     open_end = np.array([[0.0, 0.0, 1.0, 1.0], [0.0] * 4]).T
-    assert segments(localize.table([localize.wtalc("v", open_end, (1, 0), CLASSES, **options)])[0]) == [(2.0, 4.0)]
+    assert segments(wtalc(open_end)[0]) == [(2.0, 4.0)]
+
+
+def test_wtalc_adds_the_mean_of_the_highest_eighth_rounded_up():
+    a = np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 6.0, 8.0], [0.0] * 9]).T  # T = 9: k = 2, mean 7
+    table, _ = wtalc(a)
+    assert segments(table) == [(7.0, 7.5)]
+    np.testing.assert_allclose(table.score, [8.0 + 0.7 * 7.0])
 
 
 def test_wtalc_nan_names_the_video():
     with pytest.raises(ValueError, match="^v: found 1 NaN"):
-        localize.wtalc("v", [[0.0, np.nan], [1.0, 1.0]], (1, 0), CLASSES, snippet_seconds=1, duration=2,
-                       gate_threshold=0)
+        wtalc([[0.0, np.nan], [1.0, 1.0]])

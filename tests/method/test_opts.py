@@ -5,6 +5,7 @@ import json
 import pytest
 
 import opts
+import run  # noqa: F401  (it names the methods, protocols, ... that an option may have)
 from opts import OptionError, changed, flag_of, parse, resolve, schedule
 
 

@@ -216,7 +216,5 @@ def test_a_figure_that_fails_leaves_nothing(tmp_path):
 
 
 def test_matplotlib_is_imported_only_to_draw():
-    import subprocess
-    import sys
     code = "import report.figures, report.tables, sys; assert 'matplotlib' not in sys.modules; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=figures.__file__.rsplit("/", 2)[0])
