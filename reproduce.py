@@ -1,10 +1,10 @@
 """The paper's tables and figures, one command each: `python reproduce.py table1|table2|...|all`.
 
-Every command needs some trained runs, a variant of EM-MIL and a seed each (paper/runs.py), and makes a
-page from what they left: Markdown, CSV, JSON and PNG in OUT/reproduce-COMMAND-DATA/ (--out, [runs]).
-A command that was stopped goes on where it was, and all commands share their runs. Numbers are mean ±
-sample standard deviation over the seeds, from the last epoch; nothing is selected on the test set but
-the videos that `figure5 --pick best worst` shows, and that page says so.
+Every command needs some trained runs, a variant of EM-MIL and a seed each (paper/runs.py), and
+makes a page from what they left: Markdown, CSV, JSON and PNG in OUT/reproduce-COMMAND-DATA/
+(--out, [runs]). A command that was stopped goes on where it was, and all commands share their runs.
+Numbers are mean ± sample standard deviation over the seeds, from the last epoch; nothing is selected
+on the test set but the videos that `figure5 --pick best worst` shows, and that page says so.
 
 `python reproduce.py compare A B` tests whether two sets of runs differ (docs/experiment.md).
 """
@@ -38,7 +38,8 @@ COMMANDS = {
     "table2": Command("Table 2: mAP at tIoU 0.5, 0.7, 0.9 and over 0.5:0.05:0.95, beside those on "
                       "ActivityNet1.2",
                       lambda s: tables.needs_table(s, tables.TABLE2_TIOUS),
-                      lambda s: tables.page_table(s, "table2", tables.TABLE2_TIOUS, "activitynet12")),
+                      lambda s: tables.page_table(s, "table2", tables.TABLE2_TIOUS,
+                                                  "activitynet12")),
     "table3": Command("Table 3: what the pseudo-labels and the alternation contribute",
                       lambda s: dict(tables.ablations(s).values()), tables.page_table3),
     "lambda": Command("mAP@0.5 over lambda (Eq. 9), and over lambda and gamma at test", _plain,
@@ -67,8 +68,7 @@ def main(argv=None):
         try:
             if argv[:1] == ["compare"]:
                 return compare.main(argv[1:])
-            args, rest = _parser().parse_known_args(argv)
-            s = set_up(args, opts.parse(rest, prog="reproduce.py"), OTHER_DATA)
+            s = setup_of(argv)
             with runs.locked(s.pool):
                 code = _run_commands(s)
         except console.Stopped as stopped:
@@ -83,29 +83,38 @@ def main(argv=None):
         sys.exit(code)
 
 
+def setup_of(argv):
+    """The Setup of a command line, all words but the program's name."""
+    args, rest = _parser().parse_known_args(argv)
+    return set_up(args, opts.parse(rest, prog="reproduce.py"), OTHER_DATA)
+
+
 def _parser():
     lines = [f"  {name:<12} {command.title}" for name, command in COMMANDS.items()]
     lines += [f"  {'all':<12} all of these that fit the dataset; runs in common are trained once",
               f"  {'compare A B':<12} whether two sets of runs differ (see compare --help)"]
     parser = argparse.ArgumentParser(
-        prog="reproduce.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="\n".join(["The paper's tables and figures, mean ± std over seeds:", "", *lines]),
-        epilog="Options of run.py (--dataset, --features, --annotations, --cycle, ...) go through to "
-               "it, except those\nthat a command sets itself.")
+        prog="reproduce.py", allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="The paper's tables and figures, mean ± std over seeds:\n\n" + "\n".join(lines),
+        epilog="Options of run.py (--dataset, --features, --cycle, ...) go through to it, except "
+               "those\nthat a command sets itself.")
     add = parser.add_argument
     add("command", choices=[*COMMANDS, "all"], metavar="command")
     add("--seeds", type=int, default=5, help="number of seeds, 1 to N [5]")
-    add("--jobs", type=int, help="runs side by side, sharing the cores [up to 4 on CPUs, 1 on a GPU]")
+    add("--jobs", type=int,
+        help="runs side by side, sharing the cores [up to 4 on CPUs, 1 on a GPU]")
     add("--out", default="runs", help="folder for the runs and the pages [runs]")
     add("--joint", nargs="+", choices=("step", "epoch"), default=["step"],
         help="table3: how often the row Pseudo labeling makes its labels [step]")
-    add("--unt-features", help="table1: features of the UntrimmedNet backbone, for the row EM-MIL-UNT "
-        "[on thumos14: those of the preset thumos14-unt, if there]")
+    add("--unt-features", help="table1: features of the UntrimmedNet backbone, for the row "
+        "EM-MIL-UNT [on thumos14: those of the preset thumos14-unt, if there]")
     add("--videos", nargs="+", default=[], help="figure5: test videos to draw, by name")
     add("--pick", nargs="+", choices=("best", "worst", "random"),
         help="figure5: or a choice of them [best worst]")
     add("--n", type=int, default=1, help="figure5: videos of each --pick [1]")
-    add("--video-dir", help="figure5: folder of the videos, for a row of thumbnails (pip install av)")
+    add("--video-dir",
+        help="figure5: folder of the videos, for a row of thumbnails (pip install av)")
     return parser
 
 

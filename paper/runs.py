@@ -59,25 +59,20 @@ def planned(s, variant, seed):
     given = {**s.given, **s.variants[variant], "seed": seed}
     given = {name: value for name, value in given.items() if value is not None}
     o = opts.resolve(given)
-    return Planned(variant, seed, given, o, s.pool / f"{variant}-s{seed}-{key(o)}")
+    return Planned(variant, seed, given, o, s.pool / f"{variant}-s{seed}-{key(o, s.code)}")
 
 
-def key(o):
-    """8 hex digits of what decides a run's clip scores."""
+def key(o, code):
+    """8 hex digits of what decides a run's clip scores. code: hash of the source files."""
     options = {name: getattr(o, name) for name in sorted(opts.names("train"))}
     data = _data_hash(o.features, o.flow_features, o.annotations)
-    parts = [options, run.wanted(o), o.ambiguous, data, _code(), torch.__version__]
+    parts = [options, run.wanted(o), o.ambiguous, data, code, torch.__version__]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=4).hexdigest()
 
 
 @functools.cache
 def _data_hash(*paths):
     return features.fingerprint(*paths)
-
-
-@functools.cache
-def _code():
-    return run_folder.code_hash()
 
 
 # --------------------------------------------------------------------------------------- training
@@ -107,8 +102,8 @@ def train(s, wanted, jobs=None):
     jobs = min(jobs or _jobs(), len(todo))
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs))
     memory = {"feature_memory": run.free_memory() / 2 / jobs / 1e9} if jobs > 1 else {}
-    print(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before; {jobs} side by side, "
-          f"{threads} threads each", flush=True)
+    print(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before; {jobs} side by "
+          f"side, threads each: {threads}", flush=True)
     progress = _Progress(todo)
     running = {}                                        # {planned: process, or None, see _start}
     try:
@@ -135,17 +130,17 @@ def _say_other_runs(s, todo):
     for one in todo:
         for folder in sorted(s.pool.glob(f"{one.variant}-s{one.seed}-*")):
             if folder != one.folder and (folder / "results.json").exists():
-                others.append(f"{folder.name} ({', '.join(_differences(folder, one.o))})")
+                others.append(f"{folder.name} ({', '.join(_differences(folder, one.o, s.code))})")
     if others:
         print(f"{features.count(others, 'run')} made with something else, trained again here: "
               f"{features.some(others)}")
 
 
-def _differences(folder, o):
+def _differences(folder, o, code):
     """What a finished run was made with that is not as it is now."""
     saved, environment = opts.resolve({}, load_json(folder / "opts.json")), load_environment(folder)
     found = [f"other {name}" for name in opts.changed(saved, o, "train")]
-    if environment["code"] != _code():
+    if environment["code"] != code:
         found.append("other code")
     if environment["versions"]["torch"] != torch.__version__:
         found.append(f"PyTorch {environment['versions']['torch']}")
@@ -289,7 +284,7 @@ def opened(s, variant):
         raise InputError(f"{s.pool}: found no finished run of {variant}, expected at least one")
     for seed, one in runs.items():
         o = one.o
-        _check_code(one.folder)
+        _check_code(one.folder, s.code)
         records, classes, snippet_seconds = clip_scores.read(one.folder / "clip_scores.h5")
         outside = run.outside_scores(o, [record.name for record in records], classes)
         kept = [record.name not in o.exclude_video for record in records]
@@ -301,12 +296,12 @@ def opened(s, variant):
         yield Finished(seed, one.folder, o, scored, None if outside is None else outside[kept])
 
 
-def _check_code(folder):
-    """InputError for a run that was resumed with other code (run.py --other-code)."""
+def _check_code(folder, code):
+    """InputError where the source changed during a run, or other code resumed it (--other-code)."""
     codes = {entry["code"] for entry in load_json(folder / "environment.json")}
-    if len(codes) > 1:
-        raise InputError(f"{folder}: found a run made by {len(codes)} versions of the code, expected "
-                         "one; remove the folder, and it is trained again")
+    if codes != {code}:
+        raise InputError(f"{folder}: found a run made with the code {', '.join(sorted(codes))}, "
+                         f"expected {code} alone; remove the folder, and it is trained again")
 
 
 def detections(one, method="em-mil", **changes):

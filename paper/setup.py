@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import opts
+from engine import run_folder
 from formats import demo
 from formats.files import InputError
 
@@ -21,6 +22,7 @@ class Setup:
     o: opts.Opts
     args: object               # the arguments of reproduce.py itself, see there
     tag: str                   # names data and options in the pages' folders
+    code: str                  # hash of the source files that train and score
     variants: dict = dataclasses.field(default_factory=dict)   # {variant: options beside `given`}
     failed: dict = dataclasses.field(default_factory=dict)     # {(variant, seed): its last line}
 
@@ -41,8 +43,8 @@ class Setup:
 def set_up(args, command, other_data):
     """The Setup of a call; other_data: {command: datasets that it is not for}.
 
-    args: the arguments of reproduce.py; command: what opts.parse made of the others. Raises OptionError
-    and InputError.
+    args: the arguments of reproduce.py; command: what opts.parse made of the others. Raises
+    OptionError and InputError.
     """
     for name in NOT_HERE:
         if getattr(command, name):
@@ -61,7 +63,7 @@ def set_up(args, command, other_data):
         raise opts.OptionError(f"{args.command}: found --dataset {o.dataset}, expected {theirs} or "
                                "data of your own")
     _check_data(o)
-    return Setup(command.given, o, args, _tag(o))
+    return Setup(command.given, o, args, _tag(o), run_folder.code_hash())
 
 
 def _check_data(o):
