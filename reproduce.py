@@ -3,8 +3,8 @@
 Every command needs some trained runs, a variant of EM-MIL and a seed each (paper/runs.py), and
 makes a page from what they left: Markdown, CSV, JSON and PNG in OUT/reproduce-COMMAND-DATA/
 (--out, [runs]). A command that was stopped goes on where it was, and all commands share their runs.
-Numbers are mean ± sample standard deviation over the seeds, from the last epoch; nothing is selected
-on the test set but the videos that `figure5 --pick best worst` shows, and that page says so.
+Numbers are mean ± sample standard deviation over the seeds, from the last epoch. Nothing is
+selected on the test set but the videos of `figure5 --pick best worst`, and that page says so.
 
 `python reproduce.py compare A B` tests whether two sets of runs differ (docs/experiment.md).
 """

@@ -1,8 +1,9 @@
 """`reproduce.py compare A B`: whether two sets of runs, paired by seed, differ in mAP.
 
 Two questions with two answers. Over seeds: is the mean difference more than what another seed does
-(paired t-test, and Wilcoxon's signed-rank test where there are enough seeds for it)? Over test videos:
-would the difference of the means be the same on other videos (a bootstrap interval over the videos)?
+(paired t-test, and Wilcoxon's signed-rank test where there are enough seeds for it)? Over test
+videos: would the difference of the means be the same on other videos (a bootstrap interval over
+the videos)?
 """
 import argparse
 import glob
@@ -64,10 +65,10 @@ def main(argv):
     return results
 
 
-NOTE = ("B - A in points of mAP. t-test, Wilcoxon: p-values of paired tests over the seeds, as if no "
-        "difference were there; Wilcoxon needs six pairs. videos: 95% interval of the difference of "
-        "the means over {resamples} bootstrap samples of the test videos. An interval around 0 says "
-        "that these videos do not tell A from B.")
+NOTE = ("B - A in points of mAP. t-test, Wilcoxon: p-values of paired tests over the seeds, as if "
+        "no difference were there; Wilcoxon needs six pairs. videos: 95% interval of the "
+        "difference of the means over {resamples} bootstrap samples of the test videos. An "
+        "interval around 0 says that these videos do not tell A from B.")
 
 
 # ---------------------------------------------------------------------------------------- reading
@@ -88,10 +89,10 @@ def read_group(pattern, method=None):
     for folder in folders:
         one = _read_run(folder, method)
         seed, first = one.o.seed, first or one
-        if seed in detections:
-            raise InputError(f"{folder}: found seed {seed} a second time in {pattern}, expected runs "
-                             "that differ in their seed alone")
         _check_alike(first, one, folder)
+        if seed in detections:
+            raise InputError(f"{folder}: found seed {seed} a second time in {pattern}, expected "
+                             "runs that differ in their seed alone")
         detections |= one.detections
     return Group(str(pattern), first.o, first.environment, first.fingerprint, first.truth,
                  first.ambiguous, detections)
@@ -103,7 +104,8 @@ def _read_run(folder, method):
     entries = load_json(folder / "environment.json")
     method = method or o.method[0]
     if method not in o.method:
-        raise InputError(f"{folder}: found {', '.join(o.method)}, expected a run with --method {method}")
+        raise InputError(f"{folder}: found {', '.join(o.method)}, expected a run with --method "
+                         f"{method}")
     name = "detections" if method == o.method[0] else f"detections-{method}"
     truth = run.segments_of(folder / "ground_truth.csv", (*eval_detection.SEGMENT, "label"))
     truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
@@ -115,8 +117,9 @@ def _read_run(folder, method):
 
 def differences(a, b):
     """What two runs or groups were made with that differs, seeds apart: lines for a reader."""
+    names = opts.changed(a.o, b.o, "train") + opts.changed(a.o, b.o, "test")
     found = [f"{name}: {opts.show(getattr(a.o, name))}, {opts.show(getattr(b.o, name))}"
-             for when in ("train", "test") for name in opts.changed(a.o, b.o, when) if name != "seed"]
+             for name in names if name != "seed"]
     if a.environment["code"] != b.environment["code"]:
         found.append(f"code: {a.environment['code']}, {b.environment['code']}")
     versions = [group.environment["versions"]["torch"] for group in (a, b)]
@@ -130,14 +133,15 @@ def _check_alike(first, one, folder):
     if first.fingerprint != one.fingerprint:
         found.append("data")
     if found:
-        raise InputError(f"{folder}: found other {'; '.join(found)} than in {first.name}, expected runs "
-                         "that differ in their seed alone")
+        raise InputError(f"{folder}: found other {'; '.join(found)} than in {first.name}, "
+                         "expected runs that differ in their seed alone")
 
 
 def _check_pair(a, b):
     """Raises InputError where A and B cannot be paired."""
     if not a.truth.equals(b.truth):
-        raise InputError(f"{b.name}: found other test segments than in {a.name}, expected the same data")
+        raise InputError(f"{b.name}: found other test segments than in {a.name}, expected the "
+                         "same data")
     if not set(a.detections) & set(b.detections):
         raise InputError(f"{b.name}: found seeds {_some(b)}, expected some of A's: {_some(a)}")
 
@@ -151,23 +155,31 @@ def _some(group):
 def compare(a, b, tious, protocol, resamples, seed=0):
     """All numbers of the comparison, by column (tIoU or name of an average), as fractions.
 
-    `seeds` of the pairs, `differs` (see `differences`), and `columns`: {column: {"a", "b": mAP of each
-    seed, "difference": their mean difference B - A, "t": p, "wilcoxon": p, "videos": interval}}; a p
-    that cannot be worked out is None.
+    `seeds` of the pairs, `differs` (see `differences`), and `columns`: {column: {"a", "b": mAP of
+    each seed, "difference": their mean difference B - A, "t": p, "wilcoxon": p, "videos":
+    interval}}; a p that cannot be worked out is None.
     """
     seeds = sorted(set(a.detections) & set(b.detections))
-    samples = bootstrap(a, b, seeds, tious, protocol, resamples, seed)         # {column: (resamples,)}
-    values = {side: [_columns(tious, eval_detection.evaluate(
-        group.truth, group.detections[s], tious, protocol, group.ambiguous).map) for s in seeds]
-        for side, group in (("a", a), ("b", b))}
+    samples = bootstrap(a, b, seeds, tious, protocol, resamples, seed)
+    before, after = (_map_by_seed(group, seeds, tious, protocol) for group in (a, b))
     columns = {}
-    for column in values["a"][0]:
-        ours, theirs = (np.array([row[column] for row in values[side]]) for side in "ab")
-        columns[column] = {"a": ours, "b": theirs, "difference": float(np.mean(theirs - ours)),
-                           **paired_tests(theirs - ours),
+    for column in samples:
+        gap = after[column] - before[column]
+        columns[column] = {"a": before[column], "b": after[column], "difference": float(gap.mean()),
+                           **paired_tests(gap),
                            "videos": np.percentile(samples[column], INTERVAL).tolist()}
     return {"a": a.name, "b": b.name, "seeds": seeds, "differs": differences(a, b),
             "protocol": protocol, "resamples": resamples, "columns": columns}
+
+
+def _map_by_seed(group, seeds, tious, protocol):
+    """{column: mAP of each seed (n,)}."""
+    rows = []
+    for seed in seeds:
+        found = eval_detection.evaluate(group.truth, group.detections[seed], tious, protocol,
+                                        group.ambiguous)
+        rows.append(_columns(tious, found.map))
+    return {column: np.array([row[column] for row in rows]) for column in rows[0]}
 
 
 def _columns(tious, values):
@@ -179,7 +191,7 @@ def _columns(tious, values):
 
 
 def paired_tests(differences):
-    """p of the paired t-test and of Wilcoxon's signed-rank test on (n,) differences; None: not possible."""
+    """p of the paired t-test and of Wilcoxon's signed-rank test, from (n,) differences; or None."""
     differences, n = np.asarray(differences, float), len(differences)
     moving = n > 1 and np.ptp(differences) > 0
     t = stats.ttest_rel(differences, np.zeros(n)).pvalue if moving else None
@@ -190,13 +202,15 @@ def paired_tests(differences):
 
 
 def bootstrap(a, b, seeds, tious, protocol, resamples, seed=0):
-    """{column: (resamples,) difference B - A of the mean mAP} on test videos drawn with replacement.
+    """Differences B - A of the mean mAP on test videos drawn with replacement.
 
-    A video that is drawn twice counts twice, with its segments and its detections. Both sides have the
-    same draws. Detections are matched once: a video's matches do not depend on the other videos.
+    Returns {column: (resamples,)}. Drawn are the videos that have a segment or a detection.
+    A video that is drawn twice counts twice, with its segments and its detections. Both sides
+    have the same draws. Detections are matched once: a video's matches do not depend on the other
+    videos. Among equal scores the copies of a detection follow each other.
     """
-    videos = sorted(set(a.truth["video"]).union(*(set(t["video"]) for g in (a, b)
-                                                  for t in g.detections.values())))
+    found = [table for group in (a, b) for table in group.detections.values()]
+    videos = sorted(set(a.truth["video"]).union(*(set(table["video"]) for table in found)))
     code = pd.Index(videos)
     matched = {side: [_matched(group, group.detections[s], tious, protocol, code) for s in seeds]
                for side, group in (("a", a), ("b", b))}
@@ -208,14 +222,14 @@ def bootstrap(a, b, seeds, tious, protocol, resamples, seed=0):
         counts = np.bincount(rng.integers(len(videos), size=len(videos)), minlength=len(videos))
         n_segments = segments @ counts                                              # (C,)
         if n_segments.any():
-            means = [np.mean([_map(one, counts, n_segments, protocol) for one in matched[side]], axis=0)
-                     for side in "ab"]
-            samples.append(_columns(tious, means[1] - means[0]))
+            mean = {side: np.mean([_map(one, counts, n_segments, protocol) for one in runs], axis=0)
+                    for side, runs in matched.items()}                              # (T,)
+            samples.append(_columns(tious, mean["b"] - mean["a"]))
     return {column: np.array([row[column] for row in samples]) for column in samples[0]}
 
 
 def _matched(group, table, tious, protocol, code):
-    """(class by class: (video of each detection (n,), hit (T, n), counted (T, n), score (n,)))."""
+    """For each class: (video of each detection (n,), hit (T, n), counted (T, n), score (n,))."""
     found = eval_detection.match(group.truth, table, np.asarray(tious), protocol, group.ambiguous)
     video = code.get_indexer(table["video"])[found.rows]
     parts = []
@@ -239,12 +253,13 @@ def _map(parts, counts, n_segments, protocol):
 # ------------------------------------------------------------------------------------------ output
 
 def _head(a, b, results):
-    lines = [f"A: {a.name}, recipe {opts.recipe_of(a.o)}", f"B: {b.name}, recipe {opts.recipe_of(b.o)}"]
+    lines = [f"{side}: {group.name}, recipe {opts.recipe_of(group.o)}"
+             for side, group in (("A", a), ("B", b))]
     differs = results["differs"] or ["nothing that is recorded"]
     lines.append(f"They differ in (A, B): {'; '.join(differs)}")
-    lines.append(f"{len(results['seeds'])} pairs of seeds: {', '.join(map(str, results['seeds']))}; "
-                 f"protocol {results['protocol']}; {a.truth['video'].nunique()} test videos with "
-                 f"segments")
+    lines.append(f"{len(results['seeds'])} pairs of seeds: "
+                 f"{', '.join(map(str, results['seeds']))}; protocol {results['protocol']}; "
+                 f"{a.truth['video'].nunique()} test videos with segments")
     return lines
 
 
@@ -254,9 +269,9 @@ def table_of(results):
     for column, c in results["columns"].items():
         name = column if isinstance(column, str) else f"{column:g}"
         low, high = c["videos"]
-        table.append(["avg" if name == "all" else name, tables.mean_std(c["a"]), tables.mean_std(c["b"]),
-                      f"{100 * c['difference']:+.1f}", _p(c["t"]), _p(c["wilcoxon"]),
-                      f"{100 * low:+.1f} to {100 * high:+.1f}"])
+        table.append(["avg" if name == "all" else name, tables.mean_std(c["a"]),
+                      tables.mean_std(c["b"]), f"{100 * c['difference']:+.1f}", _p(c["t"]),
+                      _p(c["wilcoxon"]), f"{100 * low:+.1f} to {100 * high:+.1f}"])
     return table
 
 

@@ -122,8 +122,8 @@ def thumbnails(folder, video, duration, n=24, height=120):
         raise InputError(f"--video-dir: {folder}: {error.strerror}, expected a folder of "
                          "videos") from None
     if not files:
-        raise InputError(f"--video-dir: {folder}: {video}: found no such file, expected {video}.mp4 "
-                         "or the like")
+        raise InputError(f"--video-dir: {folder}: {video}: found no such file, expected "
+                         f"{video}.mp4 or the like")
     images = []
     try:
         with av.open(str(files[0])) as container:
@@ -148,9 +148,9 @@ def thumbnails(folder, video, duration, n=24, height=120):
 def label_map(videos, labels, classes, truth, tiou):
     """mAP of pseudo-labels at one tIoU, a diagnostic: runs of positive clips as detections.
 
-    videos: dataset.Videos. labels: of each video (T,), the same for all its classes, or (T, C). truth:
-    table of their segments. Pseudo-labels have no scores, so all detections of a class tie, and AP is
-    one point of the curve: precision times recall.
+    videos: dataset.Videos. labels: of each video (T,), the same for all its classes, or (T, C).
+    truth: table of their segments. Pseudo-labels have no scores, so all detections of a class
+    tie, and AP is one point of the curve: precision times recall.
     """
     rows = []
     for video, of_video in zip(videos, labels):
@@ -190,17 +190,18 @@ def page_convergence(s):
         raise InputError(f"{s.pool}: found no finished run of em-mil, expected at least one")
     frame = pd.concat(parts, ignore_index=True)
     figures.convergence_figure(s.folder("convergence") / "convergence.png", phases=frame)
-    text = ("The pseudo-labels that each phase trains on: share of positive clips, share that changed "
-            "since the last phase of the same step, positive bags without a positive clip (mean), and "
-            "the labels' own mAP@0.5 on the training videos. That mAP is a diagnostic made after "
-            "training, which sees no segment: runs of positive clips are taken as detections of the "
-            "video's classes; they have no scores, so AP is precision times recall.")
+    text = ("The pseudo-labels that each phase trains on: share of positive clips, share that "
+            "changed since the last phase of the same step, positive bags without a positive clip "
+            "(mean), and the labels' own mAP@0.5 on the training videos. That mAP is a diagnostic "
+            "made after training, which sees no segment: runs of positive clips are taken as "
+            "detections of the video's classes; they have no scores, so AP is precision times "
+            "recall.")
     return Page([(text, _phase_rows(frame))], frame, {}, ["convergence.png"])
 
 
 def _phase_rows(frame):
-    body = [["phase", "step", "after epochs", "positive clips (%)", "labels changed (%)", "empty bags",
-             "mAP@0.5 (%)"]]
+    body = [["phase", "step", "after epochs", "positive clips (%)", "labels changed (%)",
+             "empty bags", "mAP@0.5 (%)"]]
     for phase, rows in frame.groupby("phase"):
         body.append([f"{phase}", rows["step"].iloc[0], f"{rows['epoch'].iloc[0]}",
                      tables.mean_std(rows["positive"]), tables.mean_std(rows["changed"]),

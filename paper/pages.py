@@ -9,9 +9,9 @@ from formats.files import load_json
 from paper.runs import finished, flags_of
 from report import tables
 
-NOT_MEASURED = ("THUMOS14 and ActivityNet1.2 have not been measured by the authors of this program, who "
-                "had no features of them.")
-DATA = {"demo": "the embedded demo set, generated (no footage, neither THUMOS14 nor ActivityNet1.2)",
+NOT_MEASURED = ("THUMOS14 and ActivityNet1.2 have not been measured by the authors of this "
+                "program, who had no features of them.")
+DATA = {"demo": "the embedded demo set, generated: neither THUMOS14 nor ActivityNet1.2",
         "thumos14": "THUMOS14", "thumos14-unt": "THUMOS14, features of the UntrimmedNet backbone",
         "activitynet12": "ActivityNet1.2", "custom": "a set of the user's"}
 
@@ -32,13 +32,13 @@ def head(s, title, variants, page):
     folders = [one.folder for of_variant in runs.values() for one in of_variant.values()]
     if folders:
         test = load_json(folders[0] / "results.json")["test"]
-        lines.append(f"Data: {DATA[o.dataset]} (features {o.features}, annotations {o.annotations}); "
-                     f"{test['videos']} test videos, {test['segments']} segments, "
-                     f"{test['classes']} classes.")
+        lines.append(f"Data: {DATA[o.dataset]} (features {o.features}, annotations "
+                     f"{o.annotations}); {test['videos']} test videos, {test['segments']} "
+                     f"segments, {test['classes']} classes.")
         done = ", ".join(f"{len(of_variant)} of {variant}" for variant, of_variant in runs.items())
         lines.append(f"Runs: seeds 1 to {len(s.seeds)}; finished: {done}. Last epoch, recipe "
-                     f"{opts.recipe_of(o)}, mean ± sample standard deviation over the seeds; nothing "
-                     f"selected on the test set. {_made_with(folders)}")
+                     f"{opts.recipe_of(o)}, mean ± sample standard deviation over the seeds; "
+                     f"nothing selected on the test set. {_made_with(folders)}")
     given = {k: v for k, v in s.given.items() if k not in ("features", "annotations", "dataset")}
     if given:
         lines.append(f"Options given: {' '.join(flags_of(given))}")
@@ -48,21 +48,23 @@ def head(s, title, variants, page):
     if page.papers:
         lines.append(NOT_MEASURED)
         if folders and o.dataset not in ("demo", "custom"):
-            lines[-1] += " The rows that are not the paper's were measured where this page was made."
+            lines[-1] += " Rows that are not the paper's were measured where this page was made."
     return lines
 
 
 def _made_with(folders):
-    """Code and PyTorch of the runs: the same for all, or they would be other runs (see paper/runs.py)."""
+    """Code and PyTorch of the runs, the same for all of them (see paper/runs.py)."""
     entries = [load_json(folder / "environment.json")[-1] for folder in folders]
-    commits = {(entry["commit"] or "unknown")[:10] + (" with local changes" if entry["dirty"] else "")
-               for entry in entries}
+    commits = set()
+    for entry in entries:
+        changes = " with local changes" if entry["dirty"] else ""
+        commits.add((entry["commit"] or "unknown")[:10] + changes)
     return (f"Code {entries[0]['code']} (commit {', '.join(sorted(commits))}), PyTorch "
             f"{entries[0]['versions']['torch']}.")
 
 
 def write(s, name, lines, page):
-    """Prints and writes a page, `lines` its head; returns its Markdown as seen from a folder beside it."""
+    """Prints and writes a page, `lines` its head; returns its Markdown for a folder beside it."""
     folder = s.folder(name)
     print("\n" + "\n".join(lines) + "\n")
     print("\n\n".join(_block(text, table, tables.text) for text, table in page.blocks))

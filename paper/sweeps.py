@@ -43,14 +43,15 @@ def page_lambda(s):
     folder = s.folder("lambda")
     figures.curve_figure(
         folder / "lambda.png", x=lambdas, curves={f"gamma at test {own_gamma}": curve},
-        xlabel="lambda, weight of Q in L", ylabel="mAP@0.5 (%)", mark=(s.o.lam, f"preset, {s.o.lam:g}"))
+        xlabel="lambda, weight of Q in L", ylabel="mAP@0.5 (%)",
+        mark=(s.o.lam, f"preset, {s.o.lam:g}"))
     figures.heat_figure(
         folder / "lambda-gamma.png", x=lambdas, y=gammas, values=grid, xlabel="lambda",
         ylabel="gamma at test", title="mAP@0.5 (%)", mark=(s.o.lam, s.o.gammas_at_test[0]))
     table = [["lambda", "mAP@0.5 (%)"]]
     table += [[f"{lam:g}", tables.mean_std(curve[:, k])] for k, lam in enumerate(lambdas)]
-    text = (f"One trained model per seed, nothing trained again. Protocol {protocol}, gamma at test "
-            f"{own_gamma}.")
+    text = (f"One trained model per seed, nothing trained again. Protocol {protocol}, gamma at "
+            f"test {own_gamma}.")
     blocks = [(text, table), ("mAP@0.5 (%) over lambda and gamma at test, mean over the seeds",
                               _grid_table("gamma at test, lambda:", gammas, lambdas, grid))]
     return Page(blocks, frame, {"lambdas": lambdas, "gammas": gammas, "map": curve, "grid": grid},
@@ -80,7 +81,8 @@ def needs_gamma(s):
 def page_gamma(s):
     """mAP@0.5 over gamma in training, at test, and in both."""
     protocol, own = protocols(s)[0], s.o.gammas_at_test[0]
-    variants = {gamma: variant for gamma, variant in gamma_variants(s).items() if finished(s, variant)}
+    variants = {gamma: variant for gamma, variant in gamma_variants(s).items()
+                if finished(s, variant)}
     tests, rows = sorted({*GAMMAS, *variants, own}), []
     for gamma, variant in tqdm(variants.items(), "gamma", disable=None):
         for one in opened(s, variant):
@@ -91,17 +93,18 @@ def page_gamma(s):
     seeds = [set(frame.loc[frame["gamma"] == gamma, "seed"]) for gamma in variants]
     whole = sorted(set.intersection(*seeds)) if seeds else []
     if not whole or s.o.gamma not in variants:
-        raise InputError(f"{s.pool}: found no seed with a run at every gamma, expected at least one")
-    grid = _cube(frame[frame["seed"].isin(whole)], "gamma", "test_gamma")    # (runs, training, test)
+        raise InputError(f"{s.pool}: found no seed with a run at every gamma, expected at least "
+                         "one")
+    grid = _cube(frame[frame["seed"].isin(whole)], "gamma", "test_gamma")   # (runs, gammas, gammas)
     trained = list(variants)
     curves = _gamma_curves(grid, trained, tests, s.o.gamma, own)
     _draw_gamma(s, trained, tests, curves, grid)
     table = [["gamma, mAP@0.5 (%)", *curves]]
     for i, gamma in enumerate(trained):
         table.append([f"{gamma:g}", *(tables.mean_std(curve[:, i]) for curve in curves.values())])
-    text = (f"A model trained for every gamma in training and seed; protocol {protocol}; over the seeds "
-            f"that have all of them ({', '.join(map(str, whole))}). The paper, on THUMOS14: mAP@0.5 is "
-            f"{published.GAMMA}.")
+    text = (f"A model trained for every gamma in training and seed; protocol {protocol}; over the "
+            f"seeds that have all of them ({', '.join(map(str, whole))}). The paper, on THUMOS14: "
+            f"mAP@0.5 is {published.GAMMA}.")
     blocks = [(text, table), ("mAP@0.5 (%) over gamma in training and at test, mean over the seeds",
                               _grid_table("gamma in training, at test:", trained, tests, grid))]
     data = {"seeds_of_the_grid": whole, "gammas": trained, "gammas_at_test": tests, "grid": grid}

@@ -51,7 +51,7 @@ def _unt_features(s):
 
 
 def page_table(s, name, tious, dataset):
-    """Table 1 or 2: our rows under each protocol, and the paper's. dataset: the table's in the paper."""
+    """Table 1 or 2: our rows under each protocol, and the paper's. dataset: what theirs is on."""
     values, papers = _our_rows(s, tious), {}
     theirs = s.o.dataset.removesuffix("-unt") == dataset
     if theirs:
@@ -60,25 +60,27 @@ def page_table(s, name, tious, dataset):
             papers |= published.published_rows("thumos14-unt", ["EM-MIL"])
     ours, paper = next(iter(values)), next(iter(papers), None)
     # With another classifier's classes it is another experiment.
-    compare = (ours, paper) if paper and ours.startswith("EM-MIL") and not run.row_label(s.o) else None
+    same = paper and ours.startswith("EM-MIL") and not run.row_label(s.o)
+    compare = (ours, paper) if same else None
     source = s.o.video_scores or s.o.video_classifier
     blocks, frames = [], []
     for protocol in protocols(s):
         rows = {label: {c: of[protocol][c] for c in shown(tious)} for label, of in values.items()}
-        text = (f"Ours, protocol {protocol}; a test video's classes from {source} (EM-MIL) or from the "
-                "method itself; oracle: from its annotations")
+        text = (f"Ours, protocol {protocol}; a test video's classes from {source} (EM-MIL) or "
+                "from the method itself; oracle: from its annotations")
         blocks.append((text, tables.map_table(rows, papers, compare)))
         frame = tables.map_frame({label: of[protocol] for label, of in values.items()})
         frames.append(frame.assign(protocol=protocol))
     note = published.NOTE + ("" if theirs else ELSEWHERE)
     blocks.append((note, published.published_table(dataset)))
     _draw_rows(s.folder(name) / f"{name}.png", s, tious, values, papers)
-    data = {"published": [row._asdict() for row in published.TABLES[dataset]], "published_note": note}
+    data = {"published": [row._asdict() for row in published.TABLES[dataset]],
+            "published_note": note}
     return Page(blocks, pd.concat(frames), data, [f"{name}.png"], papers=True)
 
 
 def _our_rows(s, tious):
-    """{label: {protocol: {column: fractions of the seeds}}}; below, the same with the true classes."""
+    """{label: {protocol: {column: fractions of the seeds}}}, and the same with the true classes."""
     values = {}
     oracle = not s.o.video_scores and s.o.video_classifier != "oracle"
     for changes in ({}, {"video_classifier": "oracle"})[:1 + oracle]:
@@ -111,7 +113,7 @@ def _curve(columns, tious):
 
 
 def shown(tious):
-    """The columns of a table: THUMOS14's with averages, ActivityNet's few of ten, else all and their mean."""
+    """The columns of a table: of ActivityNet's ten a few, of others all, and their averages."""
     if tuple(tious) == TABLE2_TIOUS:
         return [0.5, 0.7, 0.9, "all"]
     means = eval_detection.averages(tious, tious)
@@ -142,11 +144,11 @@ def page_table3(s):
             values[counted(s, label, variant)] = of[protocol]
     if not values:
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
-    text = ("Full: pseudo-labels, E and M steps in turn. Pseudo labeling: the same pseudo-labels, both "
-            "branches trained in every update, as many updates in all, so each branch has about twice "
-            "as many as in Full. Alternating: E and M steps in turn, trained by UntrimmedNet's "
-            "attention-MIL loss instead of pseudo-labels. Same schedule, video classifier, lambda and "
-            "gamma.")
+    text = ("Full: pseudo-labels, E and M steps in turn. Pseudo labeling: the same pseudo-labels, "
+            "both branches trained in every update, as many updates in all, so each branch has "
+            "about twice as many as in Full. Alternating: E and M steps in turn, trained by "
+            "UntrimmedNet's attention-MIL loss instead of pseudo-labels. Same schedule, video "
+            "classifier, lambda and gamma.")
     rows = {label: {c: of[c] for c in shown(tious)} for label, of in values.items()}
     papers = {f"{row.method} (paper)": {0.5: row.map} for row in published.TABLE3}
     if s.o.dataset == "thumos14":
@@ -179,13 +181,14 @@ def page_timing(s):
             entry = load_environment(one.folder)
             places.add(f"{entry['device']}, {entry['threads']} threads, PyTorch "
                        f"{entry['versions']['torch']}")
-        body.append([label, _seconds(spent), _seconds([theirs.pop(label)] if label in theirs else [])])
+        paper = [theirs.pop(label)] if label in theirs else []
+        body.append([label, _seconds(spent), _seconds(paper)])
     if not rows:
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
     body += [[label, "-", _seconds([value])] for label, value in theirs.items()]
-    text = (f"Wall time of training alone, from the logs of the runs; on {'; '.join(sorted(places))}. "
-            "Runs side by side (--jobs) slow each other down: for a timing, train with --jobs 1 on an "
-            f"idle machine. {published.SECONDS_NOTE}")
+    text = (f"Wall time of training alone, from the logs of the runs; on "
+            f"{'; '.join(sorted(places))}. Runs side by side (--jobs) slow each other down: for a "
+            f"timing, train with --jobs 1 on an idle machine. {published.SECONDS_NOTE}")
     if s.o.dataset.removesuffix("-unt") != "thumos14":
         text += " Ours are on other data: the two cannot be compared."
     return Page([(text, body)], pd.DataFrame(rows), {"paper_seconds": published.SECONDS}, [],
