@@ -86,7 +86,7 @@ def test_bootstrap_is_the_evaluation_of_every_draw(protocol):
     truth = [(video, 10 * k, 10 * k + 6, "xy"[(i + k) % 2]) for i, video in enumerate(videos)
              for k in range(1 + i % 3)]
     ambiguous = [("v1", 20, 26), ("v4", 0, 4)] if protocol.startswith("thumos") else []
-    # This kit puts the rows of one video together, so that copies of a tie do not follow each other.
+    # This kit sorts ties by video, so that the copies of one detection are not neighbours there.
     digits = 9 if protocol == "thumos-2015" else 1
     a = group(truth, random_group(1, truth, videos, digits), ambiguous)
     b = group(truth, random_group(2, truth, videos, digits), ambiguous)
