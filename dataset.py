@@ -2,20 +2,23 @@
 
     data = dataset.load("features.h5", "annotations.json", train_subset="train", test_subset="test")
 
-The layouts of feature files are in formats/features.py, the dialects of annotations in formats/annotations.py. Whatever
-is wrong ends in an `InputError` of one line.
+The layouts of feature files are in formats/layouts.py, the dialects of annotations in
+formats/annotations.py; docs/data.md lists both. Bad input ends in an `InputError` of one line.
 """
 import contextlib
 import dataclasses
+import shlex
 from collections import Counter
 
 import numpy as np
 
 from formats import annotations as annotation_files
-from formats.features import StoredArray, count, open_features, some
+from formats.features import ONE_STREAM_WIDTHS, StoredArray, open_features, some
 from formats.files import InputError
+from formats.layouts import count
 
-# Seconds per clip of the feature files in circulation, to recognise a value that the durations imply.
+# Seconds per clip of the feature files in circulation, to recognise a value that the durations
+# imply.
 CONVENTIONS = {
     1.25: "EM-MIL paper on THUMOS14: 15 frames at 12 fps",
     0.64: "W-TALC: 16 frames at 25 fps",
@@ -23,24 +26,32 @@ CONVENTIONS = {
     0.4: "UntrimmedNet features",
     4 / 30: "ActionFormer on THUMOS14: 4 frames at 30 fps",
 }
-GEOMETRY_TOLERANCE = 0.05   # of the median ratio between clips * snippet_seconds and the annotated duration
+GEOMETRY_TOLERANCE = (
+    0.05  # of the median ratio between clips * snippet_seconds and the annotated duration
+)
+FRAME_SECONDS = 0.04        # clips closer than this are closer than the frames of most videos
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Video:
-    """One video: a bag of T clips in two streams, with its labels.
+    """One video: a bag of T clips in two streams, or in one, with its labels.
 
-    `rgb` (T, D) and `flow` (T, D') are float32 arrays, or `StoredArray`s when the set stays on disk. `labels` (C,) is
-    float32 multi-hot. A training video has no `segments`: what trains on it cannot see more than the video's labels.
+    `rgb` (T, D) and `flow` (T, D') are float32 arrays, or `StoredArray`s when the set stays on
+    disk; in a set of one stream the other is None. `labels` (C,) is float32 multi-hot. A training
+    video has no `segments`: what trains on it cannot see more than the video's labels.
     """
     name: str
-    rgb: "np.ndarray | StoredArray"     # (T, D)
-    flow: "np.ndarray | StoredArray"    # (T, D')
-    labels: np.ndarray                  # (C,)
-    duration: float                     # seconds; T * snippet_seconds where the annotations have none
-    segments: np.ndarray                # (n, 2) seconds
+    rgb: "np.ndarray | StoredArray | None"      # (T, D)
+    flow: "np.ndarray | StoredArray | None"     # (T, D')
+    labels: np.ndarray  # (C,)
+    duration: float  # seconds; T * snippet_seconds where the annotations have none
+    segments: np.ndarray                # (n, 2) seconds; a test video may have none
     segment_labels: np.ndarray          # (n,) index of the class
     snippet_seconds: float
+
+    @property
+    def n_clips(self):
+        return (self.rgb if self.rgb is not None else self.flow).shape[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,95 +65,91 @@ class Data:
     layout: str
     in_memory: bool
     feature_bytes: int                  # of all streams of all videos as float32
-    dims: tuple                         # (D, D'); None for a stream that the set lacks
+    dims: tuple                         # (D_rgb, D_flow); None for a stream that the set lacks
+    left_out: dict                      # {name: why} of the subsets' videos without usable features
 
 
-# ------------------------------------------------------------------------------------------------ loading
+# ------------------------------------------------------------------------------------------ loading
 
-def load(features, annotations, *, train_subset, test_subset, classes=None, snippet_seconds=None, layout="auto",
-         flow_features=None, video_labels="segments", allow_missing=False, in_memory=True, memory_limit=None,
-         shard=(0, 1)):
+def load(features, annotations, *, train_subset, test_subset, classes=None, snippet_seconds=None,
+         layout="auto", flow_features=None, video_labels="segments", allow_missing=False,
+         in_memory=True, memory_limit=None, shard=(0, 1), streams=None, crops=None):
     """Read features and annotations, check them against each other, and return `Data`.
 
-    `annotations`: a path, or what annotations.load made of one (`video_labels` is then not looked at).
-    `train_subset`/`test_subset`: names of the annotations' subsets, None for none. `classes`: class list in order;
-    default: all of the annotations, sorted. `video_labels`: see annotations.load. `allow_missing`: videos without
-    features become a note instead of an error. `in_memory=False` leaves the features on disk (`StoredArray`), and so
-    does more than `memory_limit` bytes of them as float32; NaN and infinity are then found when a video is read.
-    `shard` (rank, ranks): of both subsets' lists only the videos rank, rank + ranks, ... are to be read here; the others
-    are listed all the same, and stay on disk. The limit is for what is read here.
+    annotations: a path, or what annotations.load made of one (`video_labels` is then not used).
+    train_subset, test_subset: names of the annotations' subsets, None for none.
+    classes: class list in order; default: all of the annotations, sorted.
+    video_labels: see annotations.load. layout, flow_features (there flow_path), snippet_seconds,
+    streams, crops: see features.open_features.
+    allow_missing: videos without usable features (no file, one stream, no clips, unreadable, of
+    another width) are left out and become a note instead of an error.
+    in_memory=False leaves the features on disk (`StoredArray`), and so does more than
+    `memory_limit` bytes of them as float32; NaN and infinity are then found when a video is read.
+    shard (rank, ranks): of both subsets only the videos rank, rank + ranks, ... are read here; the
+    others are listed, too, and stay on disk. The limit is for what is read here.
     InputError on everything that cannot be right; what was mended or looks odd is in `Data.notes`.
     """
     truth = annotations
     if not isinstance(truth, annotation_files.Annotations):
         truth = annotation_files.load(annotations, video_labels=video_labels)
     notes = list(truth.notes)
+    classes = tuple(truth.classes if classes is None else classes)
+    wanted = _wanted(truth, train_subset, test_subset, classes, notes)
+    source = open_features(features, layout=layout, flow_path=flow_features, annotations=truth.path,
+                           snippet_seconds=snippet_seconds, streams=streams, crops=crops)
+    with contextlib.ExitStack() as stack:
+        stack.callback(source.close)
+        adopt(source, truth, notes)
+        names = [video.name for subset in wanted for video in subset]
+        shapes, problems = examine(source, truth, names, notes)
+        settle(source, truth, wanted, problems, allow_missing)
+        check_geometry(source, truth, [truth.videos[name] for name in shapes], shapes, notes)
+        size = sum(4 * clips * ((rgb or 0) + (flow or 0)) for clips, rgb, flow in shapes.values())
+        in_memory = in_memory and _fits(source, size / shard[1], memory_limit, notes)
+        train, test = (
+            _videos(source, subset, shapes, problems, classes, shard if in_memory else (None, 1))
+            for subset in wanted
+        )
+        train = [dataclasses.replace(video, segments=video.segments[:0],
+                                     segment_labels=video.segment_labels[:0]) for video in train]
+        settle(source, truth, wanted, problems, allow_missing)
+        _say_left_out(source, truth, wanted, problems, notes)
+        _say_untrained(truth, train, classes, notes)
+        if not in_memory or shard[1] > 1:
+            stack.pop_all()     # the StoredArrays keep the source open
+    return Data(train, test, classes, source.snippet_seconds, tuple(notes), source.layout,
+                in_memory, size, next(shape[1:] for shape in shapes.values()),
+                {name: str(error) for name, error in problems.items()})
+
+
+def _fits(source, size, limit, notes):
+    """Whether `size` bytes are within the limit; a note where they are not."""
+    if limit is None or size <= limit:
+        return True
+    notes.append(f"{source.path}: {size / 1e9:.2f} GB of features stay on disk "
+                 f"(limit {limit / 1e9:.2f} GB)")
+    return False
+
+
+def _wanted(truth, train_subset, test_subset, classes, notes):
+    """[training videos with a label, test videos] as annotated."""
     wanted = [annotation_files.in_subset(truth, subset) if subset is not None else []
               for subset in (train_subset, test_subset)]
-    _check_apart(truth, wanted, train_subset, test_subset)
-    classes = tuple(truth.classes if classes is None else classes)
+    both = {video.name for video in wanted[0]} & {video.name for video in wanted[1]}
+    if both:
+        raise InputError(f"{truth.path}: found {count(both, 'video')} both in the training subset "
+                         f"{train_subset!r} and the test subset {test_subset!r}, expected two "
+                         "apart")
     _check_labels(truth, wanted, classes)
     unlabelled = [video.name for video in wanted[0] if not video.labels]
     if unlabelled:
-        notes.append(f"{truth.path}: {count(unlabelled, 'training video')} without any label left out: "
-                     f"{some(unlabelled)}")
+        notes.append(f"{truth.path}: {count(unlabelled, 'training video')} without any label left "
+                     f"out: {some(unlabelled)}")
         wanted[0] = [video for video in wanted[0] if video.labels]
-
-    source = open_features(features, layout=layout, flow_path=flow_features, annotations=truth.path,
-                           snippet_seconds=snippet_seconds)
-    with contextlib.ExitStack() as stack:
-        stack.callback(source.close)
-        notes += source.notes
-        if renamed := source.adopt(list(truth.videos.values())):
-            notes.append(f"{source.path}: {renamed} of the videos of {truth.path} found by their YouTube id or "
-                         "its prefix v_")
-        wanted = _drop_missing(source, truth, wanted, allow_missing, notes)
-        videos = [video for subset in wanted for video in subset]
-        if not videos:
-            raise InputError(f"{truth.path}: found no videos in the chosen subsets, expected at least one")
-        shapes = check_shapes(source, [video.name for video in videos], notes)
-        check_geometry(source, truth, videos, shapes, notes)
-        trained = {label for video in wanted[0] for label in video.labels}
-        untrained = [label for label in classes if label not in trained]
-        if trained and untrained:
-            notes.append(f"{truth.path}: {count(untrained, 'class', 'classes')} without a training video: "
-                         f"{some(untrained)}")
-
-        size = sum(t * (d_rgb + d_flow) * 4 for t, d_rgb, d_flow in shapes.values())
-        rank, ranks = shard
-        if in_memory and memory_limit is not None and size / ranks > memory_limit:
-            in_memory = False
-            notes.append(f"{source.path}: {size / ranks / 1e9:.2f} GB of features stay on disk "
-                         f"(limit {memory_limit / 1e9:.2f} GB)")
-        train, test = ([_video(source, video, classes, shapes[video.name], in_memory and i % ranks == rank,
-                               with_segments) for i, video in enumerate(subset)]
-                       for subset, with_segments in zip(wanted, (False, True)))
-        if not in_memory or ranks > 1:
-            stack.pop_all()     # the StoredArrays keep the source open
-    return Data(train, test, classes, source.snippet_seconds, tuple(notes), source.layout, in_memory, size,
-                next((shape[1:] for shape in shapes.values()), (None, None)))
-
-
-def _video(source, video, classes, shape, in_memory, with_segments):
-    """`Video` of one annotated video; the streams are read here unless they stay on disk."""
-    length, *widths = shape
-    if in_memory:
-        rgb, flow = source.read(video.name)
-    else:
-        rgb, flow = (StoredArray(source, video.name, i, (length, width)) for i, width in enumerate(widths))
-    labels = np.zeros(len(classes), np.float32)
-    labels[[classes.index(label) for label in video.labels]] = 1
-    segments, segment_labels = (video.segments, video.segment_labels) if with_segments else ((), ())
-    duration = length * source.snippet_seconds if video.duration is None else float(video.duration)
-    return Video(video.name, rgb, flow, labels, duration, np.asarray(segments, np.float64).reshape(-1, 2),
-                 np.array([classes.index(label) for label in segment_labels], np.int64), source.snippet_seconds)
-
-
-def _check_apart(truth, wanted, train_subset, test_subset):
-    both = {video.name for video in wanted[0]} & {video.name for video in wanted[1]}
-    if both:
-        raise InputError(f"{truth.path}: found {count(both, 'video')} both in the training subset {train_subset!r} "
-                         f"and the test subset {test_subset!r}, expected two apart")
+    if not any(wanted):
+        raise InputError(f"{truth.path}: found no videos in the chosen subsets, expected at least "
+                         "one")
+    return wanted
 
 
 def _check_labels(truth, wanted, classes):
@@ -157,46 +164,227 @@ def _check_labels(truth, wanted, classes):
                                  f"expected one of the {len(classes)} classes ({some(classes)})")
 
 
-def _drop_missing(source, truth, wanted, allow_missing, notes):
-    """The annotated videos that have features; the rest is an error unless allowed. Surplus features become a note."""
-    missing = [video.name for subset in wanted for video in subset if video.name not in source]
-    if missing:
-        line = (f"{source.path}: found no features for {len(missing)} of {sum(map(len, wanted))} videos of "
-                f"{truth.path}: {some(missing)}")
-        if not allow_missing:
-            raise InputError(f"{line}, expected all (--allow-missing goes on without them)")
-        notes.append(f"{line}; left out")
+def _videos(source, annotated, shapes, problems, classes, shard):
+    """`Video`s of a subset's usable videos; those that cannot be read go to `problems`. Rank None
+    leaves all on disk."""
+    made, (rank, ranks) = [], shard
+    for i, video in enumerate(video for video in annotated if video.name in shapes):
+        try:
+            made.append(_video(source, video, classes, shapes[video.name], i % ranks == rank))
+        except InputError as error:
+            problems[video.name] = error
+    return made
+
+
+def _video(source, video, classes, shape, in_memory):
+    """`Video` of one annotated video; the streams are read here unless they stay on disk."""
+    length, *widths = shape
+    if in_memory:
+        streams = source.read(video.name)
+    else:
+        streams = [
+            None if width is None else StoredArray(source, video.name, stream, (length, width))
+            for stream, width in zip(("rgb", "flow"), widths)
+        ]
+    labels = np.zeros(len(classes), np.float32)
+    labels[[classes.index(label) for label in video.labels]] = 1
+    duration = length * source.snippet_seconds if video.duration is None else float(video.duration)
+    return Video(
+        video.name,
+        *streams,
+        labels,
+        duration,
+        np.asarray(video.segments, np.float64).reshape(-1, 2),
+        np.array([classes.index(label) for label in video.segment_labels], np.int64),
+        source.snippet_seconds,
+    )
+
+
+# ------------------------------------------------------------------------------------ usable or not
+
+def adopt(source, truth, notes):
+    """Call the features' videos by the names of the annotations; names that differ, and videos that
+    the annotations lack, go to `notes`."""
+    notes += source.notes
+    if renamed := source.adopt(list(truth.videos.values())):
+        wanted, held = next(iter(renamed.items()))
+        notes.append(f"{source.path}: {len(renamed)} of the videos of {truth.path} found under "
+                     "another name (a YouTube id, the prefix v_, a file's suffix, letter case), "
+                     f"such as {held} for {wanted}")
     surplus = [name for name in source.names if name not in truth.videos]
-    if surplus:
-        notes.append(f"{source.path}: {count(surplus, 'video')} without annotation not used: {some(surplus)}")
-    return [[video for video in subset if video.name in source] for subset in wanted]
+    if surplus and len(surplus) < len(source.names):
+        notes.append(f"{source.path}: {count(surplus, 'video')} without annotation not used: "
+                     f"{some(surplus)}")
 
 
-def check_shapes(source, names, notes):
-    """{name: (T, D, D')}. InputError on mixed dimensions; cut streams and converted types go to `notes`."""
-    shapes, cut, converted = {}, [], {}
+def default_subsets(truth):
+    """[training videos with a label, test videos] that a run takes by default; [all annotated
+    videos] where the subsets' names do not say which these are."""
+    try:
+        train, test = annotation_files.choose_subsets(truth)
+    except InputError:
+        return [list(truth.videos.values())]
+    train, test = (annotation_files.in_subset(truth, subset) if subset is not None else []
+                   for subset in (train, test))
+    return [[video for video in train if video.labels], test]
+
+
+def examine(source, truth, names, notes):
+    """Whether the features of the videos `names` can be used: the one check of inspection,
+    conversion and run.
+
+    Reads headers only. Returns ({name: (T, D_rgb, D_flow)} of the usable videos, {name: InputError}
+    of the others); how arrays are read (cut, converted, axes dropped) goes to `notes`. truth: the
+    annotations, or None. InputError where the whole set is stored as (dimensions, clips).
+    """
+    arrays, shapes, problems = {}, {}, {}
     for name in names:
-        (t_rgb, _), (t_flow, _) = source.stream_shapes(name)
-        shapes[name] = source.shape(name)
-        if t_rgb != t_flow:
-            cut.append(name)
-        for dtype in {dtype.name for dtype in source.dtypes(name)} - {"float16", "float32"}:
-            converted.setdefault(dtype, []).append(name)
-    (expected, n_usual), = Counter((d_rgb, d_flow) for _, d_rgb, d_flow in shapes.values()).most_common(1)
-    for i, (name, (_, *widths)) in enumerate(shapes.items(), 1):
-        if tuple(widths) != expected:
-            raise InputError(f"{source.path}: {name} (the {_ordinal(i)} video): found {widths[0]} rgb and {widths[1]} "
-                             f"flow dimensions, expected {expected[0]} and {expected[1]} as in {n_usual} others")
-    if cut:
-        notes.append(f"{source.path}: {count(cut, 'video')} with streams of unequal length cut to the shorter: "
-                     f"{some(cut)}")
-    for dtype, names in sorted(converted.items()):
-        notes.append(f"{source.path}: {count(names, 'video')} of type {dtype} converted to float32: {some(names)}")
-    return shapes
+        try:
+            if name not in source:
+                raise InputError(f"{source.path}: {name}: found no features of this video")
+            arrays[name] = source.array_shapes(name)
+        except InputError as error:
+            problems[name] = error
+    _check_axes(source, truth, arrays)
+    for name in arrays:
+        try:
+            shapes[name] = source.shape(name)
+        except InputError as error:
+            problems[name] = error
+    usual, n_usual = (
+        Counter(shape[1:] for shape in shapes.values()).most_common(1)[0] if shapes else (None, 0)
+    )
+    for i, name in enumerate(names, 1):
+        if name in shapes and shapes[name][1:] != usual:
+            problems[name] = InputError(
+                f"{source.path}: {name} (the {_ordinal(i)} video): found "
+                f"{_dims(shapes.pop(name)[1:])} dimensions, expected "
+                f"{' and '.join(str(n) for n in usual if n)} as in {n_usual} others")
+    notes += _how_read(source, shapes)
+    return shapes, {name: problems[name] for name in names if name in problems}
 
+
+def _dims(widths):
+    return " and ".join(f"{n} {stream}" for n, stream in zip(widths, ("rgb", "flow")) if n)
+
+
+def _how_read(source, names):
+    """Notes on the videos whose arrays are cut, converted or brought to two axes."""
+    notes, cut, groups = [], [], {}
+    for name in names:
+        if len({length for length, _ in source.stream_shapes(name).values()}) > 1:
+            cut.append(name)
+        if how := source.how_read(name):
+            groups.setdefault(how.split(" from ")[0], []).append((name, how))
+        for dtype in {dtype.name for dtype in source.dtypes(name)} - {"float16", "float32"}:
+            groups.setdefault(f"of type {dtype} converted to float32", []).append((name, ""))
+    if cut:
+        notes.append(f"{source.path}: {count(cut, 'video')} with streams of unequal length cut to "
+                     f"the shorter: {some(cut)}")
+    for how, found in sorted(groups.items()):
+        if how.startswith("of type"):
+            notes.append(f"{source.path}: {count(found, 'video')} {how}: "
+                         f"{some(name for name, _ in found)}")
+        else:
+            notes.append(f"{source.path}: {found[0][1]} in {count(found, 'video')}, such as "
+                         f"{found[0][0]}")
+    return notes
+
+
+def _check_axes(source, truth, arrays):
+    """InputError where `arrays` {name: {stream: (T, D)}} look like (dimensions, clips)."""
+    shapes = {name: next(iter(of.values())) for name, of in arrays.items()}
+    lengths, widths = {t for t, _ in shapes.values()}, {d for _, d in shapes.values()}
+    if len(shapes) < 2 or len(lengths) > 1:
+        return
+    length, durations = lengths.pop(), _durations(truth, shapes)
+    if len(widths) > 1 and 2 * len(widths) >= len(shapes):
+        found = (f"{length} clips in every video and another number of dimensions in each "
+                 f"({min(widths)} to {max(widths)})")
+    elif (len(widths) == 1 and len(shapes) > 2 and durations
+          and np.median(list(durations.values())) < FRAME_SECONDS * length):
+        found = (f"{length} clips of {min(widths)} dimensions in every video, less than a frame "
+                 f"each by the durations of {truth.path}")
+    else:
+        return
+    seconds = source.snippet_seconds
+    if seconds is None and durations:
+        each = [duration / shapes[name][1] for name, duration in durations.items()]
+        implied = float(np.median(each))
+        seconds = fitting_convention(implied) or implied
+    unclear = length in ONE_STREAM_WIDTHS and "--streams" not in source.options
+    ask = " --streams both" if unclear else ""
+    path = "ANNOTATIONS" if truth is None else shlex.quote(str(truth.path))
+    raise InputError(f"{source.path}: found {found}, expected (clips, dimensions); are the arrays "
+                     "(dimensions, clips)? Then turn them: python tools/convert_features.py "
+                     f"{shlex.quote(source.path)} {path} OUT.h5 --transpose{source.options}{ask} "
+                     f"--snippet-seconds {'SECONDS' if seconds is None else f'{seconds:.4g}'}")
+
+
+def _durations(truth, names):
+    """{name: seconds} of those of `names` that have an annotated duration."""
+    known = {} if truth is None else truth.videos
+    return {name: known[name].duration for name in names if name in known and known[name].duration}
+
+
+def settle(source, truth, wanted, problems, allow_missing):
+    """InputError where the `problems` {name: InputError} of `wanted`, a list of videos per subset,
+    stop a run."""
+    names = [video.name for subset in wanted for video in subset]
+    missing = [name for name in names if name not in source]
+    whole = any(subset and all(video.name in problems for video in subset) for subset in wanted)
+    if not problems or allow_missing and not whole:
+        return
+    advice = "" if whole else " (--allow-missing goes on without them)"
+    first = next((problem for name, problem in problems.items() if name in source), None)
+    if first and not (whole and missing):
+        more = f"; {len(problems) - 1} more cannot be used" if len(problems) > 1 else ""
+        raise InputError(f"{first}{more}{advice}")
+    line = (f"{source.path}: found no features for {len(missing)} of {len(names)} videos of "
+            f"{truth.path}: {some(missing)}")
+    if not whole:
+        raise InputError(f"{line}, expected all{advice}")
+    others = [name for name in source.names if name not in truth.videos]
+    if others:
+        line += (f"; found there: {some(others, 3)}; expected the same names but for v_, a video's "
+                 "file suffix and letter case")
+    elif len(missing) < len(names):
+        line += "; these are all videos of one of the two subsets"
+    raise InputError(line + source.beside())
+
+
+def _say_left_out(source, truth, wanted, problems, notes):
+    """Notes on the videos without usable features, and on what becomes of their segments."""
+    names = [video.name for subset in wanted for video in subset]
+    missing = [name for name in problems if name not in source]
+    if missing:
+        notes.append(f"{source.path}: found no features for {len(missing)} of {len(names)} videos "
+                     f"of {truth.path}: {some(missing)}; left out")
+    unusable = [name for name in problems if name in source]
+    if unusable:
+        notes.append(f"{source.path}: {count(unusable, 'video')} of {len(names)} that cannot be "
+                     f"used left out: {some(unusable)} (the first: {problems[unusable[0]]})")
+    tested = [video for video in wanted[1] if video.name in problems]
+    segments = sum(len(video.segments) for video in tested)
+    if segments:
+        notes.append(f"{truth.path}: {count(tested, 'test video')} of these with {segments} "
+                     "segments, which stay in the ground truth and count as missed "
+                     "(--exclude-video NAME leaves a video's segments out, too)")
+
+
+def _say_untrained(truth, train, classes, notes):
+    trained = np.sum([video.labels for video in train], axis=0) if train else np.ones(len(classes))
+    untrained = [label for label, n in zip(classes, trained) if not n]
+    if untrained:
+        notes.append(f"{truth.path}: {count(untrained, 'class', 'classes')} without a training "
+                     f"video: {some(untrained)}")
+
+
+# ----------------------------------------------------------------------------------------- geometry
 
 def implied_snippet_seconds(videos, lengths):
-    """Seconds per clip that make `lengths` {name: T} cover the annotated durations, in the median; None without any."""
+    """Seconds per clip that make `lengths` {name: T} cover the annotated durations, in the median;
+    None without any."""
     implied = [video.duration / lengths[video.name] for video in videos if video.duration]
     return float(np.median(implied)) if implied else None
 
@@ -208,8 +396,9 @@ def fitting_convention(implied):
 
 
 def check_geometry(source, truth, videos, shapes, notes):
-    """T * snippet_seconds against the annotated durations: the commonest cause of wrong numbers. A median off by more
-    than 5% goes to `notes`; InputError where nobody says what snippet_seconds is."""
+    """T * snippet_seconds against the annotated durations: the commonest cause of wrong numbers. A
+    median off by more than 5% goes to `notes`; InputError where nobody says what snippet_seconds
+    is."""
     implied = implied_snippet_seconds(videos, {name: shape[0] for name, shape in shapes.items()})
     fits = ""
     if implied is not None:
@@ -218,21 +407,66 @@ def check_geometry(source, truth, videos, shapes, notes):
             f"; the known convention {known:.4g} s ({CONVENTIONS[known]}) fits" if known else "")
     if source.snippet_seconds is None:
         value = "SECONDS" if implied is None else f"{fitting_convention(implied) or implied:.4g}"
-        raise InputError(f"{source.path}: found no snippet_seconds (seconds per clip), expected it as the attribute "
-                         f"snippet_seconds of the file or given as snippet_seconds in opts.py "
-                         f"(--snippet-seconds {value}){'; ' + fits if fits else ''}")
+        raise InputError(f"{source.path}: found no snippet_seconds (seconds per clip), expected it "
+                         "as the attribute snippet_seconds of the file or given as snippet_seconds "
+                         f"in opts.py (--snippet-seconds {value}){'; ' + fits if fits else ''}")
+    notes += geometry_of_segments(source, truth, videos, shapes)
     if implied is None:
         return
     if abs(source.snippet_seconds / implied - 1) > GEOMETRY_TOLERANCE:
         notes.append(f"{source.path}: GEOMETRY: clips of {source.snippet_seconds:.4g} s cover "
-                     f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations (median), so times "
-                     f"will be wrong; {fits}: check snippet_seconds")
+                     f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations "
+                     f"(median), so times will be wrong; {fits}: check snippet_seconds")
     each = np.array([video.duration / shapes[video.name][0] for video in videos if video.duration])
     off = np.abs(each / implied - 1) > 0.2
     if off.mean() > 0.1:
-        notes.append(f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds per clip that differ "
-                     f"by more than 20% from the median ({each.min():.4g} to {each.max():.4g} s), so their times "
-                     "will be wrong (features resampled to a fixed length, or of several frame rates?)")
+        notes.append(f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds "
+                     f"per clip that differ by more than 20% from the median ({each.min():.4g} to "
+                     f"{each.max():.4g} s), so their times will be wrong (features resampled to a "
+                     "fixed length, of several frame rates, or stored as (dimensions, clips)?)")
+
+
+def geometry_of_segments(source, truth, videos, shapes):
+    """Notes where the segments do not fit the videos: in frames instead of seconds, or, of videos
+    without a duration, past the clips or in their first half only."""
+    step = source.snippet_seconds
+    videos = [video for video in videos if len(video.segments)]
+    if not videos:
+        return []
+    ends = np.concatenate([video.segments[:, 1] for video in videos])  # (N,)
+    clips = np.concatenate(
+        [np.full(len(video.segments), shapes[video.name][0]) for video in videos]
+    )
+    known = np.concatenate([np.full(len(video.segments), video.duration or 0) for video in videos])
+    late = ends > np.where(known > 0, known, clips * step) + step
+    if known.any():
+        return [] if late.mean() < 0.5 else [
+            f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of "
+            "their videos: are they in frames instead of seconds? Then every detection counts as "
+            "false"]
+    last = np.array([video.segments[:, 1].max() for video in videos])  # (n,)
+    length = np.array([shapes[video.name][0] for video in videos])
+
+    def past(seconds):
+        return int((last > (length + 1) * seconds).sum())
+
+    if past(step) > 0.05 * len(videos):
+        fits = next(
+            (known for known in sorted(CONVENTIONS) if past(known) <= 0.05 * len(videos)), None
+        )
+        advice = (
+            f"{fits:.4g} s ({CONVENTIONS[fits]}) is the shortest known clip that fits"
+            if fits
+            else "no known duration of a clip fits: are the segments in frames instead of seconds?"
+        )
+        return [f"{source.path}: GEOMETRY: with clips of {step:.4g} s, segments of {truth.path} "
+                f"end past the clips in {past(step)} of {len(videos)} videos, so times will be "
+                f"wrong: check snippet_seconds; {advice}"]
+    if len(videos) > 2 and np.quantile(last / (length * step), 0.95) < 0.5:
+        return [f"{source.path}: GEOMETRY: with clips of {step:.4g} s, nearly no segment of "
+                f"{truth.path} ends in the second half of its video, so snippet_seconds may be too "
+                "large"]
+    return []
 
 
 def _ordinal(n):

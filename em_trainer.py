@@ -199,5 +199,10 @@ def _share(masks):
 
 def _arrays(targets):
     """Labels as NumPy arrays, in the order of the videos; 0/1 labels as booleans, which take a fourth of the room."""
-    arrays = [targets[i].float().cpu().numpy() for i in sorted(targets)]
-    return [x > 0 if np.isin(x, (0, 1)).all() else x for x in arrays]
+    if not targets:                                     # a process without videos
+        return []
+    labels = [targets[i] for i in sorted(targets)]
+    values = torch.cat(labels).float().cpu().numpy()    # one wait for the device
+    if np.isin(values, (0, 1)).all():
+        values = values > 0
+    return np.split(values, np.cumsum([len(x) for x in labels])[:-1])

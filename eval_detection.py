@@ -1,46 +1,61 @@
-"""Average precision of temporal detections under the three protocols of the field, each equal to its official program.
+"""Average precision of temporal detections under the three protocols of the field, each
+equal to its official program.
 
     python eval_detection.py GROUND_TRUTH DETECTIONS --protocol all
 
-Tables. Ground truth and detections are pandas tables with the columns `video, t_start, t_end, label[, score]`; times in
-seconds, labels are class names.
+Tables. Ground truth and detections are pandas tables with the columns `video, t_start,
+t_end, label[, score]`; times in seconds, labels are class names.
 
-Rules. Each class is scored on its own. A true positive is a detection matched to a ground-truth segment of its class
-and video, one to one; every other detection is a false positive, also in a video without any ground truth. AP sums up
-precision along the list of detections sorted by score; mAP is the mean over the classes that have ground truth, and
+Rules. Each class is scored on its own. A true positive is a detection matched to a
+ground-truth segment of its class and video, one to one; every other detection is a false
+positive, also in a video without any ground truth. AP sums up precision along the list of
+detections sorted by score; mAP is the mean over the classes that have ground truth, and
 such a class without any detection has AP 0.
 
-| protocol    | who chooses, in which order  | takes, of those still free   | if      | AP                             |
-|-------------|------------------------------|------------------------------|---------|--------------------------------|
-| activitynet | detections, best score first | the segment with most tIoU   | >= tIoU | area under the envelope        |
-| thumos-2015 | ground truths, order of rows | the detection with most tIoU | > tIoU  | sum of precision at hits / #GT |
-| thumos-2014 | ground truths, order of rows | the detection with most tIoU | > tIoU  | 11-point interpolated          |
+| protocol    | who chooses, in which order  | takes, of those still free   | if      |
+|-------------|------------------------------|------------------------------|---------|
+| activitynet | detections, best score first | the segment with most tIoU   | >= tIoU |
+| thumos-2015 | ground truths, order of rows | the detection with most tIoU | > tIoU  |
+| thumos-2014 | ground truths, order of rows | the detection with most tIoU | > tIoU  |
 
-- `activitynet`: the ActivityNet toolkit, `eval_detection.py`. Ambiguous segments play no part.
-- `thumos-2015`: the THUMOS14 evaluation kit as updated on 2015-09-30, `TH14eventdetpr.m`. A false positive that
-  overlaps an Ambiguous segment of its video, however little, is removed from the list.
+AP is the area under the envelope of the precision-recall curve (`activitynet`), the sum of the
+precision at the hits over the number of ground truths (`thumos-2015`), or interpolated at 11 points
+(`thumos-2014`).
+
+- `activitynet`: the ActivityNet toolkit, `eval_detection.py`. Ambiguous segments play no
+  part.
+- `thumos-2015`: the THUMOS14 evaluation kit as updated on 2015-09-30, `TH14eventdetpr.m`. A
+  false positive that overlaps an Ambiguous segment of its video, however little, is removed
+  from the list.
 - `thumos-2014`: the kit of the 2014 challenge; Ambiguous segments as in 2015.
 
-Order. Nothing depends on an unstable sort. At equal scores `activitynet` keeps the order of the rows, `thumos-2015`
-sorts by video name and then keeps the order of the rows, `thumos-2014` puts true positives first. At equal tIoU a
-detection (`activitynet`) takes the ground truth of the later row, as the toolkit's reversed ascending sort does, and a
-ground truth (thumos) takes the detection of the earlier row, as the kits' `max` does. The toolkit itself sorts scores
-with an unstable sort, so that at equal scores its value is any of several.
+Order. Nothing depends on an unstable sort. At equal scores `activitynet` keeps the order of
+the rows, `thumos-2015` sorts by video name and then keeps the order of the rows,
+`thumos-2014` puts true positives first. At equal tIoU a detection (`activitynet`) takes the
+ground truth of the later row, as the toolkit's reversed ascending sort does, and a ground
+truth (thumos) takes the detection of the earlier row, as the kits' `max` does. The toolkit
+itself sorts scores with an unstable sort, so that at equal scores its value is any of
+several.
 
-Rows are never merged: two equal ground-truth rows are two segments to find, two equal detections are a hit and a double
-detection. That is what all three programs do. Duplicate names are refused: a video twice in a JSON file, a class twice
-in `classes`.
+Rows are never merged: two equal ground-truth rows are two segments to find, two equal
+detections are a hit and a double detection. That is what all three programs do. Duplicate
+names are refused: a video twice in a JSON file, a class twice in `classes`.
 
-The test set of THUMOS14 is not one set. Published numbers are on 213, 212, 211 or 210 videos. Nothing is left out here
-unless `--exclude-video` names it, and the header of the command says what was scored:
+The test set of THUMOS14 is not one set. Published numbers are on 213, 212, 211 or 210
+videos. Nothing is left out here unless `--exclude-video` names it, and the header of the
+command says what was scored:
 
-- 213 videos are in the kit's folder, 212 of them with 3,358 segments of the 20 classes: `video_test_0001292` has
-  Ambiguous segments only. Detections in it can only be false positives, so leaving it out can change the AP.
-- `video_test_0000270` (HammerThrow): its 29 segments run up to 713.7 s, the video ends after 176.2 s, so that
-  most cannot be found. Without it 211 videos and 3,329 segments remain.
-- `video_test_0001496`: its video-level label is FrisbeeCatch, its 18 segments are CricketShot. Without it and the
-  former remain 210 videos and 3,311 segments, the set of `gt-210test.json`.
+- 213 videos are in the kit's folder, 212 of them with 3,358 segments of the 20 classes:
+  `video_test_0001292` has Ambiguous segments only. Detections in it can only be false
+  positives, so leaving it out can change the AP.
+- `video_test_0000270` (HammerThrow): its 29 segments run up to 713.7 s, the video ends
+  after 176.2 s, so that most cannot be found. Without it 211 videos and 3,329 segments
+  remain.
+- `video_test_0001496`: its video-level label is FrisbeeCatch, its 18 segments are
+  CricketShot. Without it and the former remain 210 videos and 3,311 segments, the set of
+  `gt-210test.json`.
 """
+
 import argparse
 import json
 import math
@@ -56,22 +71,33 @@ PROTOCOLS = ("activitynet", "thumos-2014", "thumos-2015")
 TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 RECALL_TIOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
 RECALL_NUMBERS = (1, 5, 10, 50, 100)
-ERRORS = ("true positive", "double detection", "localization", "wrong label", "confusion", "background", "ignored")
-PAIRS_AT_ONCE = 1 << 21  # detection-segment pairs looked at in one go, about 150 MB; those that overlap enough stay
+ERRORS = (
+    "true positive",
+    "double detection",
+    "localization",
+    "wrong label",
+    "confusion",
+    "background",
+    "ignored",
+)
+PAIRS_AT_ONCE = 1 << 21  # pairs of detection and segment looked at in one go, about 150 MB
 SEGMENT = ["video", "t_start", "t_end"]
 DETECTION = SEGMENT + ["label", "score"]
 
 
-# ------------------------------------------------------------------------------------------------------ evaluation
+# -------------------------------------------------------------------------------------- evaluation
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """What `evaluate` returns: T tIoU thresholds, C classes.
 
-    `ap` (T, C) and `map` (T,) are fractions, not percent; `n_segments` (C,) ground truths per class.
-    `counts`: `segments`, `videos` with segments, `classes` with segments, `detections` scored, and
-    `unscored_detections`, those of a class that has no ground truth or is not among `classes`.
+    `ap` (T, C) and `map` (T,) are fractions, not percent; `n_segments` (C,) ground truths
+    per class. `counts`: `segments`, `videos` with segments, `classes` with segments,
+    `detections` scored, and `unscored_detections`, those of a class that has no ground
+    truth or is not among `classes`.
     """
+
     protocol: str
     tious: np.ndarray
     classes: tuple
@@ -84,16 +110,21 @@ class Evaluation:
 def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=None, classes=None):
     """AP of every class and mAP at every tIoU threshold; the module's docstring has the rules.
 
-    ground_truth, detections: tables as in the module's docstring; the detections' `score` column is finite.
+    ground_truth, detections: tables as in the module's docstring; the detections' `score` column
+        is finite.
     tious: one threshold or T of them, in (0, 1].
-    ambiguous: table `video, t_start, t_end` of segments that forgive false positives (thumos protocols only).
-    classes: the classes to score, in the order of `.ap`'s columns; by default the sorted classes of the ground truth.
-        One without ground truth gets NaN and is left out of the mean; rows of other classes are left out.
-    Detections of a class without ground truth cannot change any AP: they are counted in `.counts`, not refused.
-    A zero-length segment is counted as the official programs count it: nobody can find it.
+    ambiguous: table `video, t_start, t_end` of segments that forgive false positives (thumos
+        protocols only).
+    classes: the classes to score, in the order of `.ap`'s columns; by default the sorted classes
+        of the ground truth. One without ground truth gets NaN and is left out of the mean; rows
+        of other classes are left out.
+    Detections of a class without ground truth cannot change any AP: they are counted in `.counts`,
+    not refused. A zero-length segment is counted as the official programs count it: nobody can
+    find it.
 
-    Returns an `Evaluation`. Raises ValueError for a missing column, NaN or infinite times or scores, an end before its
-    start, missing names, thresholds outside (0, 1], an unknown protocol, duplicate classes, and no ground truth at all.
+    Returns an `Evaluation`. Raises ValueError for a missing column, NaN or infinite times or
+    scores, an end before its start, missing names, thresholds outside (0, 1], an unknown protocol,
+    duplicate classes, and no ground truth at all.
     """
     tious = np.atleast_1d(np.asarray(tious, dtype=float))
     if tious.ndim != 1 or not len(tious) or not np.all((tious > 0) & (tious <= 1)):
@@ -105,23 +136,38 @@ def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=
     edges = np.searchsorted(found.label, np.arange(len(found.classes) + 1))
     for c, (first, last) in enumerate(zip(edges[:-1], edges[1:])):
         if found.n_segments[c]:
-            hit, counted = found.hit[:, first:last], found.hit[:, first:last] | ~found.forgiven[first:last]
+            hit, counted = (
+                found.hit[:, first:last],
+                found.hit[:, first:last] | ~found.forgiven[first:last],
+            )
             ap[:, c] = average_precision(hit, counted, found.score[first:last], found.n_segments[c])
 
     scored = found.n_segments > 0
-    own = ground_truth["label"].isin([name for name, n in zip(found.classes, found.n_segments) if n])
+    own = ground_truth["label"].isin(
+        [name for name, n in zip(found.classes, found.n_segments) if n]
+    )
     n_scored = int(scored[found.label].sum())
-    counts = {"videos": int(ground_truth["video"][own].nunique()), "segments": int(found.n_segments.sum()),
-              "classes": int(scored.sum()), "detections": n_scored, "unscored_detections": len(detections) - n_scored}
-    return Evaluation(protocol, tious, found.classes, ap, ap[:, scored].mean(axis=1), found.n_segments, counts)
+    counts = {
+        "videos": int(ground_truth["video"][own].nunique()),
+        "segments": int(found.n_segments.sum()),
+        "classes": int(scored.sum()),
+        "detections": n_scored,
+        "unscored_detections": len(detections) - n_scored,
+    }
+    return Evaluation(
+        protocol, tious, found.classes, ap, ap[:, scored].mean(axis=1), found.n_segments, counts
+    )
 
 
 def averages(tious, values):
-    """Mean of values (T,) over all tious (`all`) and over 0.1:0.5, 0.3:0.7, 0.1:0.7 (step 0.1) where all are given."""
+    """Mean of values (T,) over all tious (`all`) and over 0.1:0.5, 0.3:0.7, 0.1:0.7 (step
+    0.1) where all are given."""
     tious, values = np.asarray(tious, dtype=float), np.asarray(values, dtype=float)
     means = {"all": float(values.mean())}
     for first, last in ((1, 5), (3, 7), (1, 7)):
-        members = [np.flatnonzero(np.isclose(tious, tenth / 10)) for tenth in range(first, last + 1)]
+        members = [
+            np.flatnonzero(np.isclose(tious, tenth / 10)) for tenth in range(first, last + 1)
+        ]
         if all(len(at) for at in members):
             means[f"0.{first}:0.{last}"] = float(np.mean([values[at[0]] for at in members]))
     return means
@@ -129,12 +175,15 @@ def averages(tious, values):
 
 @dataclass(frozen=True)
 class Matching:
-    """n detections of the scored classes, class by class, in the protocol's order within a class.
+    """n detections of the scored classes, class by class, in the protocol's order within a
+    class.
 
-    `rows` (n,) rows of the detections table, `label` (n,) class index, `score` (n,), `hit` (T, n) true positive,
-    `forgiven` (n,) removed from the list where it is no hit; `n_segments` (C,); `found` (T, G) rows of the ground truth
-    that a true positive is matched to.
+    `rows` (n,) rows of the detections table, `label` (n,) class index, `score` (n,), `hit`
+    (T, n) true positive, `forgiven` (n,) removed from the list where it is no hit;
+    `n_segments` (C,); `found` (T, G) rows of the ground truth that a true positive is
+    matched to.
     """
+
     classes: tuple
     n_segments: np.ndarray
     rows: np.ndarray
@@ -146,22 +195,19 @@ class Matching:
 
 
 def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=None):
-    """Matches detections to ground truth at T thresholds; a `Matching`. Arguments and errors as in `evaluate`."""
-    if protocol not in PROTOCOLS:
-        raise bad_input(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
-    check(ground_truth, "ground truth", SEGMENT + ["label"])
-    check(detections, "detections", DETECTION)
+    """Matches detections to ground truth at T thresholds; a `Matching`.
+
+    Arguments and errors as in `evaluate`.
+    """
     thumos = protocol != "activitynet"
     if ambiguous is None or not thumos:
         ambiguous = pd.DataFrame(columns=SEGMENT)
-    check(ambiguous, "Ambiguous segments", SEGMENT)
-    if classes is not None and len(set(classes)) != len(classes):
-        raise bad_input(f"classes: found {len(classes) - len(set(classes))} duplicate names, expected each class once")
-    classes = tuple(sorted(set(ground_truth["label"])) if classes is None else classes)
-
+    classes = _checked_classes(ground_truth, detections, protocol, ambiguous, classes)
     gt_label = pd.Index(classes, dtype=object).get_indexer(ground_truth["label"])
     if not np.any(gt_label >= 0):
-        raise bad_input("ground truth: found no segment of the classes to score, expected at least one")
+        raise bad_input(
+            "ground truth: found no segment of the classes to score, expected at least one"
+        )
     label = pd.Index(classes, dtype=object).get_indexer(detections["label"])
     gt_video, video, ambiguous_video = _video_codes(ground_truth, detections, ambiguous)
     n_videos = 1 + max(part.max(initial=0) for part in (gt_video, video, ambiguous_video))
@@ -173,12 +219,17 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
     start, end, group = start[order], end[order], (label * n_videos + video)[order]
 
     gt_group = gt_label * n_videos + gt_video
-    gt_order = np.argsort(gt_group, kind="stable")  # within a class and video the rows keep their order
+    gt_order = np.argsort(
+        gt_group, kind="stable"
+    )  # within a class and video the rows keep their order
     gt_order = gt_order[gt_label[gt_order] >= 0]
     gt_start, gt_end = (times[gt_order] for times in _times(ground_truth))
-    det, gt, tiou = tiou_pairs(group, start, end, gt_group[gt_order], gt_start, gt_end, protocol, min(tious))
+    det, gt, tiou = tiou_pairs(
+        group, start, end, gt_group[gt_order], gt_start, gt_end, protocol, min(tious)
+    )
 
-    # One list of choices per chooser, best first; thresholds are independent, so each has its own copy of everyone.
+    # One list of choices per chooser, best first; thresholds are independent, so each has
+    # its own copy of everyone.
     best_first = np.lexsort((order[det], -tiou, gt) if thumos else (-gt, -tiou, det))
     det, gt, tiou = det[best_first], gt[best_first], tiou[best_first]
     level, pair = np.nonzero(_reaches(tiou, tious[:, None], protocol))
@@ -191,19 +242,45 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
 
     forgiven = np.zeros(len(order), dtype=bool)
     by_video = np.argsort(ambiguous_video, kind="stable")
-    touched, _, _ = tiou_pairs(video[order], start, end, ambiguous_video[by_video],
-                               *(times[by_video] for times in _times(ambiguous)), protocol, 0.0)
+    touched, _, _ = tiou_pairs(
+        video[order],
+        start,
+        end,
+        ambiguous_video[by_video],
+        *(times[by_video] for times in _times(ambiguous)),
+        protocol,
+        0.0,
+    )
     forgiven[touched] = True
     n_segments = np.bincount(gt_label[gt_label >= 0], minlength=len(classes))
     return Matching(classes, n_segments, order, label[order], score[order], hit, forgiven, found)
 
 
-def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
-    """All (detection, segment) pairs of one group that overlap, with a tIoU of at least `least`.
+def _checked_classes(ground_truth, detections, protocol, ambiguous, classes):
+    """The classes to score, after checks of everything that `match` gets."""
+    if protocol not in PROTOCOLS:
+        raise bad_input(f"protocol: found {protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+    check(ground_truth, "ground truth", SEGMENT + ["label"])
+    check(detections, "detections", DETECTION)
+    check(ambiguous, "Ambiguous segments", SEGMENT)
+    if classes is None:
+        return tuple(sorted(set(ground_truth["label"])))
+    twice = len(classes) - len(set(classes))
+    if twice:
+        raise bad_input(f"classes: found {twice} duplicate names, expected each class once")
+    return tuple(classes)
 
-    group, start, end (N,): detections; gt_group, gt_start, gt_end (G,): segments, sorted by group.
-    Returns detection indices, segment indices and tIoU, (P,) each. The quotient is the official program's to the last
-    bit: intersection over the sum of lengths less the intersection, or over the extent of both (thumos kits).
+
+def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
+    """All (detection, segment) pairs of one group that overlap, with a tIoU of at least
+    `least`.
+
+    group, start, end (N,): detections; gt_group, gt_start, gt_end (G,): segments, sorted by
+    group.
+    Returns detection indices, segment indices and tIoU, (P,) each. The quotient is the
+    official program's to the last
+    bit: intersection over the sum of lengths less the intersection, or over the extent of
+    both (thumos kits).
     """
     first = np.searchsorted(gt_group, group, side="left")
     count = np.searchsorted(gt_group, group, side="right") - first  # (N,)
@@ -228,13 +305,16 @@ def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
 
 
 def serial_choice(chooser, chosen):
-    """Choosers in ascending order each take the first of their choices that is still free; the pairs so made.
+    """Choosers in ascending order each take the first of their choices that is still free;
+    the pairs so made.
 
-    chooser, chosen (P,): the pairs, sorted by chooser, and for each chooser the best choice first. Returns indices.
+    chooser, chosen (P,): the pairs, sorted by chooser, and for each chooser the best choice
+    first. Returns indices.
 
-    Done for all at once: every chooser asks for its best choice; where several ask for the same one, the earliest
-    holds it and the others ask for their next, until nobody is refused. This deferred acceptance ends in a stable
-    matching, and since whatever is chosen ranks the choosers alike, the only one is that of taking turns.
+    Done for all at once: every chooser asks for its best choice; where several ask for the
+    same one, the earliest holds it and the others ask for their next, until nobody is
+    refused. This deferred acceptance ends in a stable matching, and since whatever is
+    chosen ranks the choosers alike, the only one is that of taking turns.
     """
     first = np.flatnonzero(np.diff(chooser, prepend=-1))
     last = np.append(first[1:], len(chooser))
@@ -247,7 +327,9 @@ def serial_choice(chooser, chosen):
         before = holder[asked]
         np.minimum.at(holder, asked, asking)
         now = holder[asked]
-        refused = np.concatenate((asking[now != asking], np.unique(before[(before != now) & (before != nobody)])))
+        refused = np.concatenate(
+            (asking[now != asking], np.unique(before[(before != now) & (before != nobody)]))
+        )
         asks[refused] += 1
         asking = refused[asks[refused] < last[refused]]
     return asks[holder[holder != nobody]]
@@ -258,7 +340,8 @@ def _reaches(tiou, threshold, protocol):
 
 
 def _ap_all_points(hit, counted, score, n_segments):
-    """ActivityNet, `interpolated_prec_rec`: each ground truth found adds 1/#GT of the best precision from there on."""
+    """ActivityNet, `interpolated_prec_rec`: each ground truth found adds 1/#GT of the best
+    precision from there on."""
     precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)  # (T, n)
     best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     return (best * hit).sum(axis=1) / n_segments
@@ -271,20 +354,34 @@ def _ap_at_hits(hit, counted, score, n_segments):
 
 
 def _ap_11_points(hit, counted, score, n_segments):
-    """THUMOS14 kit of 2014: mean over t = 0, 0.1 ... 1 of the best precision at recall >= t; among ties hits first."""
+    """THUMOS14 kit of 2014: mean over t = 0, 0.1 ... 1 of the best precision at recall >=
+    t; among ties hits first."""
     if not hit.shape[1]:
         return np.zeros(len(hit))
-    tie = np.cumsum(np.diff(score, prepend=score[:1]) != 0)  # (n,) number of the run of equal scores
+    tie = np.cumsum(
+        np.diff(score, prepend=score[:1]) != 0
+    )  # (n,) number of the run of equal scores
     hits_first = np.argsort(2 * tie + ~hit, axis=1, kind="stable")
-    hit, counted = np.take_along_axis(hit, hits_first, axis=1), np.take_along_axis(counted, hits_first, axis=1)
+    hit, counted = (
+        np.take_along_axis(hit, hits_first, axis=1),
+        np.take_along_axis(counted, hits_first, axis=1),
+    )
     hits = np.cumsum(hit, axis=1)
-    precision, recall = hits / np.maximum(np.cumsum(counted, axis=1), 1), hits / n_segments  # (T, n)
-    # As in the kit's 0:0.1:1, the point 0.3 is 0.1 * 3 = 0.30000000000000004, which a recall of 36/120 does not reach.
+    precision, recall = (
+        hits / np.maximum(np.cumsum(counted, axis=1), 1),
+        hits / n_segments,
+    )  # (T, n)
+    # As in the kit's 0:0.1:1, the point 0.3 is 0.1 * 3 = 0.30000000000000004, which a
+    # recall of 36/120 does not reach.
     points = [np.where(recall >= 0.1 * tenth, precision, 0).max(axis=1) for tenth in range(11)]
     return np.sum(points, axis=0) / 11
 
 
-AVERAGE_PRECISION = {"activitynet": _ap_all_points, "thumos-2014": _ap_11_points, "thumos-2015": _ap_at_hits}
+AVERAGE_PRECISION = {
+    "activitynet": _ap_all_points,
+    "thumos-2014": _ap_11_points,
+    "thumos-2015": _ap_at_hits,
+}
 
 
 def _video_codes(*tables):
@@ -304,8 +401,8 @@ def bad_input(message):
 
 
 def check(table, source, columns):
-    """Raises ValueError, naming source, video and row, unless the table has the columns, names in every row, finite
-    numbers, and no end before its start."""
+    """Raises ValueError, naming source, video and row, unless the table has the columns,
+    names in every row, finite numbers, and no end before its start."""
     missing = [name for name in columns if name not in table.columns]
     if missing:
         there = ", ".join(map(str, table.columns))
@@ -314,30 +411,41 @@ def check(table, source, columns):
     def refuse(wrong, what, expected):
         if wrong.any():
             row = int(np.argmax(wrong))
-            raise bad_input(f"{source}: {table['video'].iloc[row]}: found {what(table.iloc[row])} in row {row + 1}"
-                             f"{f' and {wrong.sum() - 1:,} more' if wrong.sum() > 1 else ''}, expected {expected}")
+            raise bad_input(
+                f"{source}: {table['video'].iloc[row]}: found {what(table.iloc[row])} in row "
+                f"{row + 1}{f' and {wrong.sum() - 1:,} more' if wrong.sum() > 1 else ''}, "
+                f"expected {expected}"
+            )
 
     for name in columns:
         if name in ("video", "label"):
-            refuse(table[name].isna().to_numpy(), lambda row: f"no {name}", f"a {name} in every row")
+            refuse(
+                table[name].isna().to_numpy(), lambda row: f"no {name}", f"a {name} in every row"
+            )
             continue
         try:
             values = table[name].to_numpy(dtype=float)
         except (TypeError, ValueError):
-            raise bad_input(f"{source}: found a {name} that is no number, expected numbers") from None
+            raise bad_input(
+                f"{source}: found a {name} that is no number, expected numbers"
+            ) from None
         refuse(~np.isfinite(values), lambda row: f"{name} {row[name]}", "a finite number")
     start, end = _times(table)
-    refuse(end < start, lambda row: f"end {row['t_end']} before start {row['t_start']}", "start <= end")
+    refuse(
+        end < start, lambda row: f"end {row['t_end']} before start {row['t_start']}", "start <= end"
+    )
 
 
-# -------------------------------------------------------------------------------------------- recall and error profile
+# ------------------------------------------------------------------------ recall and error profile
+
 
 def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECALL_TIOUS):
-    """Average recall with the N best proposals of every video, (len(numbers),): the share of ground-truth segments that
-    one of them, of whatever class, overlaps with tIoU >= threshold, averaged over `tious`.
+    """Average recall with the N best proposals of every video, (len(numbers),): the share
+    of ground-truth segments that one of them, of whatever class, overlaps with tIoU >=
+    threshold, averaged over `tious`.
 
-    The recall of ActivityNet's proposal task (`average_recall_vs_avg_nr_proposals`), at N per video; equal scores keep
-    the order of rows. Raises ValueError as `evaluate` does.
+    The recall of ActivityNet's proposal task (`average_recall_vs_avg_nr_proposals`), at N
+    per video; equal scores keep the order of rows. Raises ValueError as `evaluate` does.
     """
     check(ground_truth, "ground truth", SEGMENT)
     check(detections, "detections", SEGMENT + ["score"])
@@ -347,14 +455,24 @@ def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECAL
     gt_video, video = _video_codes(ground_truth, detections)
     order = np.lexsort((-detections["score"].to_numpy(dtype=float), video))
     video = video[order]
-    rank = np.arange(len(video)) - np.searchsorted(video, video)  # (N,) place of a proposal within its video
+    rank = np.arange(len(video)) - np.searchsorted(
+        video, video
+    )  # (N,) place of a proposal within its video
     order, video, rank = (values[rank < numbers.max()] for values in (order, video, rank))
 
     gt_order = np.argsort(gt_video, kind="stable")
     start, end = _times(detections)
     gt_start, gt_end = _times(ground_truth)
-    det, gt, tiou = tiou_pairs(video, start[order], end[order], gt_video[gt_order], gt_start[gt_order],
-                               gt_end[gt_order], "activitynet", tious.min())
+    det, gt, tiou = tiou_pairs(
+        video,
+        start[order],
+        end[order],
+        gt_video[gt_order],
+        gt_start[gt_order],
+        gt_end[gt_order],
+        "activitynet",
+        tious.min(),
+    )
     needed = np.full((len(tious), len(ground_truth)), np.inf)  # proposals until a segment is found
     for level, threshold in enumerate(tious):
         near = tiou >= threshold
@@ -362,28 +480,44 @@ def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECAL
     return np.array([np.mean(needed <= n) for n in numbers])
 
 
-def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None):
-    """What every detection is, in the spirit of DETAD (Alwassel et al., ECCV 2018, Sec. 4), and which segments are found.
+def detection_kinds(
+    ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None
+):
+    """What every detection is, and which segments are found; after DETAD (Alwassel, ECCV 2018).
 
-    A false positive is judged by the segment of its video, of any class, that it overlaps most (its own class on ties):
-    enough tIoU, own class: `double detection`; enough, other class: `wrong label`; less but at least 0.1:
-    `localization` or `confusion`; less than 0.1: `background`. `ignored` are those that an Ambiguous segment forgives.
+    A false positive is judged by the segment of its video, of any class, that it overlaps most
+    (its own class on ties): enough tIoU, own class: `double detection`; enough, other class:
+    `wrong label`; less but at least 0.1: `localization` or `confusion`; less than 0.1:
+    `background`. `ignored` are those that an Ambiguous segment forgives.
 
-    Returns (kinds, found), both in the order of the tables' rows: kinds (N,) strings, names of ERRORS, "" for a
-    detection of a class without ground truth; found (G,) True where a true positive is matched to the segment.
-    Raises InputError as `evaluate` does.
+    Returns (kinds, found), in the order of the tables' rows: kinds (N,) strings, names of ERRORS,
+    "" for a detection of a class without ground truth; found (G,) True where a true positive is
+    matched to the segment. Raises ValueError as `evaluate` does.
     """
     found = match(ground_truth, detections, np.array([tiou]), protocol, ambiguous, classes)
     index = pd.Index(found.classes, dtype=object)
     scored = found.n_segments[found.label] > 0
-    rows, label, hit, forgiven = found.rows[scored], found.label[scored], found.hit[0][scored], found.forgiven[scored]
+    rows, label, hit, forgiven = (
+        found.rows[scored],
+        found.label[scored],
+        found.hit[0][scored],
+        found.forgiven[scored],
+    )
     gt_video, video = _video_codes(ground_truth, detections)
     gt_order = np.argsort(gt_video, kind="stable")
     gt_label = index.get_indexer(ground_truth["label"])[gt_order]
     start, end = _times(detections)
     gt_start, gt_end = _times(ground_truth)
-    det, gt, overlap = tiou_pairs(video[rows], start[rows], end[rows], gt_video[gt_order], gt_start[gt_order],
-                                  gt_end[gt_order], protocol, min(0.1, tiou))
+    det, gt, overlap = tiou_pairs(
+        video[rows],
+        start[rows],
+        end[rows],
+        gt_video[gt_order],
+        gt_start[gt_order],
+        gt_end[gt_order],
+        protocol,
+        min(0.1, tiou),
+    )
     own = gt_label[gt] == label[det]
     most = np.lexsort((own, overlap, det))  # each detection's largest overlap comes last
     most = most[np.diff(det[most], append=-1) != 0]
@@ -394,55 +528,79 @@ def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", 
     kinds = np.full(len(detections), "", dtype=object)
     kinds[rows] = np.select(
         [hit, forgiven, enough & same, enough, (best >= 0.1) & same, best >= 0.1],
-        ["true positive", "ignored", "double detection", "wrong label", "localization", "confusion"], "background")
+        [
+            "true positive",
+            "ignored",
+            "double detection",
+            "wrong label",
+            "localization",
+            "confusion",
+        ],
+        "background",
+    )
     return kinds, found.found[0]
 
 
-def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None):
-    """Counts of what the detections are (`detection_kinds`) and of `missed segments`, those without a true positive.
+def error_profile(
+    ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None
+):
+    """Counts of the kinds of `detection_kinds`, and of `missed segments`, without a true positive.
 
-    Detections and segments of classes that are not scored are not counted. Raises InputError as `evaluate` does.
+    Detections and segments of classes that are not scored are not counted. Raises ValueError as
+    `evaluate` does.
     """
     kinds, found = detection_kinds(ground_truth, detections, tiou, protocol, ambiguous, classes)
-    scored = np.ones(len(found), dtype=bool) if classes is None else ground_truth["label"].isin(classes).to_numpy()
+    scored = np.ones(len(found), dtype=bool)
+    if classes is not None:
+        scored = ground_truth["label"].isin(classes).to_numpy()
     profile = {name: int(np.count_nonzero(kinds == name)) for name in ERRORS}
     return {**profile, "missed segments": int(np.count_nonzero(scored & ~found))}
 
 
 def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None):
-    """AP of every video on its own: {video: mean over the classes of its ground truth}, for videos with ground truth.
+    """AP of every video on its own, as {video: mean over the classes of its ground truth}.
 
-    Detections of other classes do not lower it. Its mean over videos is not mAP, which ranks the detections of all
-    videos together. Raises InputError as `evaluate` does.
+    Videos without ground truth are left out, and detections of other classes do not lower it. Its
+    mean over videos is not mAP, which ranks the detections of all videos together. Raises
+    ValueError as `evaluate` does.
     """
-    pairs = [table.assign(label=list(zip(table["video"], table["label"]))) for table in (ground_truth, detections)]
-    result = evaluate(*pairs, [tiou], protocol, ambiguous)
+    truth, found = (
+        table.assign(label=list(zip(table["video"], table["label"])))
+        for table in (ground_truth, detections)
+    )
+    result = evaluate(truth, found, [tiou], protocol, ambiguous)
     return pd.Series(result.ap[0]).groupby([video for video, _ in result.classes]).mean().to_dict()
 
 
-# ---------------------------------------------------------------------------------- video-level classification
+# ---------------------------------------------------------------------- video-level classification
+
 
 class ClassificationMetrics(NamedTuple):
     """Of video-level classification, each in [0, 1]; NaN where nothing counts towards it."""
+
     map: float
     top1: float
-    ap: np.ndarray                     # (C,), NaN for classes without a positive video
+    ap: np.ndarray  # (C,), NaN for classes without a positive video
 
 
 def classification_metrics(scores, labels):
     """Video-level mean average precision and top-1 accuracy, `ClassificationMetrics`.
 
-    scores, labels: (N, C), labels multi-hot. AP is the area under the steps of the precision-recall curve,
-    sum_n (R[n] - R[n-1]) P[n] over the distinct scores from the highest down, so the order of ties does not matter
-    (scikit-learn's definition). mAP is its mean over the classes that some video has. Top-1: the best class is one of
-    the video's; videos without any label are left out of it, while in mAP they are negatives.
+    scores, labels: (N, C), labels multi-hot. AP is the area under the steps of the
+    precision-recall curve, sum_n (R[n] - R[n-1]) P[n] over the distinct scores from the
+    highest down, so the order of ties does not matter (scikit-learn's definition). mAP is
+    its mean over the classes that some video has. Top-1: the best class is one of the
+    video's; videos without any label are left out of it, while in mAP they are negatives.
     """
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels) > 0
     ap = np.array([_ap_of_videos(s, y) for s, y in zip(scores.T, labels.T)])
     labelled = labels.any(axis=1)
     hits = labels[np.arange(len(labels)), scores.argmax(axis=1)][labelled]
-    return ClassificationMetrics(float(np.nanmean(ap)) if labels.any() else math.nan,
-                                 float(hits.mean()) if labelled.any() else math.nan, ap)
+    return ClassificationMetrics(
+        float(np.nanmean(ap)) if labels.any() else math.nan,
+        float(hits.mean()) if labelled.any() else math.nan,
+        ap,
+    )
 
 
 def _ap_of_videos(scores, positive):
@@ -455,54 +613,102 @@ def _ap_of_videos(scores, positive):
     return float(np.sum(np.diff(found, prepend=0) * precision) / positive.sum())
 
 
-# ------------------------------------------------------------------------------------------------------- the command
+# ------------------------------------------------------------------------------------- the command
+
 
 def main(argv=None):
-    """The stand-alone command; returns the results as a dict. Bad input: one `error:` line and exit code 2."""
-    parser = argparse.ArgumentParser(
-        prog="eval_detection.py", allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="mAP of temporal detections under the protocols of ActivityNet and of both THUMOS14 kits.",
-        epilog="Videos that papers leave out of THUMOS14's test set: video_test_0000270, video_test_0001292, "
-               "video_test_0001496\n(see the head of this file). ActivityNet's thresholds: --tiou $(seq 0.5 0.05 0.95)")
-    parser.add_argument("ground_truth", help="annotations: ActivityNet JSON, CSV, the THUMOS14 kit's folder of text "
-                                             "files, or a W-TALC folder of .npy files")
-    parser.add_argument("detections", help="ActivityNet result .json, .csv, or .txt of the THUMOS14 kit")
-    parser.add_argument("--tiou", nargs="+", type=float, default=TIOUS, metavar="T", help="default: 0.1 0.2 ... 0.7")
-    parser.add_argument("--subset", help="subset of the ground truth; default: the only one with segments, else the "
-                                         "test subset, else the validation subset")
-    parser.add_argument("--protocol", choices=[*PROTOCOLS, "all"], default="activitynet", help="default: activitynet")
-    parser.add_argument("--ambiguous", metavar="FILE", help="Ambiguous segments for the thumos protocols, .csv or "
-                                                            ".txt; default: those of the ground truth's folder, or "
-                                                            "ambiguous.csv beside a ground truth in CSV")
-    parser.add_argument("--exclude-video", nargs="+", action="extend", default=[], metavar="NAME",
-                        help="leave these videos out, ground truth and detections")
-    parser.add_argument("--per-class", action="store_true", help="print the AP of every class, not of the five best and worst")
-    parser.add_argument("--json", metavar="OUT", help="write all results to this file")
-    args = parser.parse_args(argv)
-    from formats.files import write_atomically              # here: the rest of this file can be copied without formats
+    """The stand-alone command; returns the results as a dict. Bad input: one line, exit code 2."""
+    from formats.files import write_atomically  # here, so that the rest can be copied on its own
+
+    args = _parser().parse_args(argv)
     try:
-        results = score_files(args.ground_truth, args.detections, tious=args.tiou, subset=args.subset,
-                              protocols=PROTOCOLS if args.protocol == "all" else (args.protocol,),
-                              ambiguous=args.ambiguous, exclude=args.exclude_video)
+        results = score_files(
+            args.ground_truth,
+            args.detections,
+            tious=args.tiou,
+            subset=args.subset,
+            protocols=PROTOCOLS if args.protocol == "all" else (args.protocol,),
+            ambiguous=args.ambiguous,
+            exclude=args.exclude_video,
+        )
         if args.json:
             with write_atomically(args.json) as temporary:
                 temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    except ValueError as error:                             # InputError is one
+    except ValueError as error:  # InputError is one
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     print_results(results, per_class=args.per_class)
     return results
 
 
-def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous, exclude):
-    """Everything the command reports on two files, as a dict that JSON can hold. Raises ValueError.
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="eval_detection.py",
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="mAP of temporal detections under the protocols of ActivityNet and of both "
+        "THUMOS14 kits.",
+        epilog="Videos that papers leave out of THUMOS14's test set: video_test_0000270,\n"
+        "video_test_0001292, video_test_0001496 (see the head of this file).\n"
+        "ActivityNet's thresholds: --tiou $(seq 0.5 0.05 0.95)",
+    )
+    parser.add_argument(
+        "ground_truth",
+        help="annotations: ActivityNet JSON, CSV, the THUMOS14 kit's folder of text "
+        "files, or a W-TALC folder of .npy files",
+    )
+    parser.add_argument(
+        "detections", help="ActivityNet result .json, .csv, or .txt of the THUMOS14 kit"
+    )
+    parser.add_argument(
+        "--tiou", nargs="+", type=float, default=TIOUS, metavar="T", help="default: 0.1 0.2 ... 0.7"
+    )
+    parser.add_argument(
+        "--subset",
+        help="subset of the ground truth; default: the only one with segments, else the "
+        "test subset, else the validation subset",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=[*PROTOCOLS, "all"],
+        default="activitynet",
+        help="default: activitynet",
+    )
+    parser.add_argument(
+        "--ambiguous",
+        metavar="FILE",
+        help="Ambiguous segments for the thumos protocols, .csv or "
+        ".txt; default: those of the ground truth's folder, or "
+        "ambiguous.csv beside a ground truth in CSV",
+    )
+    parser.add_argument(
+        "--exclude-video",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME",
+        help="leave these videos out, ground truth and detections",
+    )
+    parser.add_argument(
+        "--per-class",
+        action="store_true",
+        help="print the AP of every class, not of the five best and worst",
+    )
+    parser.add_argument("--json", metavar="OUT", help="write all results to this file")
+    return parser
 
-    Detections of classes that the ground truth does not know are left out, with a note. Beyond `evaluate`, refuses
-    detections of which not one is of a known class or not one lies in a video of the subset, and names in `exclude`
-    that occur nowhere.
+
+def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous, exclude):
+    """Everything the command reports on two files, as a dict that JSON can hold. Raises
+    ValueError.
+
+    Detections of classes that the ground truth does not know are left out, with a note.
+    Beyond `evaluate`, refuses detections of which not one is of a known class or not one
+    lies in a video of the subset, and names in `exclude` that occur nowhere.
     """
     from formats import annotations
     from formats.names import match_names
+
     truth = annotations.load(ground_truth)
     subset = _main_subset(truth) if subset is None else subset
     videos = annotations.in_subset(truth, subset)
@@ -514,39 +720,68 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
     named = {asked: name for name, asked in match_names(everywhere, exclude, truth.aliases).items()}
     absent = set(exclude) - set(named)
     if absent:
-        raise bad_input(f"--exclude-video: found {_some(absent)}, expected videos such as {_some(known)}")
+        raise bad_input(
+            f"--exclude-video: found {_some(absent)}, expected videos such as {_some(known)}"
+        )
     exclude = set(named.values())
     videos = [video for video in videos if video.name not in exclude]
     table = annotations.table(videos)
     found = found[~found["video"].isin(exclude)]
     forgiven = forgiven[~forgiven["video"].isin(exclude)]
     if not len(table):
-        raise bad_input(f"{ground_truth}: found no segment in {len(videos)} videos of subset {subset}, expected some")
+        raise bad_input(
+            f"{ground_truth}: found no segment in {len(videos)} videos of subset {subset}, "
+            "expected some"
+        )
 
+    in_frames = annotations.time_unit_problem(truth.path, videos)
+    about = {
+        "ground_truth": str(ground_truth),
+        "subset": subset,
+        "excluded_videos": sorted(exclude),
+        "notes": [*truth.notes, *([in_frames] if in_frames else [])],
+        "detection_notes": detection_notes,
+        "videos": len(videos),
+        "ambiguous_file": forgiven_by,
+        "detections_file": str(detections),
+        "detections_outside": int((~found["video"].isin(known)).sum()),
+    }
+    return {**about, **_score_tables(table, found, tious, protocols, forgiven)}
+
+
+def _score_tables(table, found, tious, protocols, forgiven):
+    """The part of the results that the tables alone decide."""
     scores = {name: evaluate(table, found, tious, name, forgiven) for name in protocols}
     first = scores[protocols[0]]
-    in_frames = annotations.time_unit_problem(truth.path, videos)
+    recall = average_recall(table, found).tolist()
     return {
-        "ground_truth": str(ground_truth), "subset": subset, "excluded_videos": sorted(exclude),
-        "notes": [*truth.notes, *([in_frames] if in_frames else [])], "detection_notes": detection_notes,
-        "videos": len(videos), "videos_with_segments": first.counts["videos"], "segments": first.counts["segments"],
-        "classes": list(first.classes), "segments_per_class": first.n_segments.tolist(),
-        "ambiguous_segments": len(forgiven), "ambiguous_file": forgiven_by,
-        "detections_file": str(detections), "detections": len(found),
+        "videos_with_segments": first.counts["videos"],
+        "segments": first.counts["segments"],
+        "classes": list(first.classes),
+        "segments_per_class": first.n_segments.tolist(),
+        "ambiguous_segments": len(forgiven),
+        "detections": len(found),
         "videos_with_detections": found["video"].nunique(),
-        "detections_outside": int((~found["video"].isin(known)).sum()),
         "unscored_detections": first.counts["unscored_detections"],
         "tiou": first.tious.tolist(),
-        "protocols": {name: {"map": score.map.tolist(), "averages": averages(score.tious, score.map),
-                             "ap": score.ap.tolist(), "errors": error_profile(table, found, 0.5, name, forgiven)}
-                      for name, score in scores.items()},
-        "average_recall": dict(zip(map(str, RECALL_NUMBERS), average_recall(table, found).tolist())),
+        "protocols": {
+            name: {
+                "map": score.map.tolist(),
+                "averages": averages(score.tious, score.map),
+                "ap": score.ap.tolist(),
+                "errors": error_profile(table, found, 0.5, name, forgiven),
+            }
+            for name, score in scores.items()
+        },
+        "average_recall": dict(zip(map(str, RECALL_NUMBERS), recall)),
     }
 
 
 def _read_detections(path, truth, videos, subset):
-    """(table, notes): the detections, under the names of videos and classes that the ground truth has."""
+    """(table, notes): the detections, under the names of videos and classes that the ground
+    truth has."""
     from formats import detections
+
     found = detections.read_detections(path)
     found, renamed = detections.with_known_names(found, path, truth.videos, truth.aliases)
     kept, unscored = detections.with_known_labels(found, path, truth.classes)
@@ -555,17 +790,21 @@ def _read_detections(path, truth, videos, subset):
     known = {video.name for video in videos}
     if len(kept) and known.isdisjoint(kept["video"]):
         elsewhere = [video for video in set(kept["video"]) if video in truth.videos]
-        raise bad_input(f"{path}: found no detection in a video of subset {subset} of {truth.path} but in "
-                        f"{_some(set(kept['video']))}, expected videos such as {_some(known)}"
-                        + (f" ({len(elsewhere)} lie in another subset: see --subset)" if elsewhere else ""))
+        raise bad_input(
+            f"{path}: found no detection in a video of subset {subset} of {truth.path} but in "
+            f"{_some(set(kept['video']))}, expected videos such as {_some(known)}"
+            + (f" ({len(elsewhere)} lie in another subset: see --subset)" if elsewhere else "")
+        )
     durations = {video.name: video.duration for video in videos if video.duration}
     notes = [renamed, unscored, detections.outside_note(kept, path, durations)]
     return kept, [note for note in notes if note]
 
 
 def _read_ambiguous(path, truth):
-    """(table, where it is from): the file, else what the annotations have, else ambiguous.csv beside those in CSV."""
+    """(table, where it is from): the file, else what the annotations have, else
+    ambiguous.csv beside those in CSV."""
     from formats.detections import read_ambiguous
+
     beside = Path(truth.path).with_name("ambiguous.csv")
     if path is None and Path(truth.path).suffix.lower() == ".csv" and beside.exists():
         path = beside
@@ -573,30 +812,40 @@ def _read_ambiguous(path, truth):
 
 
 def _main_subset(truth):
-    """The subset to score where none is named: the only one with segments, else the test, else the validation one."""
+    """The subset to score where none is named: the only one with segments, else the test,
+    else the validation one."""
     from formats import annotations, names
+
     _, annotated = annotations.subset_names(truth)
     subset = annotated[0] if len(annotated) == 1 else names.choose_test(annotated, annotated)
     if subset is None:
-        raise bad_input(f"{truth.path}: found subsets {_some(annotated) or 'without segments'}, expected --subset to name "
-                        f"one")
+        raise bad_input(
+            f"{truth.path}: found subsets {_some(annotated) or 'without segments'}, expected "
+            "--subset to name one"
+        )
     return subset
 
 
 def _some(names):
     """The first few of many names, for a message."""
     names = sorted(names)
-    return ", ".join(map(repr, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return ", ".join(map(repr, names[:5])) + (
+        f" and {len(names) - 5} more" if len(names) > 5 else ""
+    )
 
 
 def classes_to_show(ap, each=5):
-    """Indices of the `each` best and the `each` worst classes by their mean AP, best first; of few classes, all.
+    """Indices of the `each` best and the `each` worst classes by their mean AP, best first;
+    of few classes, all.
 
-    ap: (T, C), NaN for classes without ground truth, which are left out where there are more than 2 * `each`.
+    ap: (T, C), NaN for classes without ground truth, which are left out where there are
+    more than 2 * `each`.
     """
     if ap.shape[1] <= 2 * each:
         return list(range(ap.shape[1]))
-    order = [c for c in np.argsort(-ap.mean(axis=0), kind="stable").tolist() if not np.isnan(ap[0, c])]
+    order = [
+        c for c in np.argsort(-ap.mean(axis=0), kind="stable").tolist() if not np.isnan(ap[0, c])
+    ]
     return order if len(order) <= 2 * each else order[:each] + order[-each:]
 
 
@@ -608,15 +857,25 @@ def print_results(results, per_class=False):
     for name, score in r["protocols"].items():
         ap = np.array(score["ap"])
         shown = list(range(len(r["classes"]))) if per_class else classes_to_show(ap)
-        part = "" if len(shown) == len(r["classes"]) else f", the {len(shown)} best and worst (all: --per-class)"
+        part = (
+            ""
+            if len(shown) == len(r["classes"])
+            else f", the {len(shown)} best and worst (all: --per-class)"
+        )
         wide = max(13, *(len(r["classes"][c]) for c in shown))
         print(f"\nAP (%) at tIoU by class, {name}{part}")
         _print_row("", heads + ["#GT"], wide=wide)
         for c in shown:
-            _print_row(r["classes"][c], [f"{100 * value:.2f}" for value in ap[:, c]] + [str(r["segments_per_class"][c])],
-                       wide=wide)
+            _print_row(
+                r["classes"][c],
+                [f"{100 * value:.2f}" for value in ap[:, c]] + [str(r["segments_per_class"][c])],
+                wide=wide,
+            )
 
-    print(f"\naverage recall (%) at N proposals per video, tIoU {RECALL_TIOUS[0]:g} to {RECALL_TIOUS[-1]:g}")
+    print(
+        f"\naverage recall (%) at N proposals per video, tIoU {RECALL_TIOUS[0]:g} to "
+        f"{RECALL_TIOUS[-1]:g}"
+    )
     print("  ".join(f"AR@{n} {100 * value:.2f}" for n, value in r["average_recall"].items()))
     print("\nwhat the detections are, at tIoU 0.5")
     for name, score in r["protocols"].items():
@@ -624,28 +883,45 @@ def print_results(results, per_class=False):
     print("\nmAP (%) at tIoU; average over all of them and over ranges")
     _print_row("", heads, list(next(iter(r["protocols"].values()))["averages"]))
     for name, score in r["protocols"].items():
-        _print_row(name, [f"{100 * value:.2f}" for value in score["map"]],
-                   [f"{100 * value:.2f}" for value in score["averages"].values()])
+        _print_row(
+            name,
+            [f"{100 * value:.2f}" for value in score["map"]],
+            [f"{100 * value:.2f}" for value in score["averages"].values()],
+        )
 
 
 def _print_header(r):
     print(f"ground truth  {r['ground_truth']}" + (f", subset {r['subset']}" if r["subset"] else ""))
-    print(f"              {r['videos']:,} videos, {r['videos_with_segments']:,} of them with {r['segments']:,} "
-          f"segments, {len(r['classes'])} classes")
+    print(
+        f"              {r['videos']:,} videos, {r['videos_with_segments']:,} of them with "
+        f"{r['segments']:,} segments, {len(r['classes'])} classes"
+    )
     if r["excluded_videos"]:
         print(f"              left out: {', '.join(r['excluded_videos'])}")
     if set(r["protocols"]) != {"activitynet"}:
         source = f" of {r['ambiguous_file']}" if r["ambiguous_file"] else ""
-        print(f"              {r['ambiguous_segments'] or 'no'} Ambiguous segments{source}, for the thumos protocols")
+        print(
+            f"              {r['ambiguous_segments'] or 'no'} Ambiguous segments{source}, "
+            "for the thumos protocols"
+        )
     for note in r["notes"]:
         print(f"              note: {note}")
-    print(f"detections    {r['detections_file']}: {r['detections']:,} in {r['videos_with_detections']:,} videos")
+    print(
+        f"detections    {r['detections_file']}: {r['detections']:,} in "
+        f"{r['videos_with_detections']:,} videos"
+    )
     for note in r["detection_notes"]:
         print(f"              note: {note}")
     if r["detections_outside"]:
-        print(f"              {r['detections_outside']:,} in videos outside the subset: never true positives")
+        print(
+            f"              {r['detections_outside']:,} in videos outside the subset: "
+            "never true positives"
+        )
     if r["unscored_detections"]:
-        print(f"              {r['unscored_detections']:,} of classes without a segment in the subset, not scored")
+        print(
+            f"              {r['unscored_detections']:,} of classes without a segment in "
+            "the subset, not scored"
+        )
     print(f"protocol      {', '.join(r['protocols'])}")
 
 

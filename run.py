@@ -11,13 +11,13 @@ if sys.version_info < (3, 10):
 import contextlib
 import dataclasses
 import datetime
+import functools
 import os
 import time
 from pathlib import Path
 
 try:
-    from engine import cpu
-    cpu.keep_memory()                                   # before PyTorch allocates
+    from engine import cpu                              # before PyTorch, which reads its settings when it starts
 except ImportError:                                     # works without that file
     cpu = None
 
@@ -29,18 +29,22 @@ import dataset
 import eval_detection
 import localize
 import opts
-from baselines import METHODS
+from baselines import METHODS, apply
 from engine import console, distributed, run_folder
 from engine.loop import TrainingSet
-from formats import annotations, clip_scores, demo, detections, features, video_scores
+from formats import annotations, clip_scores, demo, detections, exports, features, files, video_scores
 from formats.files import InputError, load_json, show
+from formats.names import match_names
 from paper import published
-from report import figures, summary, tables
+from report import figures, outcome, summary, tables, tensorboard
 
 opts.CHOICES.update(
-    method=METHODS, protocol=(*eval_detection.PROTOCOLS, "all"), proposal_score=localize.PROPOSAL_SCORES,
+    method=METHODS, export=exports.KINDS, protocol=(*eval_detection.PROTOCOLS, "all"), proposal_score=localize.PROPOSAL_SCORES,
     video_classifier=(*(name for name, method in METHODS.items() if method.classifies), "oracle"),
     feature_layout=features.LAYOUTS)
+
+
+YOUTUBE_IDS, PAGE = "youtube_ids.json", "report.html"
 
 
 def main(argv=None):
@@ -58,15 +62,15 @@ def program(argv=None):
     with console.signals(restore=False):
         _main(argv)
         console.ignore_signals()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, ValueError, AttributeError):     # nobody reads it any more
         sys.stdout.flush()
 
 
 def _main(argv):
     command = None
-    with contextlib.ExitStack() as open_things:
+    try:
         try:
-            try:
+            with contextlib.ExitStack() as open_things:
                 command = opts.parse(argv)
                 distributed.join_processes()
                 open_things.callback(distributed.leave_processes)
@@ -74,9 +78,7 @@ def _main(argv):
                 if job is not run and distributed.world()[1] > 1:
                     raise InputError(f"found {distributed.world()[1]} processes, expected one: only training takes several")
                 return job(command, console.Console(), open_things)
-            except console.Stopped as stopped:
-                _end_stopped(stopped, command)
-        except console.Stopped as stopped:              # a second signal, on the heels of the first
+        except console.Stopped as stopped:
             _end_stopped(stopped, command)
         except (distributed.Reported, opts.OptionError) as error:
             console.end(2, f"error: {error}", once=True)
@@ -85,6 +87,8 @@ def _main(argv):
         except OSError as error:                        # disk full, no permission; files are written whole or not at all
             where = error.filename2 or error.filename or "while writing"
             console.end(2, f"error: {where}: {error.strerror or error}")
+    except console.Stopped as stopped:                  # a second signal, or one while the program ends
+        _end_stopped(stopped, command)
 
 
 def run(command, out, open_things):
@@ -104,14 +108,15 @@ def run(command, out, open_things):
 
     # 2. Data. Training videos carry their video-level labels and no segments.
     with _timed(seconds, "loading"), distributed.all_or_none():
-        data, truth, ambiguous = load_data(o, out.say)
-        outside_scores(o, [video.name for video in data.test], data.classes)     # fail now rather than after training
+        data, truth, ambiguous, youtube_ids = load_data(o, out.say)
+        # Fail now rather than after training.
+        outside_scores(o, [video.name for video in data.test], data.classes, youtube_ids, out.say)
     out.say(_data_lines(data, truth))
 
     # 3. The run's folder: what is needed to go on, or to score again
-    about = {"options": dataclasses.asdict(o), "classes": list(data.classes), "snippet_seconds": data.snippet_seconds,
+    about = {"options": dataclasses.asdict(o), "train_videos": len(data.train), "classes": list(data.classes), "snippet_seconds": data.snippet_seconds,
              "dims": list(data.dims), "fingerprint": features.fingerprint(o.features, o.flow_features, o.annotations),
-             "code": run_folder.code_hash()}
+             "extractor": features.extract_settings(o.features), "code": run_folder.code_hash()}
     with distributed.all_or_none():
         this = run_folder.RunFolder(folder, seed=o.seed, resume=bool(command.resume))
         open_things.callback(this.close)
@@ -119,12 +124,15 @@ def run(command, out, open_things):
             _same_run(this.about, about, folder, command.other_code)
     this.about = about
     if rank == 0:
-        _describe(folder, about, device, truth, ambiguous)
+        _describe(folder, about, device, truth, ambiguous, youtube_ids)
         command.run = folder                            # from here on there is something to resume
         out.keep_in(folder / "log.txt")
     out.say(f"Run: {folder}/\n")
 
     # 4. Training: the video-level classifiers, then EM-MIL's phases
+    if cpu:
+        cpu.keep_memory()
+        cpu.choose_threads(np.mean([video.n_clips for video in data.train]), sum(filter(None, data.dims)))
     with _timed(seconds, "moving features"):
         train_set = TrainingSet(data.train, device)
     methods = {name: this.register(name, method.to(device)) for name, method in _methods(o, about, this).items()}
@@ -133,18 +141,20 @@ def run(command, out, open_things):
         with contextlib.closing(bar):
             method.fit(train_set, this, bar)
     log = run_folder.read_log(folder) if rank == 0 else []
+    if command.tensorboard and rank == 0:
+        tensorboard.write_scalars(folder / "tensorboard", log)
     seconds |= summary.training_seconds(log, methods)
     out.say(summary.training_lines(log, seconds))
 
     # 5. Scores of the test videos' clips
     with _timed(seconds, "scoring"):
-        records = distributed.gathered([_record(video, methods, device) for video in data.test[rank::ranks]])
+        records = distributed.gathered([apply.record_of(video, methods, device) for video in data.test[rank::ranks]])
     if rank != 0:
         return None
     clip_scores.write(folder / "clip_scores.h5", records, data.classes, data.snippet_seconds)
 
     # 6. Localization, evaluation, tables, files
-    scored = Scored(records, data.classes, data.snippet_seconds, truth, ambiguous)
+    scored = Scored(records, data.classes, data.snippet_seconds, truth, ambiguous, youtube_ids)
     results = finish(o, command, folder, folder, scored, out.say, seconds)
     phases = figures.phase_table(log)
     figures.training_figure(folder / "training.png", records=log)
@@ -161,6 +171,7 @@ class Scored:
     snippet_seconds: float
     truth: pd.DataFrame | None = None          # segments; None where there are no annotations (--predict)
     ambiguous: pd.DataFrame | None = None
+    youtube_ids: dict | None = None            # {video: id}, where the annotations call videos otherwise
 
 
 def evaluate_again(command, out, _):
@@ -174,10 +185,15 @@ def evaluate_again(command, out, _):
         return None
     records, classes, snippet_seconds = clip_scores.read(folder / "clip_scores.h5")
     truth = segments_of(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
+    if "exclude_video" in command.given:
+        left_out = _excluded(o, [*dict.fromkeys([record.name for record in records] + truth["video"].tolist())])
+        records = [record for record in records if record.name not in left_out]
+        truth = truth[~truth["video"].isin(left_out)].reset_index(drop=True)
     ambiguous = (detections.read_ambiguous(o.ambiguous) if "ambiguous" in command.given else
                  segments_of(folder / "ambiguous.csv"))
     target = _output_folder(command.out, folder, "evaluate")
-    scored = Scored(records, classes, snippet_seconds, truth, ambiguous)
+    youtube_ids = load_json(folder / YOUTUBE_IDS) if (folder / YOUTUBE_IDS).exists() else None
+    scored = Scored(records, classes, snippet_seconds, truth, ambiguous, youtube_ids)
     results = finish(o, command, folder, target, scored, out.say, {})
     tables.write_json(target / "opts.json", dataclasses.asdict(o))
     tables.write_json(target / "results.json", results)
@@ -191,18 +207,14 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     map, averages, ap by class, counts}}, `classification` of each video-level classifier, `seconds`, and what the
     numbers come from. Where no test video has a segment, there are detections and no scores.
     """
-    outside = outside_scores(o, [record.name for record in scored.records], scored.classes)
-    kept = [record.name not in o.exclude_video for record in scored.records]
-    outside = None if outside is None else outside[kept]
-    records = [record for record, keep in zip(scored.records, kept) if keep]
-    truth = scored.truth[~scored.truth["video"].isin(o.exclude_video)].reset_index(drop=True)
+    names = [record.name for record in scored.records]
+    outside = outside_scores(o, names, scored.classes, scored.youtube_ids)
     out.mkdir(parents=True, exist_ok=True)
     results = {"dataset": o.dataset, "features": o.features, "seed": o.seed, "recipe": opts.recipe_of(o),
                "rule": {**dataclasses.asdict(_rule(o)), "gammas": list(o.gammas_at_test)}, "run": str(run_dir), "classes_from": _classes_from(o),
-               "test": {"videos": len(records), "segments": len(truth), "classes": len(set(truth["label"])),
+               "test": {"videos": len(scored.records), "segments": len(scored.truth), "classes": len(set(scored.truth["label"])),
                         "ambiguous": len(scored.ambiguous)},
-               "methods": {}, "classification": _classification(records)}
-    scored = dataclasses.replace(scored, records=records, truth=truth)
+               "methods": {}, "classification": apply.classification(scored.records)}
     found = {}
     for name in o.method:
         with _timed(seconds, "localization"):
@@ -210,19 +222,31 @@ def finish(o, command, run_dir, out, scored, say, seconds):
         results["methods"][name] = {"label": METHODS[name].title + row_label(o), "localization": counts,
                                     "protocols": {}}
         with _timed(seconds, "evaluation"):
-            if len(truth):
+            if len(scored.truth):
                 results["methods"][name]["protocols"] = _evaluated(o, scored, found[name])
     results["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
 
     theirs = published.published_rows(o.dataset, [METHODS[name].title for name in o.method])
-    page = summary.page(results, theirs, published.NOTE, len(scored.classes), o.gate)
-    say(summary.as_text(page, per_class=command.per_class))
-    tables.write_text(out / "table.md", summary.as_markdown(page))
+    blocks = summary.page(results, theirs, published.NOTE, len(scored.classes), o.gate)
+    say(summary.as_text(blocks, per_class=command.per_class))
+    tables.write_text(out / "table.md", summary.as_markdown(blocks))
     for name, table in found.items():
         _write_detections(table, out / ("detections" if name == o.method[0] else f"detections-{name}"))
+    first = found[o.method[0]]
+    if scored.youtube_ids:
+        detections.write_detections(detections.under_aliases(first, scored.youtube_ids), out / "detections-youtube.json")
+    for kind in command.export:
+        exports.write_export(kind, out / f"{kind}.json", first, {record.name: record.duration for record in scored.records})
     if "em-mil" in found:
-        _draw(o, out, scored, found["em-mil"])
-    say(f"\nFiles: {out}/")
+        outcome.draw(out, scored, found["em-mil"], o.pictures, _rule(o))
+    log = run_folder.read_log(run_dir) if (Path(run_dir) / run_folder.LOG).exists() else []
+    outcome.write_page(
+        out / PAGE,
+        outcome.about(f"{METHODS[o.method[0]].title}: {o.dataset}, seed {o.seed}",
+                      _header(o, results["recipe"], run_dir), *summary.for_page(blocks)),
+        scored, first, outcome.page_scores(class_scores(o, o.method[0], scored, outside), o.gate), _rule(o),
+        outcome.evaluation(scored, first, results["methods"][o.method[0]]["protocols"]), log)
+    say(f"\nFiles: {out}/\nTo look at: {out / PAGE}")
     return results
 
 
@@ -250,20 +274,21 @@ def predict(command, out, open_things):
                          "new videos")
     device = _device(o)
     methods = _trained_methods(o, state, folder, device)
-    source, durations = _videos_to_predict(o, at, about, out.say)
+    source, durations, problems = _videos_to_predict(o, at, about, out.say)
     open_things.callback(source.close)
-    outside = video_scores.read_video_scores(o.video_scores, source.names, about["classes"]) if o.video_scores else None
+    outside = outside_scores(o, source.names, about["classes"], say=out.say)
 
     target = Path(command.out or "")
     named = target.suffix in (".json", ".csv")
     place = _output_folder(target.parent if named else command.out, folder, "predict")
     stem = target.stem if named else "detections"
-    job = Prediction(o, about, source, durations, methods, device, outside, command.keep_going)
-    records = job.records(drawn=command.given.get("pictures", 0))
+    job = Prediction(o, about["classes"], source.snippet_seconds or about["snippet_seconds"])
+    records = job.localize(_predicted(about, source, durations, problems, methods, device), outside,
+                           command.keep_going, command.given.get("pictures", 0))
     if command.save_clip_scores:
         place.mkdir(parents=True, exist_ok=True)
         clip_scores.write(place / (f"{stem}-clip_scores.h5" if named else "clip_scores.h5"), records,
-                          about["classes"], job.step)
+                          job.classes, job.step)
     else:
         for _ in records:
             pass
@@ -274,45 +299,46 @@ def predict(command, out, open_things):
         _write_detections(table, path)
         out.say(f"{METHODS[name].title}: {counts['videos']} videos, {counts['proposals']} detections: {path}.json and .csv")
         if name == "em-mil":
-            _draw(o, place, Scored(job.drawn, about["classes"], job.step), table)
+            outcome.draw(place, Scored(job.drawn, job.classes, job.step), table, o.pictures, _rule(o))
+    for kind in command.export:
+        exports.write_export(kind, path.with_name(f"{path.name}-{kind}.json"), table, durations)
+    report = place / (f"{stem}-{PAGE}" if named else PAGE)
+    about_page = outcome.about(f"{METHODS[o.method[0]].title}: {folder}", _header(o, opts.recipe_of(o), folder))
+    outcome.write_page(report, about_page, Scored([], job.classes, job.step), table, job.pages, _rule(o))
+    out.say(f"To look at: {report}")
     if job.bad:
         console.end(3, f"{len(job.bad)} bad video{'s' * (len(job.bad) > 1)} left out: {features.some(job.bad)}")
     return {"videos": counts["videos"], "detections": f"{path}.json", "localization": counts}
 
 
-@dataclasses.dataclass
 class Prediction:
-    """--predict: the videos one by one, and what has been found so far."""
-    o: opts.Opts
-    about: dict
-    source: object             # formats.features.FeatureSource
-    durations: dict            # s, of the videos that have annotations
-    methods: dict
-    device: torch.device
-    outside: np.ndarray | None
-    keep_going: bool
+    """--predict: what has been found so far, video by video."""
 
-    def __post_init__(self):
-        self.step = self.source.snippet_seconds or self.about["snippet_seconds"]
-        self.found = {name: [] for name in self.o.method}
-        self.bad, self.drawn = [], []
+    def __init__(self, o, classes, step):
+        self.o, self.classes, self.step = o, classes, step
+        self.found = {name: [] for name in o.method}
+        self.bad, self.drawn, self.pages = [], [], []
 
-    def records(self, drawn):
-        """Yields the record of each video, localized into `found`; the first `drawn` records are kept for pictures."""
-        names = self.source.names
-        bar = console.tqdm(names, "videos", disable=None)
-        for k, name in enumerate(bar):
+    def localize(self, records, outside, keep_going, drawn):
+        """Yields the record of each video, localized into `found`; the first `drawn` records are kept for pictures.
+
+        records: (name, function that makes the record or raises InputError). outside: (N, C) video-level scores or None.
+        """
+        for k, (name, make) in enumerate(records):
             try:
-                record = self._record(name)
+                record = make()
             except InputError as error:
-                if not self.keep_going:
+                if not keep_going:
                     raise
                 self.bad.append(name)
                 console.printed(f"left out: {error}", sys.stderr)
                 continue
-            one = Scored([record], self.about["classes"], self.step)
+            one = Scored([record], self.classes, self.step)
+            of_video = None if outside is None else outside[k:k + 1]
             for method, rows in self.found.items():
-                rows += localized(self.o, method, one, None if self.outside is None else self.outside[k:k + 1])
+                rows += localized(self.o, method, one, of_video)
+            gated = class_scores(self.o, self.o.method[0], one, of_video)
+            self.pages += outcome.page_scores(gated, self.o.gate, np.float16)
             if len(self.drawn) < drawn:
                 self.drawn.append(record)
             if "em-mil" in record.scores:
@@ -321,44 +347,67 @@ class Prediction:
                 record = dataclasses.replace(record, scores={**record.scores, "em-mil": {**scores, "l": l}})
             yield record
 
-    def _record(self, name):
-        dims = list(self.source.shape(name)[1:])
-        if dims != self.about["dims"]:
-            found, expected = (" and ".join(map(str, filter(None, d))) for d in (dims, self.about["dims"]))
-            raise InputError(f"{self.source.path}: {name}: found {found} features a clip, expected {expected} as in "
-                             "training")
-        rgb, flow = self.source.read(name)
-        self.source.release(name)
-        length = len(flow if rgb is None else rgb)
-        video = dataset.Video(name, rgb, flow, np.zeros(len(self.about["classes"]), np.float32),
-                              self.durations.get(name, length * self.step), np.zeros((0, 2)), np.zeros(0, int), self.step)
-        record = _record(video, self.methods, self.device)
+
+def _predicted(about, source, durations, problems, methods, device):
+    """(name, function that makes the video's record) of each video; durations grows by those of the clips."""
+    step = source.snippet_seconds or about["snippet_seconds"]
+
+    def make(name):
+        if name in problems:
+            raise problems[name]
+        dims = list(source.shape(name)[1:])
+        if dims != about["dims"]:
+            found, expected = (" and ".join(map(str, filter(None, d))) for d in (dims, about["dims"]))
+            raise InputError(f"{source.path}: {name}: found {found} features a clip, expected {expected} as in training")
+        rgb, flow = source.read(name)
+        source.release(name)
+        duration = durations.setdefault(name, len(flow if rgb is None else rgb) * step)
+        labels = np.zeros(len(about["classes"]), np.float32)
+        video = dataset.Video(name, rgb, flow, labels, duration, np.zeros((0, 2)), np.zeros(0, int), step)
+        record = apply.record_of(video, methods, device)
         clip_scores.check(record)
         return record
 
+    for name in console.Bar(source.names, "videos", disable=None):
+        yield name, functools.partial(make, name)
+
 
 def _videos_to_predict(o, at, about, say):
-    """(source of the features, {video: duration in s}) of --predict; prints what was assumed."""
+    """(source of the features, {video: duration in s}, {bad video: InputError}); prints what was assumed."""
     source = features.open_features(at["features"], layout=at["feature_layout"] or "auto", flow_path=at["flow_features"],
-                                    annotations=at["annotations"], snippet_seconds=at["snippet_seconds"])
-    truth = list(annotations.load(at["annotations"]).videos.values()) if at["annotations"] else []
-    source.adopt(truth)
-    durations = {video.name: video.duration for video in truth if video.duration is not None}
-    notes = list(source.notes)
+                                    annotations=at["annotations"], snippet_seconds=at["snippet_seconds"],
+                                    streams=o.streams, crops=o.crops)
+    notes, durations = list(source.notes), {}
+    truth = annotations.load(at["annotations"]) if at["annotations"] else None
+    if truth:
+        source.adopt(list(truth.videos.values()))
+        durations = {video.name: video.duration for video in truth.videos.values() if video.duration is not None}
+        unknown = [name for name in source.names if name not in durations]
+        if unknown:
+            notes.append(f"{at['annotations']}: found no duration of {len(unknown)} of {len(source.names)} videos, taken "
+                         "to be that of their clips")
+    _, problems = dataset.examine(source, truth, source.names, notes)
     if not source.snippet_seconds:
         notes.append(f"{source.path}: found no seconds per clip, taken to be {about['snippet_seconds']:g} as in training")
-    unknown = [name for name in source.names if name not in durations] if truth else []
-    if unknown:
-        notes.append(f"{at['annotations']}: found no duration of {len(unknown)} of {len(source.names)} videos, taken to "
-                     "be that of their clips")
-    for note in notes:
+    for note in dict.fromkeys(notes):
         say(f"warning: {note}")
     step = source.snippet_seconds or about["snippet_seconds"]
     if abs(step - about["snippet_seconds"]) > 1e-3 * step:
         source.close()
         raise InputError(f"{source.path}: found clips of {step:g} s, expected {about['snippet_seconds']:g} s as in "
                          "training (--snippet-seconds overrides what the file says)")
-    return source, durations
+    _same_extractor(about["extractor"], features.extract_settings(at["features"]), source.path)
+    return source, durations, problems
+
+
+def _same_extractor(then, now, path):
+    """InputError where the features of a run and new ones were extracted with other settings, if both are known."""
+    if not then or not now:
+        return
+    for key in then:
+        if then[key] != now.get(key):
+            raise InputError(f"{path}: found features extracted with {key} {now.get(key)}, expected {then[key]} as in "
+                             "training (tools/extract_features.py)")
 
 
 def _trained_methods(o, state, folder, device):
@@ -448,7 +497,7 @@ def _device(o):
 
 
 def load_data(o, say):
-    """(dataset.Data, table of the test videos' segments, table of ambiguous segments)."""
+    """(dataset.Data, table of the test videos' segments, table of ambiguous segments, {video: YouTube id})."""
     rank, ranks = distributed.world()
     preset = opts.PRESETS["demo"]
     if o.dataset == "demo" and (o.features, o.annotations) == (preset["features"], preset["annotations"]):
@@ -459,42 +508,58 @@ def load_data(o, say):
         if not getattr(o, name):
             raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
     truth = annotations.load(o.annotations, video_labels=o.video_labels)
+    left_out = _excluded(o, truth.videos, truth.aliases)
+    truth = dataclasses.replace(truth, videos={name: v for name, v in truth.videos.items() if name not in left_out})
     train_subset, test_subset = annotations.choose_subsets(truth, o.train_subset, o.test_subset)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))   # processes on this machine
-    limit = o.feature_memory * 1e9 if o.feature_memory is not None else free_memory() / 2 / here
+    limit = o.feature_memory * 1e9 if o.feature_memory is not None else files.free_memory() / 2 / here
     data = dataset.load(o.features, truth, train_subset=train_subset, test_subset=test_subset, layout=o.feature_layout,
-                        flow_features=o.flow_features, snippet_seconds=o.snippet_seconds,
-                        allow_missing=o.allow_missing, memory_limit=limit, shard=(rank, ranks))
-    for note in data.notes:
+                        flow_features=o.flow_features, snippet_seconds=o.snippet_seconds, streams=o.streams,
+                        crops=o.crops, allow_missing=o.allow_missing, memory_limit=limit, shard=(rank, ranks))
+    tested = annotations.in_subset(truth, test_subset)
+    wrong = annotations.time_unit_problem(truth.path, tested, {video.name: video.duration for video in data.test})
+    if wrong:
+        raise InputError(wrong)
+    for note in filter(None, (*data.notes, annotations.scoring_note(truth.path, test_subset, data.test),
+                              _one_class_note(o, data))):
         say(f"warning: {note}")
     for subset, videos in ((train_subset, data.train), (test_subset, data.test)):
         if not videos:
             raise InputError(f"{o.annotations}: found no video of subset {subset} with features, expected at least one")
     # All of the subset's segments: those of a video without features (--allow-missing) are missed, not forgiven.
-    segments = annotations.table(annotations.in_subset(truth, test_subset))
-    return data, segments, detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
+    ambiguous = detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
+    return data, annotations.table(tested), ambiguous, truth.aliases
 
 
-def free_memory():
-    """Bytes of memory that this process may take."""
-    try:
-        fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free = int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):             # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8e9
-    try:                                                # a container's limit, if it has one
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        return max(min(free, limit - used), 0)
-    except (OSError, ValueError):
-        return free
+def _excluded(o, known, youtube_ids=None):
+    """The names in `known` that --exclude-video means, in any form. InputError for one that means none."""
+    by_id = {alias: name for name, alias in (youtube_ids or {}).items() if alias}
+    meant = {name: by_id[name] for name in o.exclude_video if name in by_id}
+    meant |= match_names([name for name in o.exclude_video if name not in meant], known)
+    for name in o.exclude_video:
+        if name not in meant:
+            raise InputError(f"--exclude-video: found {name}, expected the name of an annotated video, such as "
+                             f"{features.some(known, 3)}")
+    return set(meant.values())
 
 
-def outside_scores(o, names, classes):
-    """--video-scores as (N, C) for the test videos `names`, or None; --exclude-video is checked against them."""
-    unknown = sorted(set(o.exclude_video) - set(names))
-    if unknown:
-        raise InputError(f"--exclude-video: found {unknown[0]}, expected the name of a test video")
-    return video_scores.read_video_scores(o.video_scores, names, classes) if o.video_scores else None
+def _one_class_note(o, data):
+    """With one class a classifier has nothing to tell it from, and its score is 1 in every video."""
+    if len(data.classes) > 1 or o.video_scores or o.video_classifier == "oracle":
+        return None
+    return (f"found the one class {data.classes[0]}: a video-level classifier gives it the score 1 in every video, so "
+            "videos without it are localized too; give --video-scores FILE, or --video-classifier oracle")
+
+
+def outside_scores(o, names, classes, youtube_ids=None, say=None):
+    """--video-scores as (N, C) for the videos `names`, or None; `say` prints how names were matched."""
+    if not o.video_scores:
+        return None
+    notes = []
+    found = video_scores.read_video_scores(o.video_scores, names, classes, youtube_ids, notes)
+    for note in notes if say else ():
+        say(f"warning: {note}")
+    return found
 
 
 def segments_of(path, columns=("video", "t_start", "t_end")):
@@ -513,7 +578,7 @@ def _same_run(then, now, folder, other_code):
     old, new = (opts.resolve({}, about["options"]) for about in (then, now))
     opts.refuse(opts.changed(old, new, "train"), f"in {folder}/opts.json: the run began with another value")
     for name, what in (("snippet_seconds", "seconds per clip"), ("dims", "dimensions"), ("classes", "classes"),
-                       ("fingerprint", "fingerprint")):
+                       ("train_videos", "training videos"), ("fingerprint", "fingerprint")):
         if then[name] != now[name]:
             raise InputError(f"{folder}: found features or annotations that have changed since the run began ({what}: "
                              f"{show(then[name])} then, {show(now[name])} now), expected the same ones")
@@ -522,7 +587,7 @@ def _same_run(then, now, folder, other_code):
                          "expected the same (--other-code goes on with it, and environment.json then records both)")
 
 
-def _describe(folder, about, device, truth, ambiguous):
+def _describe(folder, about, device, truth, ambiguous, youtube_ids):
     """Writes opts.json, environment.json (an entry for each process that worked on the run) and the ground truth."""
     tables.write_json(folder / "opts.json", about["options"])
     path = folder / "environment.json"
@@ -530,6 +595,8 @@ def _describe(folder, about, device, truth, ambiguous):
     tables.write_json(path, [*before, run_folder.environment(device)])
     tables.write_csv(folder / "ground_truth.csv", truth)
     tables.write_csv(folder / "ambiguous.csv", ambiguous)
+    if youtube_ids:
+        tables.write_json(folder / YOUTUBE_IDS, youtube_ids)
 
 
 # ------------------------------------------------------------------------------------------------ methods, detections
@@ -556,39 +623,20 @@ def _methods(o, about, this):
     return made
 
 
-def _record(video, methods, device):
-    """What the methods say about the clips of one test video."""
-    rgb, flow = (x if x is None else torch.from_numpy(np.asarray(x)).to(device) for x in (video.rgb, video.flow))
-    scores = {name: {key: values.cpu().numpy() for key, values in method.scores(rgb, flow).items()}
-              for name, method in methods.items()}
-    return clip_scores.Record(video.name, video.duration, video.labels, scores)
-
-
 def _rule(o):
     return localize.Rule(lam=o.lam, gammas=o.gammas_at_test, gate=o.gate, score=o.proposal_score,
                          video_weight=o.video_weight, nms=o.nms, soft=o.soft_nms)
 
 
+def class_scores(o, name, scored, outside):
+    """baselines.apply.class_scores with the classifier of the options."""
+    return apply.class_scores(name, scored.records, o.video_classifier, outside)
+
+
 def localized(o, name, scored, outside):
-    """(rows, counts) of each video, for localize.table. outside: (N, C) video-level scores from a file, or None."""
-    rule = _rule(o)
-    classifier = name if METHODS[name].classifies else o.video_classifier
-    for k, record in enumerate(scored.records):
-        needed = [name] if outside is not None or o.video_classifier == "oracle" else [name, classifier]
-        for other in needed:
-            if other not in record.scores:
-                raise InputError(f"found no scores of {METHODS[other].title} in this run, expected a run that has "
-                                 "trained it")
-        if outside is not None:
-            of_video = outside[k]
-        elif o.video_classifier == "oracle":
-            of_video = record.labels
-            if not of_video.any():                      # nothing to localize, and the gate would take a class anyway
-                yield [], {"videos": 1}
-                continue
-        else:
-            of_video = record.scores[classifier]["video"]
-        yield METHODS[name].localize(record, scored.classes, scored.snippet_seconds, of_video, rule)
+    """(rows, counts) of each video by the method `name`, for localize.table."""
+    gated = class_scores(o, name, scored, outside)
+    return apply.localized(name, gated, scored.classes, scored.snippet_seconds, _rule(o))
 
 
 def _evaluated(o, scored, table):
@@ -596,24 +644,16 @@ def _evaluated(o, scored, table):
     protocols = eval_detection.PROTOCOLS if o.protocol == "all" else (o.protocol,)
     results = {}
     for protocol in protocols:
-        e = eval_detection.evaluate(scored.truth, table, o.tious, protocol, scored.ambiguous)
+        try:
+            e = eval_detection.evaluate(scored.truth, table, o.tious, protocol, scored.ambiguous)
+        except ValueError as error:                     # eval_detection knows no InputError: it can be copied alone
+            raise InputError(error) from None
         means = eval_detection.averages(e.tious, e.map)
         if len(e.tious) == 7 and "0.1:0.7" in means:
             del means["all"]                            # the same mean under another name
         results[protocol] = {"tious": e.tious.tolist(), "map": e.map.tolist(), "averages": means, "counts": e.counts,
                              "ap": dict(zip(e.classes, e.ap.T.tolist())),
                              "segments": dict(zip(e.classes, e.n_segments.tolist()))}
-    return results
-
-
-def _classification(records):
-    """{title: {map, top1}} of the video-level classifiers that have scored these videos."""
-    results = {}
-    for name, method in METHODS.items():
-        if method.classifies and records and name in records[0].scores:
-            of_videos = np.stack([record.scores[name]["video"] for record in records])
-            metrics = eval_detection.classification_metrics(of_videos, np.stack([record.labels for record in records]))
-            results[method.title] = {"map": metrics.map, "top1": metrics.top1}
     return results
 
 
@@ -643,7 +683,7 @@ def _option_lines(o):
 
 
 def _data_lines(data, truth):
-    clips = [sum(_clips(v) for v in videos) for videos in (data.train, data.test)]
+    clips = [sum(v.n_clips for v in videos) for videos in (data.train, data.test)]
     labels = np.mean([video.labels.sum() for video in data.train])
     annotated = len(set(truth["video"]) & {video.name for video in data.test})
     streams = " and ".join(f"{stream} {dim}-d" for stream, dim in zip(("rgb", "flow"), data.dims) if dim)
@@ -656,28 +696,16 @@ def _data_lines(data, truth):
             + ("" if annotated else "  no test video has a segment: detections are written, nothing is scored\n"))
 
 
-def _clips(video):
-    return (video.flow if video.rgb is None else video.rgb).shape[0]
-
-
-def _draw(o, out, scored, table):
-    """Fig. 5 for `--pictures` videos, spread evenly over those with something to show."""
-    truth = scored.truth if scored.truth is not None else table[:0]
-    shown = [r for r in scored.records if (table["video"] == r.name).any() or (truth["video"] == r.name).any()]
-    if shown and o.pictures:
-        (out / "figures").mkdir(exist_ok=True)
-    for k in np.unique(np.linspace(0, len(shown) - 1, min(o.pictures, len(shown))).round().astype(int)):
-        record = shown[k]
-        mine, real = (t[t["video"] == record.name] for t in (table, truth))
-        label = real["label"].iloc[0] if len(real) else mine.loc[mine["score"].idxmax(), "label"]
-        scores = record.scores["em-mil"]
-        l = localize.fuse(scores["q"], scores["p"][:, list(scored.classes).index(label)], o.lam)
-        segments = [t.loc[t["label"] == label, ["t_start", "t_end"]].to_numpy() for t in (real, mine)]
-        stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{record.name}-{label}")
-        timeline = figures.Timeline(
-            l, scored.snippet_seconds, record.duration, [localize.threshold(l, g) for g in o.gammas_at_test],
-            segments[0] if scored.truth is not None else None, segments[1], label, record.name)
-        figures.localization_figure(out / f"figures/{stem}.png", timeline=timeline)
+def _header(o, recipe, run_dir):
+    """(name, value) of what the page's numbers come from."""
+    plain = opts.resolve({"dataset": o.dataset, "recipe": o.recipe})
+    code = run_folder.environment("cpu")
+    changed = [f"{opts.flag_of(f)[2:]} {opts.show(getattr(o, f.name))}" for f in dataclasses.fields(o)
+               if getattr(o, f.name) != getattr(plain, f.name)]
+    return [("dataset", o.dataset), ("features", o.features), ("seed", str(o.seed)), ("recipe", recipe),
+            ("options that differ from the preset", ", ".join(changed) or "none"), ("run", str(run_dir)),
+            ("code", f"{code['code']}, commit {code['commit']}" + (", with local changes" if code["dirty"] else "")),
+            ("made", f"{datetime.datetime.now():%Y-%m-%d %H:%M}")]
 
 
 @contextlib.contextmanager
@@ -688,7 +716,6 @@ def _timed(seconds, name):
 
 
 def _end_stopped(stopped, command):
-    console.ignore_signals()
     begun = getattr(command, "run", None)
     kept = f"; go on with: python run.py --resume {begun}" if begun else ""
     console.end(128 + stopped.signum, f"stopped by {console.name_of(stopped.signum)}{kept}", once=True)

@@ -76,14 +76,14 @@ class WTALC(nn.Module):
             batches = [[train_set.mine[i] for i in batch]
                        for batch in paired_batches(labels, steps, rng.spawn(ranks)[rank])]
             losses = train_epoch(((bags, n_videos) for bags in train_set.read(batches)),
-                                 lambda bags: self._losses(bags, pairs, rng), [optimizer],
+                                 lambda bags: self.losses(bags, pairs, rng), [optimizer],
                                  where=f"{self.name}, epoch {epoch + 1}")
             run.log(stage=self.name, epoch=epoch + 1, lr=self.settings.lr, loss=losses, videos=n_videos * steps,
                     seconds=round(time.perf_counter() - began, 4))
             if bar is not None:
                 bar.update(losses)
 
-    def _losses(self, bags, pairs, rng):
+    def losses(self, bags, pairs, rng):
         """Both losses of one batch, 0.5 each. bags: pairs first."""
         features = [joined(bag.rgb, bag.flow) for bag in bags]
         longest = self.settings.wtalc_max_clips

@@ -8,6 +8,7 @@ import time
 from tqdm import tqdm
 
 from engine.distributed import world
+from formats.files import InputError
 
 EVERY = 60                             # seconds between lines of progress where there is no terminal
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -42,7 +43,7 @@ def signals(restore=True):
 
 
 def ignore_signals():
-    """For the last lines of a program: nothing is left to stop."""
+    """For the end of a program: nothing is left to stop."""
     with contextlib.suppress(ValueError):
         for number in STOPS:
             signal.signal(number, signal.SIG_IGN)
@@ -54,7 +55,7 @@ class Console:
     def __init__(self):
         self.lines, self.path = [], None
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
+            with contextlib.suppress(AttributeError, ValueError):     # no such stream, or closed
                 stream.reconfigure(errors="replace")                  # an ASCII terminal shows ? for ±
 
     def keep_in(self, path):
@@ -74,8 +75,11 @@ class Console:
         if self.path is None:
             self.lines.append(text)
             return
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"{text}\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(f"{text}\n")
+        except OSError as error:
+            raise InputError(f"{self.path}: found {error.strerror or error}, expected to write there") from None
 
 
 def printed(text, stream=None):
@@ -83,9 +87,17 @@ def printed(text, stream=None):
     stream = stream or sys.stdout
     try:
         print(text, file=stream, flush=True)
-    except OSError:
+    except (OSError, ValueError):                                     # ValueError: the stream has been closed
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+class Bar(tqdm):
+    """tqdm, whose destructor calls `close` and fails there on a bar that a signal stops while it is made."""
+
+    def close(self):
+        if hasattr(self, "start_t"):                                  # the last attribute that tqdm sets
+            super().close()
 
 
 class Progress:
@@ -95,7 +107,7 @@ class Progress:
         self.title, self.epochs, self.say = title, epochs, say
         self.done, self.began, self.said = 0, time.monotonic(), time.monotonic()
         terminal = sys.stderr is not None and sys.stderr.isatty() and world()[0] == 0
-        self.bar = tqdm(total=epochs, desc=title, unit="epoch") if terminal else None
+        self.bar = Bar(total=epochs, desc=title, unit="epoch") if terminal else None
 
     def update(self, losses):
         """One epoch is done. losses: {name: mean}."""
@@ -120,6 +132,7 @@ def name_of(signum):
 
 def end(code, line, once=False):
     """Ends the program with a line on stderr. once: every process comes here, and process 0 prints for all."""
+    ignore_signals()
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()
     if sys.stderr is not None and (not once or world()[0] == 0):

@@ -7,9 +7,17 @@ here, both layers in one piece.
 import ctypes
 import os
 
+# Read when PyTorch starts, so set before its import. Huge pages; and threads that wait at a barrier give their core
+# back at once: where another program holds a core, they would spin for longer than they compute.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+SMALL = 60_000            # values of a video; hapt30 has 10,000, the demo 12,000, THUMOS14 275,000
 
 
 def prepare(network):
@@ -26,18 +34,27 @@ def prepare(network):
 
 
 def keep_memory():
-    """Makes glibc's malloc keep freed memory for the next step, and use huge pages; does nothing elsewhere.
+    """Makes glibc's malloc keep freed memory for the next step; does nothing elsewhere.
 
-    By default malloc returns the few MB of a step's gradients to the system and asks for them again in the next step,
-    which costs a quarter of the training time. Call it before PyTorch allocates.
+    By default it returns the few MB of a step's gradients to the system and asks for them again, which costs a quarter
+    of the training time.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
     mallopt(-3, 1 << 30)                                # M_MMAP_THRESHOLD: large tensors share the heap
     mallopt(-1, (1 << 31) - 1)                          # M_TRIM_THRESHOLD: the heap's end is kept
+
+
+def choose_threads(clips, features):
+    """One thread where a step is small: a second one gains nothing there, and waits for busy cores at every operator.
+
+    clips: of a video, on average; features: of a clip, over both streams. A number that the user has set
+    (OMP_NUM_THREADS) stays. The choice depends on the data alone, so that the bits do not depend on the machine's load.
+    """
+    if "OMP_NUM_THREADS" not in os.environ and clips * features < SMALL:
+        torch.set_num_threads(1)
 
 
 def onednn_product(a, b):

@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import time
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class RunFolder:
         self.stage, self.epoch, self.done = None, 0, []
         self.log_bytes, self.saved_at = 0, time.monotonic()
         self.writes = world()[0] == 0                                 # process 0 writes for all
-        self.lock = filelock.FileLock(self.folder / ".lock")
+        self.lock = filelock.FileLock(self.folder / ".lock", fallback_to_soft=False)      # a soft one outlives a kill
         try:
             if self.writes:
                 self._take_lock()
@@ -170,7 +171,7 @@ def read_labels(folder, name):
     try:
         with np.load(path, allow_pickle=False) as file:
             return np.split(file["labels"], np.cumsum(file["clips"])[:-1])
-    except (OSError, ValueError, KeyError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: found no readable labels ({error}), expected those of a phase") from None
 
 
@@ -200,15 +201,20 @@ def load_state(part, state, where):
     """Gives a network or optimizer its saved state. InputError, which begins with `where`, if it does not fit."""
     try:
         part.load_state_dict(state)
+        if isinstance(part, torch.optim.Optimizer):
+            _lay_out_moments(part)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = str(error).strip().split("\n")[-1].strip()
         raise InputError(f"{where}: found the state of another network ({why}), expected this one's") from None
-    if isinstance(part, torch.optim.Optimizer):
-        # Fused Adam reads memory, not indices: the moments lie in the memory order of their parameter.
-        for p, moments in part.state.items():
-            for key, value in moments.items():
-                if value.shape == p.shape:
-                    moments[key] = torch.empty_like(p).copy_(value)
+
+
+def _lay_out_moments(adam):
+    """Fused Adam reads memory, not indices: the moments get the shape and memory order of their parameter."""
+    for p, state in adam.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            if state[name].shape != p.shape:
+                raise ValueError(f"{name} is {tuple(state[name].shape)}, its parameter {tuple(p.shape)}")
+            state[name] = torch.empty_like(p).copy_(state[name])
 
 
 @contextlib.contextmanager

@@ -1,4 +1,6 @@
-"""Optical flow from each frame to the next: OpenCV's TV-L1, or DIS (fast, not the paper's), over several processes."""
+"""Optical flow from each frame to the next: OpenCV's TV-L1, or DIS (fast, not the paper's), over
+several processes."""
+
 import collections
 import concurrent.futures
 import functools
@@ -11,27 +13,29 @@ import cv2
 import numpy as np
 
 METHODS = ("tvl1", "dis")
-BOUND = 20                                      # pixels; larger displacements are clipped
+BOUND = 20  # pixels; larger displacements are clipped
 
 
 def flow(before, after, method):
-    """Displacement of each pixel from grey frame `before` to `after`, both (H, W) uint8: (H, W, 2) uint8.
+    """Displacement of each pixel from grey frame `before` to `after`, both (H, W) uint8, as
+    (H, W, 2) uint8.
 
-    Channel 0 is x (right positive), 1 is y (down positive). -20 to 20 pixels are spread over 0 to 255, beyond is
-    clipped; value / 127.5 - 1 is what the network takes.
+    Channel 0 is x (right positive), 1 is y (down positive). -20 to 20 pixels are spread over 0 to
+    255, beyond is clipped; value / 127.5 - 1 is what the network takes.
     """
-    moved = _estimator(method).calc(before, after, None)                        # (H, W, 2) pixels
+    moved = _estimator(method).calc(before, after, None)  # (H, W, 2) pixels
     return np.rint((np.clip(moved, -BOUND, BOUND) + BOUND) * (255 / (2 * BOUND))).astype(np.uint8)
 
 
 def with_flow(frames, method, pool, ahead):
     """Yields (frame, flow from it to the next frame) for each of `frames` (H, W, 3) uint8 RGB.
 
-    The last frame has no next one: it takes the flow of the frame before it, in a video of one frame no motion.
-    pool: an executor (`processes`); at most `ahead` pairs wait in it, so that memory does not depend on the length.
+    The last frame has no next one: it takes the flow of the frame before it, in a video of one
+    frame no motion. pool: an executor (`processes`); at most `ahead` pairs wait in it, so that
+    memory does not depend on the length.
     """
-    waiting, last, last_grey = collections.deque(), None, None
-    latest = None
+    waiting = collections.deque()  # (frame, its flow to come)
+    last = last_grey = latest = None
     for frame in frames:
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         if last is not None:
@@ -50,11 +54,13 @@ def with_flow(frames, method, pool, ahead):
 
 def processes(jobs):
     """An executor of `jobs` processes that end when this one does, killed or not."""
-    return concurrent.futures.ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _begin)
+    return concurrent.futures.ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), _begin
+    )
 
 
 def _begin():
-    signal.signal(signal.SIGINT, signal.SIG_IGN)                                # Ctrl-C reaches the whole group
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     cv2.setNumThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

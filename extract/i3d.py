@@ -1,9 +1,12 @@
-"""I3D (Inception-v1 inflated to 3-D): clips of RGB or flow -> Mixed_5c averaged over time and space, 1024 numbers.
+"""I3D (Inception-v1 inflated to 3-D): clips of RGB or flow -> Mixed_5c averaged over time and
+space, 1024 numbers.
 
-Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017. Every convolution and pooling pads as TensorFlow's
-SAME does, because that is how the published weights were trained. Module names are those of the usual PyTorch port, so
-that `rgb_imagenet.pt` and `flow_imagenet.pt` load as they are.
+Carreira and Zisserman, "Quo Vadis, Action Recognition?", CVPR 2017. Every convolution and pooling
+pads as TensorFlow's SAME does, because that is how the published weights were trained. Module
+names are those of the usual PyTorch port, so that `rgb_imagenet.pt` and `flow_imagenet.pt` load
+as they are.
 """
+
 import hashlib
 import re
 
@@ -15,26 +18,40 @@ from formats.files import InputError, load_pt, open_file
 
 CHANNELS = {"rgb": 3, "flow": 2}
 # Output channels of the branches: b0; b1a, b1b; b2a, b2b; b3b.
-MIXED = {"Mixed_3b": (64, 96, 128, 16, 32, 32), "Mixed_3c": (128, 128, 192, 32, 96, 64),
-         "Mixed_4b": (192, 96, 208, 16, 48, 64), "Mixed_4c": (160, 112, 224, 24, 64, 64),
-         "Mixed_4d": (128, 128, 256, 24, 64, 64), "Mixed_4e": (112, 144, 288, 32, 64, 64),
-         "Mixed_4f": (256, 160, 320, 32, 128, 128),
-         "Mixed_5b": (256, 160, 320, 32, 128, 128), "Mixed_5c": (384, 192, 384, 48, 128, 128)}
+MIXED = {
+    "Mixed_3b": (64, 96, 128, 16, 32, 32),
+    "Mixed_3c": (128, 128, 192, 32, 96, 64),
+    "Mixed_4b": (192, 96, 208, 16, 48, 64),
+    "Mixed_4c": (160, 112, 224, 24, 64, 64),
+    "Mixed_4d": (128, 128, 256, 24, 64, 64),
+    "Mixed_4e": (112, 144, 288, 32, 64, 64),
+    "Mixed_4f": (256, 160, 320, 32, 128, 128),
+    "Mixed_5b": (256, 160, 320, 32, 128, 128),
+    "Mixed_5c": (384, 192, 384, 48, 128, 128),
+}
 # kinetics_i3d_pytorch's names, as patterns, and ours.
-OTHER_NAMES = ((r"^conv3d_0c_1x1\.", "logits."), (r"^conv3d", "Conv3d"), (r"^mixed", "Mixed"),
-               (r"\.batch3d\.", ".bn."), (r"\.branch_0\.", ".b0."), (r"\.branch_3\.1\.", ".b3b."),
-               (r"\.branch_([12])\.0\.", r".b\1a."), (r"\.branch_([12])\.1\.", r".b\1b."))
+OTHER_NAMES = (
+    (r"^conv3d_0c_1x1\.", "logits."),
+    (r"^conv3d", "Conv3d"),
+    (r"^mixed", "Mixed"),
+    (r"\.batch3d\.", ".bn."),
+    (r"\.branch_0\.", ".b0."),
+    (r"\.branch_3\.1\.", ".b3b."),
+    (r"\.branch_([12])\.0\.", r".b\1a."),
+    (r"\.branch_([12])\.1\.", r".b\1b."),
+)
 
 
 def same_padding(length, kernel, stride):
-    """(before, after): zeros that make ceil(length / stride) outputs, the odd one after, as TensorFlow's SAME."""
+    """(before, after): zeros that make ceil(length / stride) outputs, the odd one after, as
+    TensorFlow's SAME."""
     total = max((-(-length // stride) - 1) * stride + kernel - length, 0)
     return total // 2, total - total // 2
 
 
 def pad_same(x, kernel, stride):
-    """x (B, C, T, H, W) padded with zeros for `kernel` and `stride`, three numbers each. Pooling may have zeros too:
-    it comes after a ReLU, so that a zero never is the largest."""
+    """x (B, C, T, H, W) padded with zeros for `kernel` and `stride`, three numbers each. Pooling
+    may have zeros too: it comes after a ReLU, so that a zero never is the largest."""
     pads = [same_padding(*sizes) for sizes in zip(x.shape[2:], kernel, stride)]
     flat = [side for pad in reversed(pads) for side in pad]
     return F.pad(x, flat) if any(flat) else x
@@ -107,7 +124,8 @@ class I3D(nn.Sequential):
 
     @torch.inference_mode()
     def features(self, clips):
-        """clips (B, T, H, W, C) uint8 -> (B, 1024) float32; value / 127.5 - 1 is what the network sees."""
+        """clips (B, T, H, W, C) uint8 -> (B, 1024) float32; value / 127.5 - 1 is what the network
+        sees."""
         device = next(self.parameters()).device
         x = torch.from_numpy(clips).to(device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
         return self(x).cpu().numpy()
@@ -116,38 +134,55 @@ class I3D(nn.Sequential):
 def load(path, stream, device="cpu"):
     """(I3D for `stream`, "rgb" or "flow", with the weights of a file; the file's SHA-256).
 
-    Reads the names of pytorch-i3d and kinetics_i3d_pytorch; the classifier's (logits) are not needed. InputError for
-    anything but the weights of this network for this stream.
+    Reads the names of pytorch-i3d and kinetics_i3d_pytorch; the classifier's (logits) are not
+    needed. InputError for anything but the weights of this network for this stream.
     """
     saved = load_pt(path)
-    if not isinstance(saved, dict) or not all(isinstance(value, torch.Tensor) for value in saved.values()):
-        raise InputError(f"{path}: found {type(saved).__name__} that holds other things than tensors, expected a state "
-                         "dict of I3D")
+    tensors = isinstance(saved, dict) and all(map(torch.is_tensor, saved.values()))
+    if not tensors:
+        raise InputError(
+            f"{path}: found {type(saved).__name__} that holds other things than tensors, expected "
+            "a state dict of I3D"
+        )
     network = I3D(CHANNELS[stream]).eval()
-    wanted = network.state_dict()
     given = {_our_name(key): value for key, value in saved.items()}
     given = {key: value for key, value in given.items() if not key.startswith("logits.")}
-    counters = {key for key in wanted if key.endswith(".num_batches_tracked")}  # old files have none; not used
-    missing, unknown = wanted.keys() - counters - given.keys(), given.keys() - wanted.keys()
-    if missing or unknown:
-        raise InputError(f"{path}: found {len(missing)} of {len(wanted.keys() - counters)} weights of I3D missing"
-                         f"{f' (such as {min(missing)})' if missing else ''} and {len(unknown)} unknown"
-                         f"{f' (such as {min(map(str, unknown))})' if unknown else ''}, expected a state dict of I3D")
-    first = "Conv3d_1a_7x7.conv3d.weight"
-    inputs = given[first].shape[1] if given[first].ndim == 5 else None
-    for other in set(CHANNELS) - {stream}:
-        if inputs == CHANNELS[other]:
-            raise InputError(f"{path}: found weights for {other} ({inputs} input channels), expected those for {stream}: "
-                             f"give this file with --{other}-weights")
-    for key in wanted.keys() - counters:
-        if given[key].shape != wanted[key].shape or not given[key].isfinite().all():
-            values = "" if given[key].shape != wanted[key].shape else " with NaN or infinity"
-            raise InputError(f"{path}: found {key} {tuple(given[key].shape)}{values}, expected finite numbers "
-                             f"{tuple(wanted[key].shape)}")
-    network.load_state_dict({**wanted, **given})
+    _check_weights(path, stream, given, network.state_dict())
+    network.load_state_dict({**network.state_dict(), **given})
     with open_file(path) as (file, _):
         digest = hashlib.sha256(file.read()).hexdigest()
     return network.to(device), digest
+
+
+def _check_weights(path, stream, given, wanted):
+    """InputError where `given` lacks a name, has an unknown one, or other shapes than `wanted`.
+
+    The counters of batch normalization may be absent: old files have none, and no one uses them.
+    """
+    needed = {key for key in wanted if not key.endswith(".num_batches_tracked")}
+    missing, unknown = sorted(needed - given.keys()), sorted(given.keys() - wanted.keys())
+    if missing or unknown:
+        lacks = f" (such as {missing[0]})" if missing else ""
+        has = f" (such as {unknown[0]})" if unknown else ""
+        raise InputError(
+            f"{path}: found {len(missing)} of {len(needed)} weights of I3D missing{lacks} and "
+            f"{len(unknown)} unknown{has}, expected a state dict of I3D"
+        )
+    shape = given["Conv3d_1a_7x7.conv3d.weight"].shape
+    for other, channels in CHANNELS.items():
+        if other != stream and len(shape) == 5 and shape[1] == channels:
+            raise InputError(
+                f"{path}: found weights for {other} ({channels} input channels), expected those "
+                f"for {stream}: give this file with --{other}-weights"
+            )
+    for key in sorted(needed):
+        fits = given[key].shape == wanted[key].shape
+        if not fits or not given[key].isfinite().all():
+            values = " with NaN or infinity" if fits else ""
+            raise InputError(
+                f"{path}: found {key} {tuple(given[key].shape)}{values}, expected finite numbers "
+                f"{tuple(wanted[key].shape)}"
+            )
 
 
 def _our_name(key):

@@ -1,8 +1,11 @@
-"""The scores of a run's test videos, stored so that localization can be done again without network or features.
+"""The scores of a run's test videos, stored so that localization can be done again without
+network or features.
 
-One HDF5 file: attributes `classes` and `snippet_seconds`; a group per video, in order, with the attributes `name` and
-`duration`, the labels (C,) and a group per method with its arrays, as the networks gave them.
+One HDF5 file: attributes `classes` and `snippet_seconds`; a group per video, in order, with
+the attributes `name` and `duration`, the labels (C,) and a group per method with its
+arrays, as the networks gave them.
 """
+
 import dataclasses
 import io
 
@@ -15,10 +18,11 @@ from formats.files import InputError, write_atomically
 @dataclasses.dataclass(frozen=True, eq=False)
 class Record:
     """What the networks say of one video of T clips, C classes."""
+
     name: str
-    duration: float             # seconds
-    labels: np.ndarray          # (C,)
-    scores: dict                # {method: {key: array}}, each array (T,), (T, C) or (C,)
+    duration: float  # seconds
+    labels: np.ndarray  # (C,)
+    scores: dict  # {method: {key: array}}, each array (T,), (T, C) or (C,)
 
 
 def check(record):
@@ -27,18 +31,23 @@ def check(record):
         for key, values in arrays.items():
             bad = values.size - np.count_nonzero(np.isfinite(values))
             if bad:
-                raise InputError(f"{record.name}: found {bad} of {values.size} scores ({method}, {key}) that are no "
-                                 "finite numbers, expected features as in training")
+                raise InputError(
+                    f"{record.name}: found {bad} of {values.size} scores ({method}, {key}) "
+                    "that are no finite numbers, expected features as in training"
+                )
         shapes, n_classes = {values.shape for values in arrays.values()}, len(record.labels)
-        clips = {shape[:1] for shape in shapes if shape != (n_classes,)}                # {(T,)}
+        clips = {shape[:1] for shape in shapes if shape != (n_classes,)}  # {(T,)}
         fitting = {(n_classes,)} | clips | {(*t, n_classes) for t in clips}
         if len(clips) > 1 or () in shapes or not shapes <= fitting:
-            raise InputError(f"{record.name}: found scores of the shapes {sorted(shapes)} ({method}), expected one "
-                             f"number of clips and {n_classes} classes")
+            raise InputError(
+                f"{record.name}: found scores of the shapes {sorted(shapes)} ({method}), "
+                f"expected one number of clips and {n_classes} classes"
+            )
 
 
 def write(path, records, classes, snippet_seconds):
-    """Writes an iterable of `Record`s, whole or not at all. Raises InputError where there is no room, and as `check`.
+    """Writes an iterable of `Record`s, whole or not at all. Raises InputError where there
+    is no room, and as `check`.
 
     The file is made in memory first: HDF5 itself ends in a crash where a disk is full.
     """
@@ -57,11 +66,14 @@ def write(path, records, classes, snippet_seconds):
         with write_atomically(path) as temporary:
             temporary.write_bytes(buffer.getbuffer())
     except OSError as error:
-        raise InputError(f"{path}: found {error.strerror or error}, expected room to write the file") from None
+        raise InputError(
+            f"{path}: found {error.strerror or error}, expected room to write the file"
+        ) from None
 
 
 def read(path):
-    """(records, classes, snippet_seconds) as `write` got them. InputError where the file is missing or broken."""
+    """(records, classes, snippet_seconds) as `write` got them. InputError where the file is
+    missing or broken."""
     try:
         with h5py.File(path) as file:
             classes = tuple(str(c) for c in np.atleast_1d(file.attrs["classes"]))
@@ -75,10 +87,17 @@ def read(path):
         raise InputError(f"{path}: {error}") from None
     except (OSError, RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:
         why = str(error).strip().split("\n")[0]
-        raise InputError(f"{path}: found no readable clip scores ({why}), expected those of a finished run") from None
+        raise InputError(
+            f"{path}: found no readable clip scores ({why}), expected those of a finished run"
+        ) from None
 
 
 def _record(group):
-    scores = {method: {key: values[()] for key, values in arrays.items()}
-              for method, arrays in group.items() if isinstance(arrays, h5py.Group)}
-    return Record(str(group.attrs["name"]), float(group.attrs["duration"]), group["labels"][()], scores)
+    scores = {
+        method: {key: values[()] for key, values in arrays.items()}
+        for method, arrays in group.items()
+        if isinstance(arrays, h5py.Group)
+    }
+    return Record(
+        str(group.attrs["name"]), float(group.attrs["duration"]), group["labels"][()], scores
+    )

@@ -1,30 +1,34 @@
-"""Every feature layout that people hold: open it, list its videos, read them one by one; write the canonical file.
+"""Features of many videos: open them in any layout, read them one by one, write the canonical file.
 
-A layout is a function that looks at a path and lists, per video, where its arrays lie (`_LAYOUTS`, at the end of the
-readers); everything after that, shapes, checks, conversion to float32, is the same for all of them. Nothing is read
-before its header has been checked, and the name of a video is only ever looked up among the names a layout listed, so
-that no name becomes a path. Whatever is wrong ends in an `InputError` of one line.
+Where the arrays of each layout lie is in formats/layouts.py; shapes, checks and the conversion to
+float32 are here and are the same for all of them. Nothing is read before its header has been
+checked, and a video's name is only looked up among the names that a layout listed, so that no name
+becomes a path. Bad input ends in an `InputError` of one line.
 """
-import contextlib
-import functools
 import hashlib
 import json
-import math
 import os
-import re
+import shlex
 import zlib
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from formats import annotations as annotation_files
-from formats import npy
-from formats.files import InputError, load_json, load_pt, open_file, show, write_atomically
+from formats import layouts
+from formats.files import InputError, load_json, open_file, show, write_atomically
+from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, shape_text, some
+from formats.names import match_names
+
+LAYOUTS = ("auto", *layouts.LAYOUTS)
+ONE_STREAM_WIDTHS = (512, 768, 1024, 1280, 1408)    # usual ones: CLIP, VideoMAE, I3D, InternVideo
+USUAL_CROPS, MOST_CROPS = (5, 10), 32
+SAMPLE = 8                                  # videos are looked at to see what kind of set it is
 
 
 class StoredArray:
-    """One stream of one video, left on disk: `.shape`, `.dtype`, and np.asarray(it) reads and checks it anew."""
+    """One stream of one video, left on disk: `.shape`, `.dtype`; np.asarray(it) reads and checks it
+    each time."""
     dtype = np.dtype(np.float32)
 
     def __init__(self, source, name, stream, shape):
@@ -35,503 +39,397 @@ class StoredArray:
         return array if dtype is None else array.astype(dtype, copy=False)
 
 
-# ------------------------------------------------------------------------------------------------ sources
+# ------------------------------------------------------------------------------------------ sources
 
 class FeatureSource:
     """The features of many videos, left on disk until asked for. Made by `open_features`.
 
-    `streams` maps a video's name to its arrays on disk, objects with .shape, .dtype and .read(): two of them (RGB,
-    flow), or one that holds both streams side by side, RGB in the first half of the columns. One background thread
-    may read while another does.
+    `streams` are those that are read, ("rgb", "flow") or one of them. One background thread may
+    read while another does.
     """
 
-    def __init__(self, path, layout, streams, snippet_seconds=None, handles=()):
-        self.path, self.layout, self.names = str(path), layout, list(streams)
-        self.snippet_seconds = snippet_seconds      # as the file declares it, or as the user gave it; None: unknown
-        self.notes = []
-        self._streams, self._handles, self._shapes = streams, handles, {}
+    def __init__(self, path, found, *, streams=None, crops=None, transpose=False):
+        self.path, self.layout, self.names = str(path), found.layout, list(found.entries)
+        self.snippet_seconds = found.snippet_seconds    # declared or given; None: unknown
+        self.notes = list(found.notes)
+        self.options = ""               # those given to open_features, as a command takes them
+        self.streams = (streams,) if streams in STREAMS else STREAMS
+        # whether an array "features" is both streams side by side
+        self._halves = streams not in STREAMS or found.joint
+        self._crops, self._transpose, self._crop_axis = crops, transpose, None
+        self._entries, self._handles, self._shapes = dict(found.entries), found.handles, {}
 
     def __contains__(self, name):
-        return name in self._streams
+        return name in self._entries
 
     def adopt(self, videos):
-        """Find those annotated videos that are stored under their YouTube id, or with or without its prefix `v_`, and
-        call them by the name in the annotations. Returns how many."""
-        annotated = {video.name for video in videos}
-        stored = {video.name: other for video in videos if video.name not in self
-                  for known in filter(None, (video.alias, video.name))
-                  for other in (known, f"v_{known}", known.removeprefix("v_"))
-                  if other in self and other not in annotated}
-        self._streams = {**{name: array for name, array in self._streams.items() if name not in stored.values()},
-                         **{name: self._streams[other] for name, other in stored.items()}}
-        self.names = list(self._streams)
-        return len(stored)
+        """Call the stored videos by the names of the annotated ones (objects with .name and
+        .alias), where these differ by what formats/names.py sees through. Returns {annotated name:
+        stored name} of the renamed ones."""
+        matched = match_names([video.name for video in videos], self.names,
+                              {video.name: video.alias for video in videos})
+        renamed = {held: wanted for wanted, held in matched.items() if wanted != held}
+        self._entries = {renamed.get(name, name): entry for name, entry in self._entries.items()}
+        self.names = list(self._entries)
+        return {wanted: held for held, wanted in renamed.items()}
 
     def dtypes(self, name):
         """Element types on disk, one per array of the video."""
-        return [array.dtype for array in self._streams[name]]
+        return [array.dtype for array in self._arrays(name).values()]
+
+    def array_shapes(self, name):
+        """{stream: (T, D)} of the arrays as they are stored, without axes of length 1 and crops;
+        "features" for one that is not yet told apart. InputError where an array is no such
+        thing."""
+        return {
+            stream: self._two_axes(name, stream, array)
+            for stream, array in self._arrays(name).items()
+        }
 
     def stream_shapes(self, name):
-        """((T, D), (T', D')) of the RGB and flow stream as stored. InputError where they are no such arrays."""
-        arrays = self._streams[name]
-        for stream, array in zip(("rgb", "flow") if len(arrays) == 2 else ("features",), arrays):
-            found, expected = None, "(clips, dimensions), at least 1 of each"
-            if array.dtype.kind not in "fiu":
-                found, expected = f"values of type {array.dtype}", "floating-point numbers"
-            elif len(array.shape) != 2:
-                found = f"a {len(array.shape)}-D array {_shape(array)}"
-            elif 0 in array.shape:
-                found = f"{('0 dimensions', '0 clips')[array.shape[0] == 0]} {_shape(array)}"
-            if found:
-                raise InputError(f"{self.path}: {name}: {stream}: found {found}, expected {expected}")
-        if len(arrays) == 2:
-            return arrays[0].shape, arrays[1].shape
-        length, width = arrays[0].shape
-        if width % 2:
-            raise InputError(f"{self.path}: {name}: found {width} dimensions, expected an even number: "
-                             "RGB and flow side by side")
-        return (length, width // 2), (length, width // 2)
+        """{stream: (T, D)} of the streams that are read. InputError where one is missing."""
+        shapes = self.array_shapes(name)
+        if "features" in shapes:
+            length, width = shapes["features"]
+            if self._halves and width % 2:
+                raise InputError(f"{self.path}: {name}: found {width} dimensions, expected an even "
+                                 "number: RGB and flow side by side (--streams rgb or --streams "
+                                 "flow reads a single stream)")
+            return dict.fromkeys(self.streams, (length, width // 2 if self._halves else width))
+        missing = [stream for stream in self.streams if stream not in shapes]
+        if missing:
+            raise InputError(f"{self.path}: {name}: found {' and '.join(shapes)} only, expected "
+                             f"{missing[0]}{', too' if len(self.streams) == 2 else ''}")
+        return {stream: shapes[stream] for stream in self.streams}
 
     def shape(self, name):
-        """(T, D_rgb, D_flow). Streams that differ by at most 2 clips or 1% are cut to the shorter, else InputError."""
-        if name in self._shapes:
-            return self._shapes[name]
-        (t_rgb, d_rgb), (t_flow, d_flow) = self.stream_shapes(name)
-        if abs(t_rgb - t_flow) > max(2, 0.01 * max(t_rgb, t_flow)):
-            raise InputError(f"{self.path}: {name}: found {t_rgb} clips of rgb and {t_flow} of flow, "
-                             "expected equal lengths (up to 2 clips or 1%)")
-        self._shapes[name] = min(t_rgb, t_flow), d_rgb, d_flow
+        """(T, D_rgb, D_flow), None for a stream that is not read. Streams that differ by at most 2
+        clips or 1% are cut to the shorter, else InputError."""
+        if name not in self._shapes:
+            shapes = self.stream_shapes(name)
+            lengths = [length for length, _ in shapes.values()]
+            if max(lengths) - min(lengths) > max(2, 0.01 * max(lengths)):
+                raise InputError(f"{self.path}: {name}: found {lengths[0]} clips of rgb and "
+                                 f"{lengths[1]} of flow, expected equal lengths (up to 2 clips or "
+                                 "1%)")
+            widths = (shapes[stream][1] if stream in shapes else None for stream in STREAMS)
+            self._shapes[name] = min(lengths), *widths
         return self._shapes[name]
 
     def read(self, name):
-        """(rgb (T, D), flow (T, D')) as float32. InputError on NaN or infinity."""
-        arrays = self._streams[name]
-        if len(arrays) == 2:
-            return self.read_stream(name, 0), self.read_stream(name, 1)
-        length, width, _ = self.shape(name)
-        raw = self._raw(name, 0)
-        return tuple(self._checked(raw[:, i * width:(i + 1) * width], name, i) for i in (0, 1))
+        """(rgb (T, D), flow (T, D')) as float32, None for a stream that is not read. InputError on
+        NaN or infinity."""
+        arrays = self._arrays(name)
+        raw = self._raw(name, "features") if "features" in arrays else None
+        return tuple(
+            self._stream(name, stream, raw) if stream in self.streams else None
+            for stream in STREAMS
+        )
 
     def read_stream(self, name, stream):
-        """Stream 0 (RGB) or 1 (flow) of one video: (T, D) float32, contiguous. InputError on NaN or infinity."""
-        length, *widths = self.shape(name)
-        if len(self._streams[name]) == 2:
-            return self._checked(self._raw(name, stream)[:length], name, stream)
-        return self._checked(self._raw(name, 0)[:, stream * widths[0]:(stream + 1) * widths[0]], name, stream)
+        """The stream "rgb" or "flow" of one video: (T, D) float32, contiguous. InputError on NaN or
+        infinity."""
+        raw = self._raw(name, "features") if "features" in self._arrays(name) else None
+        return self._stream(name, stream, raw)
 
-    def _raw(self, name, i):
-        with _in_one_line(f"{self.path}: {name}"):
-            return self._streams[name][i].read()
-
-    def _checked(self, raw, name, stream):
-        with np.errstate(over="ignore", invalid="ignore"):  # beyond float32 becomes infinite, which is reported below
-            array = np.ascontiguousarray(raw, dtype=np.float32)
-            finite = np.isfinite(np.vdot(array, array))     # one cheap pass; it may overflow, hence the second
-        if not finite and not (good := np.isfinite(array)).all():
-            clip, dimension = np.argwhere(~good)[0]
-            raise InputError(f"{self.path}: {name}: found {array[clip, dimension]} in {('rgb', 'flow')[stream]}, clip "
-                             f"{clip} ({(~good).sum()} of {array.size} values), expected finite numbers")
-        return array
+    def how_read(self, name):
+        """In words, how the arrays of a video are brought to two axes; "" where they have two."""
+        ways = {self._way(array.shape) for array in self._arrays(name).values()} - {""}
+        return ", ".join(sorted(ways))
 
     def release(self, name):
-        """Closes what reading this video opened, so that a pass over very many keeps nothing of those behind it."""
-        for array in self._streams[name]:
-            vars(array).pop("_dataset", None)
+        """Close what reading this video opened, so that a pass over very many does not keep them
+        all open."""
+        for array in self._arrays(name).values():
+            if hasattr(array, "release"):
+                array.release()
+
+    def beside(self):
+        """For a message: what lies beside a path that seems to be one part of a set; "" where there
+        is nothing."""
+        path = Path(self.path)
+        if path.is_dir() and not layouts.is_part(path.name):
+            return ""
+        opened = {Path(handle.filename).name for handle in self._handles} | {path.name}
+        others = [other.name for other in layouts.visible(path.parent) if other.name not in opened
+                  and other.suffix == path.suffix and layouts.is_part(other.stem)]
+        if not others:
+            return ""
+        return f"; beside it: {some(others)}; give the folder {path.parent} to read all"
 
     def close(self):
         for handle in self._handles:
             handle.close()
 
+    def _arrays(self, name):
+        """{stream: array} of a video."""
+        with in_one_line(f"{self.path}: {name}"):
+            arrays = layouts.resolve(self._entries[name])
+        self._entries[name] = arrays
+        return arrays
 
-@contextlib.contextmanager
-def _in_one_line(where):
-    """Turn what h5py raises on broken data, which may be nearly anything, into InputError."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
-        raise InputError(f"{where}: found broken data ({_one_line(error)}), expected readable features") from None
-
-
-def _open_h5(path):
-    with open_file(path):     # says what is wrong with the path itself better than HDF5 does
-        pass
-    with _in_one_line(path):
-        # without chunk cache: every dataset is read whole, and thousands of them stay open in a streamed set
-        return h5py.File(path, "r", rdcc_nbytes=0)
-
-
-def _names(group):
-    return [_text(name, group.file.filename) for name in group]
-
-
-def _members(group, where):
-    """{video: array} of the datasets in a group, or of the single dataset of each of its groups."""
-    found = {}
-    for name in _names(group):
-        key, member = name, group.get(name)
-        if isinstance(member, h5py.Group):
-            inside = _names(member)
-            if len(inside) != 1:
-                raise InputError(f"{where}: {name}: found a group of {some(inside) or 'nothing'}, "
-                                 "expected `rgb` and `flow`, or one dataset")
-            key = f"{name}/{inside[0]}"
-        found[name] = _H5Array(group, key, f"{where}: {name}")
-    return found
-
-
-def _declared_snippet_seconds(file):
-    if "snippet_seconds" not in file.attrs:
-        return None
-    return _seconds(file.attrs["snippet_seconds"], f"{file.filename}: attribute snippet_seconds")
-
-
-class _H5Array:
-    """A dataset of an open HDF5 file, opened and checked when its shape is first asked for, and kept open."""
-
-    def __init__(self, parent, key, where):
-        self._parent, self._key, self._where = parent, key, where
-
-    @functools.cached_property
-    def _dataset(self):
-        with _in_one_line(self._where):
-            # the low-level call: half of the time that parent[key] takes, which counts in sets of many short videos
-            found = h5py.h5d.open(self._parent.id, self._key.encode())
-            made, dataset = found.get_create_plist(), h5py.Dataset(found)
-            if (made.get_external_count() or made.get_layout() == h5py.h5d.VIRTUAL
-                    or h5py.h5f.get_name(found) != h5py.h5f.get_name(self._parent.id)):
-                raise InputError(f"{self._where}: found a dataset stored in another file, expected the values here")
-            if dataset.shape is None:
-                raise InputError(f"{self._where}: found an empty dataset, expected (clips, dimensions)")
-            claimed, held = math.prod(dataset.shape) * dataset.dtype.itemsize, found.get_storage_size()
-            # deflate packs at most 1032 to 1; a shape beyond that is a claim that no bytes stand behind
-            if claimed > held * (1100 if made.get_nfilters() else 1):
-                raise InputError(f"{self._where}: found a claim of {claimed} bytes {_shape(dataset)} over {held} "
-                                 "stored ones, expected all values in the file")
-            return dataset
-
-    @functools.cached_property
-    def shape(self):
-        return self._dataset.shape
-
-    @functools.cached_property
-    def dtype(self):
-        return self._dataset.dtype
-
-    def read(self):
-        return self._dataset[()]
-
-
-class _NpyArray:
-    """A plain .npy file; only its header is read until its values are asked for."""
-
-    def __init__(self, path):
-        self._path = path
-
-    @functools.cached_property
-    def _header(self):
-        return npy.npy_header(self._path)
-
-    @property
-    def shape(self):
-        return self._header[0]
-
-    @property
-    def dtype(self):
-        return self._header[1]
-
-    def read(self):
-        return npy.load_npy(self._path)
-
-
-class _WholeFile:
-    """An array that has to be read for its shape to be known, and is read again for its values."""
-
-    def __init__(self, read, *where):
-        self.read = functools.partial(read, *where)
-
-    @functools.cached_property
-    def _header(self):
-        array = self.read()
-        return array.shape, array.dtype
-
-    shape, dtype = _NpyArray.shape, _NpyArray.dtype
-
-
-def _whole(read, *places):
-    return tuple(_WholeFile(read, *place) for place in places)
-
-
-def _read_npz(path, key):
-    arrays = npy.load_npz(path)
-    if key not in arrays:
-        raise InputError(f"{path}: found arrays {some(arrays) or 'none'}, expected rgb and flow")
-    return arrays[key]
-
-
-def _read_pt(path):
-    import torch    # here, so that nobody without .pt files pays for it
-    tensor = load_pt(path)
-    if not isinstance(tensor, torch.Tensor):
-        raise InputError(f"{path}: found {type(tensor).__name__}, expected a tensor (clips, dimensions)")
-    tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-class _Absent:
-    """The stream that a video lacks."""
-
-    def __init__(self, place, name):
-        self._line = f"{place}: {name}: found the other stream only, expected both"
-
-    @property
-    def dtype(self):
-        raise InputError(self._line)
-
-
-# ------------------------------------------------------------------------------------------------ layouts
-
-def _canonical(path, flow_path, annotations):
-    """One HDF5 file: a group per video with datasets `rgb` and `flow`, the file's attribute `snippet_seconds`."""
-    file = _open_h5(path)
-    streams = {name: tuple(_H5Array(file, f"{name}/{stream}", f"{path}: {name}: {stream}")
-                           for stream in ("rgb", "flow")) for name in _names(file)}
-    return FeatureSource(path, "canonical", streams, _declared_snippet_seconds(file), (file,))
-
-
-def _hdf5(path, flow_path, annotations):
-    """HDF5 of other shapes. Two files, one per stream, a dataset per video in each; or one file with groups `rgb` and
-    `flow` like these; or one file with a dataset per video, streams side by side. A group around a single dataset will
-    do for a dataset."""
-    file = _open_h5(path)
-    if flow_path is not None:
-        flow = _open_h5(flow_path)
-        pair = _members(file, path), _members(flow, flow_path)
-        return FeatureSource(path, "hdf5", _paired(*pair, (path, flow_path)), _declared_snippet_seconds(file),
-                             (file, flow))
-    top = {name.lower(): name for name in _names(file)}
-    if set(top) == {"rgb", "flow"} and all(isinstance(file.get(name), h5py.Group) for name in top.values()):
-        pair = (_members(file[top[stream]], f"{path}: {stream}") for stream in ("rgb", "flow"))
-        streams = _paired(*pair, (f"{path}: rgb", f"{path}: flow"))
-    else:
-        streams = {name: (array,) for name, array in _members(file, path).items()}
-    return FeatureSource(path, "hdf5", streams, _declared_snippet_seconds(file), (file,))
-
-
-def _joint_npy(path, flow_path, annotations):
-    """W-TALC's joint file: a pickled object array, per video (T, 2D) with RGB first, in the order of videoname.npy."""
-    if os.path.isdir(path):
-        joint = sorted(Path(path).glob("*JOINTFeatures.npy"))
-        if len(joint) != 1:
-            raise InputError(f"{path}: found {count(joint, 'file')} *JOINTFeatures.npy, expected one: name the file")
-        path, = joint
-    arrays = npy.index_object_npy(path)
-    places = [Path(annotations)] if annotations is not None and os.path.isdir(annotations) else []
-    places += [Path(path).parent, *sorted(Path(path).parent.glob("*Annotations"))]
-    listed = next((place / "videoname.npy" for place in places if (place / "videoname.npy").is_file()), None)
-    if listed is None:
-        raise InputError(f"{path}: found no videoname.npy, expected it in the annotation folder: "
-                         "the joint file alone does not say which video is which")
-    names = annotation_files.wtalc_names(listed.parent)
-    if len(names) != len(arrays):
-        raise InputError(f"{path}: found {len(arrays)} arrays, expected {len(names)}: one per name in {listed}")
-    return FeatureSource(path, "joint-npy", {name: (array,) for name, array in zip(names, arrays)})
-
-
-def _per_video(path, flow_path, annotations):
-    """A folder with files per video. DIR/{rgb,flow}/VIDEO.npy; DIR/VIDEO.npy with both streams side by side;
-    DIR/VIDEO.npz with arrays `rgb` and `flow`; each of them also in DIR/{train,test,val}; or two folders of VIDEO.npy,
-    one per stream, given as two paths."""
-    if flow_path is not None:
-        return FeatureSource(path, "per-video", _paired(_npy_files(path), _npy_files(flow_path), (path, flow_path)))
-    streams = {}
-    for folder in (Path(path), *_subfolders(path, *_SPLITS)):
-        found = {child.name.lower(): child for child in _subfolders(folder, "rgb", "flow")}
-        videos = {}
-        if len(found) == 2:
-            pair = found["rgb"], found["flow"]
-            videos = _paired(*map(_npy_files, pair), pair)
+    def _two_axes(self, name, stream, array):
+        """(T, D) of a stored array. InputError where it is no array of numbers with two axes."""
+        shape, found, expected = array.shape, None, "(clips, dimensions), at least 1 of each"
+        if array.dtype.kind not in "fiu":
+            found, expected = f"values of type {array.dtype}", "floating-point numbers"
+        elif 0 in shape:
+            found = f"{('0 dimensions', '0 clips')[shape[0] == 0]} {shape_text(array.shape)}"
         else:
-            videos = {name: (array,) for name, array in _npy_files(folder).items()}
-        for name, arrays in videos.items():
-            _add(streams, name, arrays, path)
-        for file in sorted(folder.glob("*.npz")):
-            _add(streams, file.stem, _whole(_read_npz, (file, "rgb"), (file, "flow")), path)
-    return FeatureSource(path, "per-video", streams)
+            plain = _without_ones(shape)
+            if len(plain) == 3 and self._crops and (axis := self._find_crops()) is not None:
+                plain = plain[:axis] + plain[axis + 1:]
+            if len(plain) == 2 and len(shape) > 1:
+                return plain[::-1] if self._transpose else plain
+            found = f"a {len(shape)}-D array {shape_text(array.shape)}"
+        raise InputError(f"{self.path}: {name}: {stream}: found {found}, expected {expected}")
+
+    def _find_crops(self):
+        """The axis of the crops in arrays of three axes: short, and equally long in all videos;
+        None without one."""
+        if self._crop_axis is None:
+            shapes = [shape for shape in _plain_shapes(self) if len(shape) == 3]
+            same = [axis for axis in (1, 0) if len({shape[axis] for shape in shapes}) == 1
+                    and 2 <= shapes[0][axis] <= MOST_CROPS]
+            usual = [axis for axis in same if shapes[0][axis] in USUAL_CROPS]
+            self._crop_axis = next(iter(usual or (same if len(set(shapes)) > 1 else ())), None)
+        return self._crop_axis
+
+    def _way(self, shape):
+        plain = _without_ones(shape)
+        if len(plain) == 3:
+            return f"the {self._crops} of {plain[self._find_crops()]} crops"
+        return f"axes of length 1 dropped from {shape_text(shape)}" if len(shape) > 2 else ""
+
+    def _raw(self, name, stream):
+        """The values of a stored array with two axes."""
+        with in_one_line(f"{self.path}: {name}"):
+            raw = self._arrays(name)[stream].read()
+        raw = raw.reshape(_without_ones(raw.shape))
+        if raw.ndim == 3:
+            axis = self._find_crops()
+            raw = raw.mean(axis, dtype=np.float64) if self._crops == "mean" else raw.take(0, axis)
+        return raw.T if self._transpose else raw
+
+    def _stream(self, name, stream, joint):
+        """One stream, from the array of both where there is one. (T, D) float32"""
+        length, *widths = self.shape(name)
+        if joint is None:
+            raw = self._raw(name, stream)[:length]
+        elif self._halves:
+            half = joint.shape[1] // 2
+            raw = joint[:, :half] if stream == "rgb" else joint[:, half:]
+        else:
+            raw = joint
+        return self._checked(raw, name, stream)
+
+    def _checked(self, raw, name, stream):
+        # Values beyond float32 become infinite, which is reported below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            array = np.ascontiguousarray(raw, dtype=np.float32)
+            # one cheap pass; its sum may overflow, hence the second
+            finite = np.isfinite(np.vdot(array, array))
+        if not finite and not (good := np.isfinite(array)).all():
+            clip, dimension = np.argwhere(~good)[0]
+            raise InputError(f"{self.path}: {name}: found {array[clip, dimension]} in {stream}, "
+                             f"clip {clip} ({(~good).sum()} of {array.size} values), expected "
+                             "finite numbers")
+        return array
 
 
-def _released_pt(path, flow_path, annotations):
-    """The layout of the released EM-MIL code, DIR/{trainSet,...}/{X_RGB,X_flow,Name_flow}/N.pt. Y_flow is not read:
-    the labels come from the annotations."""
-    streams = {}
-    for folder in (Path(path), *_subfolders(path)):
-        if not (folder / "X_RGB").is_dir():
-            continue
-        numbers = {file.name for file in (folder / "X_RGB").glob("*.pt")}
-        for key in ("X_flow", "Name_flow"):
-            other = {file.name for file in (folder / key).glob("*.pt")}
-            if other != numbers:
-                raise InputError(f"{folder}: found {len(numbers)} files in X_RGB and {len(other)} in {key}, expected "
-                                 f"the same N.pt in both (not so: {some(sorted(numbers ^ other))})")
-        for number in sorted(numbers, key=lambda number: (len(number), number)):
-            named = folder / "Name_flow" / number
-            _add(streams, _text(load_pt(named), named),
-                 _whole(_read_pt, (folder / "X_RGB" / number,), (folder / "X_flow" / number,)), path)
-    return FeatureSource(path, "released-pt", streams)
-
-
-_LAYOUTS = {"canonical": _canonical, "joint-npy": _joint_npy, "per-video": _per_video, "released-pt": _released_pt,
-            "hdf5": _hdf5}
-LAYOUTS = ("auto", *_LAYOUTS)
-_SPLITS = ("train", "training", "test", "testing", "val", "validation")
-
-
-def _recognise(path, flow_path):
-    """The layout of what lies at `path`, by looking."""
-    path = Path(path)
-    if path.is_dir():
-        if flow_path is not None:
-            return "per-video"
-        if any((folder / "X_RGB").is_dir() for folder in (path, *_subfolders(path))):
-            return "released-pt"
-        if any(path.glob("*JOINTFeatures.npy")):
-            return "joint-npy"
-        inside = sorted(file.name for pattern in ("*.h5", "*.hdf5") for file in path.glob(pattern))
-        if inside:
-            raise InputError(f"{path}: found a folder with {some(inside)}, expected the file itself as the path")
-        return "per-video"
-    with open_file(path) as (file, _):
-        start = file.read(8)
-    if start == b"\x89HDF\r\n\x1a\n":
-        if flow_path is not None:
-            return "hdf5"
-        file = _open_h5(path)
-        with file:
-            first = next((file.get(name) for name in file), None)
-            return "canonical" if first is None or isinstance(first, h5py.Group) and (
-                "rgb" in first or "flow" in first) else "hdf5"
-    if start[:6] == b"\x93NUMPY":
-        return "joint-npy"
-    raise InputError(f"{path}: found a file that is neither HDF5 nor NumPy, expected features"
-                     + (" (are features and annotations swapped?)" if start.lstrip()[:1] == b"{" else ""))
-
-
-def _subfolders(path, *names):
-    """The folders in `path`, those of the given names only (in any case) if some are given."""
-    try:
-        return sorted(child for child in Path(path).iterdir()
-                      if child.is_dir() and (not names or child.name.lower() in names))
-    except OSError as error:
-        raise InputError(f"{path}: found {error.strerror}, expected a folder") from None
-
-
-def _npy_files(folder):
-    try:
-        return {file.stem: _NpyArray(file) for file in sorted(Path(folder).iterdir()) if file.suffix == ".npy"}
-    except OSError as error:
-        raise InputError(f"{folder}: found {error.strerror}, expected a folder") from None
-
-
-def _paired(rgb, flow, places):
-    """{name: (rgb, flow)}; a video that only one of the two has fails when it is asked for, not before."""
-    return {name: (rgb.get(name) or _Absent(places[0], name), flow.get(name) or _Absent(places[1], name))
-            for name in (*rgb, *(name for name in flow if name not in rgb))}
-
-
-def _add(streams, name, arrays, where):
-    if name in streams:
-        raise InputError(f"{where}: {name}: found twice, expected each video once")
-    streams[name] = arrays
-
-
-def _text(name, where):
-    """A video's name from str, bytes or NumPy's forms of them. InputError for anything else."""
-    try:
-        name = name.decode() if isinstance(name, bytes) else name
-    except UnicodeDecodeError:
-        pass
-    if not isinstance(name, str) or not name:
-        raise InputError(f"{where}: found {show(name)} as the name of a video, expected text")
-    return str(name)
+def _without_ones(shape):
+    """A shape without its axes of length 1, but with two axes at least: what is one vector is one
+    clip."""
+    if len(shape) <= 2:
+        return tuple(shape)
+    plain = tuple(n for n in shape if n != 1)
+    return (1,) * (2 - len(plain)) + plain
 
 
 def describe(layout):
-    """What a layout looks like: the first sentence about it."""
-    return " ".join(re.split(r"\.(?:\s|$)", _LAYOUTS[layout].__doc__)[0].split())
+    """What a layout looks like, in a sentence."""
+    return layouts.LAYOUTS[layout][0]
 
 
-def open_features(path, *, layout="auto", flow_path=None, annotations=None, snippet_seconds=None):
+# --------------------------------------------------------------------------------------------- open
+
+def open_features(path, *, layout="auto", flow_path=None, annotations=None, snippet_seconds=None,
+                  streams=None, crops=None, transpose=False):
     """Open the features at `path` as a `FeatureSource`; reads headers at most.
 
-    `layout` is one of LAYOUTS; "auto" recognises it by looking. `flow_path` is the second file or folder where the
-    two streams lie apart (`path` then holds RGB). `annotations` is needed by the W-TALC joint file, whose order is
-    in videoname.npy of the annotation folder. `snippet_seconds` (s) overrides what the file declares.
-    InputError where there is nothing of the kind.
+    layout: one of LAYOUTS; "auto" recognises it by looking. flow_path: the second file or folder
+    where the two streams lie apart (`path` then holds RGB). annotations: the annotations' path,
+    needed by W-TALC's joint file, whose order is in videoname.npy of the annotation folder.
+    snippet_seconds (s): overrides what the file declares.
+    streams: "both", "rgb" or "flow"; None: both, and where one array may be one stream or two
+    halves the error asks.
+    crops: "mean" or "first" of the crops in arrays of three axes.
+    transpose: the arrays are stored (dimensions, clips).
+    InputError where there are no features, and where what is meant cannot be known.
     """
     if layout not in LAYOUTS:
         raise InputError(f"feature layout: found {layout!r}, expected one of {', '.join(LAYOUTS)}")
-    with _in_one_line(path):
-        if layout == "auto":
-            layout = _recognise(path, flow_path)
-        if flow_path is not None and layout not in ("per-video", "hdf5"):
-            raise InputError(f"{flow_path}: found a second path for the flow stream, expected none ({layout} layout)")
-        source = _LAYOUTS[layout](path, flow_path, annotations)
-    if not source.names:
+    if flow_path is not None and layout not in ("auto", "per-video", "hdf5"):
+        raise InputError(f"{flow_path}: found a second path for the flow stream, expected none "
+                         f"({layout} layout)")
+    found = layouts.read_layout(path, layout, annotations)
+    if flow_path is not None and found.entries:
+        flow = layouts.read_layout(flow_path, layout, annotations)
+        found.entries = layouts.pair(found.entries, flow.entries)
+        found.handles += flow.handles
+        found.layout = "hdf5" if found.layout == "canonical" else found.layout
+    source = FeatureSource(path, found, streams=streams, crops=crops, transpose=transpose)
+    given = {"--flow-features": flow_path, "--feature-layout": layout if layout != "auto" else None,
+             "--streams": streams, "--crops": crops}
+    source.options = "".join(
+        f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value
+    )
+    try:
+        if not source.names:
+            raise InputError(layouts.nothing_found(path))
+        _ask(source, found, streams, crops, flow_path)
+        if snippet_seconds is not None:
+            _set_seconds(source, positive_seconds(snippet_seconds, "snippet_seconds"))
+    except InputError:
         source.close()
-        raise InputError(f"{path}: found no videos, expected features ({source.layout}: {describe(source.layout)})")
-    if snippet_seconds is not None:
-        snippet_seconds = _seconds(snippet_seconds, "snippet_seconds")
-        if source.snippet_seconds and not np.isclose(source.snippet_seconds, snippet_seconds, rtol=1e-3):
-            source.notes.append(f"{path}: the file declares {source.snippet_seconds:g} s per clip; "
-                                f"the given {snippet_seconds:g} s is used")
-        source.snippet_seconds = snippet_seconds
+        raise
     return source
 
 
-# ------------------------------------------------------------------------------------------------ writing
+def _set_seconds(source, seconds):
+    declared, source.snippet_seconds = source.snippet_seconds, seconds
+    if declared and not np.isclose(declared, seconds, rtol=1e-3):
+        source.notes.append(f"{source.path}: the file declares {declared:g} s per clip; the given "
+                            f"{seconds:g} s is used")
+
+
+def _sample(source):
+    """{stream: array} of the first videos that can be opened."""
+    opened = []
+    for name in source.names[:SAMPLE]:
+        try:
+            arrays = source._arrays(name)
+            if all(array.shape for array in arrays.values()):
+                opened.append(arrays)
+        except InputError:          # reported where the video is needed
+            pass
+    return opened
+
+
+def _plain_shapes(source):
+    """Shapes, without axes of length 1, of the arrays of the first videos."""
+    return [_without_ones(array.shape) for arrays in _sample(source) for array in arrays.values()]
+
+
+def _ask(source, found, streams, crops, flow_path):
+    """InputError where what the arrays are cannot be known from them; a note on how a single stream
+    is read."""
+    shape = next((shape for shape in _plain_shapes(source) if len(shape) == 3), None)
+    if shape and crops is None and (axis := source._find_crops()) is not None:
+        raise InputError(f"{source.path}: found arrays of three axes, such as {shape_text(shape)}, "
+                         f"which look like {shape[axis]} crops a clip: --crops mean averages them, "
+                         "--crops first takes the first")
+    kinds = {frozenset(entry) for entry in source._entries.values() if not callable(entry)}
+    kinds |= {frozenset(arrays) for arrays in _sample(source)}
+    only, = kinds if len(kinds) == 1 else (frozenset(STREAMS),)
+    if streams in STREAMS:
+        if only == {"features"} and not found.joint:
+            source.notes.append(f"{source.path}: every array is taken as one stream, {streams}, as "
+                                "given")
+    elif only == {"features"} and not found.joint and streams is None and flow_path is None:
+        _ask_halves(source)
+    elif only in ({"rgb"}, {"flow"}):
+        stream, = only
+        if streams is None and found.layout == "canonical":
+            source.streams = (stream,)
+            source.notes.append(f"{source.path}: found {stream} only; it is the only stream")
+        else:
+            other = "flow" if stream == "rgb" else "rgb"
+            raise InputError(f"{source.path}: found {stream} only, expected {other}, too: give the "
+                             f"path that holds both, or --streams {stream} for {stream} alone")
+
+
+def _ask_halves(source):
+    """InputError where an array "features" may well be a single stream."""
+    path = Path(source.path)
+    word = layouts.stream_word(path.stem if path.is_file() else path.name)
+    both = "--streams both if every array is RGB and flow side by side"
+    if word:
+        other = _beside(path, word)
+        more = f", --flow-features {other} to read both" if other and word == "rgb" else ""
+        raise InputError(f"{path}: found a {'file' if path.is_file() else 'folder'} named {word}, "
+                         f"which may be one stream or both: --streams {word} to read one{more}, "
+                         f"{both}")
+    widths = {shape[0 if source._transpose else -1] for shape in _plain_shapes(source)}
+    if len(widths) == 1 and widths <= set(ONE_STREAM_WIDTHS):
+        width, = widths
+        raise InputError(f"{path}: found one array a video, {width} wide, a usual width of one "
+                         f"stream: --streams rgb or --streams flow if it is one, {both} "
+                         f"({width // 2} each)")
+
+
+def _beside(path, word):
+    """The path beside `path` that has the other stream's name, or None."""
+    name = path.name.lower().replace(word, "flow" if word == "rgb" else "rgb")
+    there = layouts.visible(path.parent)
+    return next((other for other in there if other.name.lower() == name), None)
+
+
+# ------------------------------------------------------------------------------------------ writing
 
 def write_canonical(path, items, snippet_seconds, dtype="float16", compression=None):
-    """Write one canonical HDF5 file from `items`, an iterable of (name, rgb (T, D), flow (T, D')); returns their count.
+    """Write one canonical HDF5 file from `items`, an iterable of (name, rgb (T, D), flow (T, D'));
+    returns their count.
 
-    One video at a time is in memory. What lies in the file is read back and compared before the file takes its name,
-    and an interrupted call leaves none. `compression`: None or "gzip". InputError on values that do not fit `dtype`,
-    names that HDF5 cannot hold or that come twice, and a file that does not read back.
+    A stream that is None is left out. One video at a time is in memory. What lies in the file is
+    read back and compared before the file takes its name, and an interrupted call leaves none.
+    `compression`: None or "gzip". InputError on values that do not fit `dtype`, names that HDF5
+    cannot hold or that come twice, and a file that does not read back.
     """
-    snippet_seconds = _seconds(snippet_seconds, "snippet_seconds")
+    snippet_seconds = positive_seconds(snippet_seconds, "snippet_seconds")
     try:
         with write_atomically(path) as temporary:
             with h5py.File(temporary, "w", rdcc_nbytes=0) as file:
                 file.attrs["snippet_seconds"] = snippet_seconds
-                sums = {}
-                for name, rgb, flow in items:
+                sums, n = {}, 0
+                for n, (name, rgb, flow) in enumerate(items, 1):
                     if name in ("", ".") or "/" in name or "\0" in name or name in file:
-                        raise InputError(f"{path}: found {show(name)} as the name of a video, expected a new "
-                                         "one without / and NUL")
-                    for stream, array in (("rgb", rgb), ("flow", flow)):
+                        raise InputError(f"{path}: found {show(name)} as the name of a video, "
+                                         "expected a new one without / and NUL")
+                    for stream, array in zip(STREAMS, (rgb, flow)):
+                        if array is None:
+                            continue
                         stored = _fitting(array, dtype, f"{path}: {name}: {stream}")
-                        file.create_dataset(f"{name}/{stream}", data=stored, chunks=_chunks(stored),
-                                            compression=compression, shuffle=compression is not None)
+                        file.create_dataset(
+                            f"{name}/{stream}",
+                            data=stored,
+                            chunks=_chunks(stored),
+                            compression=compression,
+                            shuffle=compression is not None,
+                        )
                         sums[f"{name}/{stream}"] = stored.shape, zlib.crc32(stored)
             with h5py.File(temporary, "r", rdcc_nbytes=0) as file:
                 for key, expected in sums.items():
                     array = file[key][()]
                     if (array.shape, zlib.crc32(array)) != expected:
-                        raise InputError(f"{path}: {key}: found other values than were written, expected the same "
-                                         "(is the disk sound?)")
+                        raise InputError(f"{path}: {key}: found other values than were written, "
+                                         "expected the same (is the disk sound?)")
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{path}: found {_one_line(error)}, expected to write the file") from None
-    return len(sums) // 2
+        raise InputError(f"{path}: found {one_line(error)}, expected to write the file") from None
+    return n
 
 
 def _fitting(array, dtype, where):
     array = np.asarray(array)
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"{where}: found an array {_shape(array)}, expected (clips, dimensions)")
+        raise InputError(f"{where}: found an array {shape_text(array.shape)}, expected "
+                         "(clips, dimensions)")
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(array, dtype=dtype)
     if not np.isfinite(stored).all():
-        raise InputError(f"{where}: found values up to {np.abs(array).max():.4g}, expected finite ones of {dtype}")
+        hint = " (float32 holds more)" if dtype == "float16" else ""
+        raise InputError(f"{where}: found values up to {np.abs(array).max():.4g}, expected finite "
+                         f"ones of {dtype}{hint}")
     return stored
 
 
@@ -543,12 +441,14 @@ def _chunks(array):
 
 
 def fingerprint(*paths):
-    """A hash (16 hex digits) of the data at `paths` (files or folders; None is skipped), to notice that they changed.
+    """A hash (16 hex digits) of the data at `paths` (files or folders; None is skipped), to notice
+    that they changed.
 
-    It sees the names (of files within a folder), the sizes, and the bytes: all of them up to 32 MiB per path, beyond
-    that 4 KiB at regular steps, 32 MiB in all. Features extracted anew, another order, another length or a change of
-    a whole video are noticed, a change that fits between two samples is not (in 1 GB: 124 KiB, 60 clips of 1024
-    float16). Copying or touching the files changes nothing. InputError where a path cannot be read.
+    It sees the names (of files within a folder), the sizes, and the bytes: all of them up to 32 MiB
+    per path, beyond that 4 KiB at regular steps, 32 MiB in all. Features extracted anew, another
+    order, another length or a change of a whole video are noticed, a change that fits between two
+    samples is not (in 1 GB: 124 KiB, 60 clips of 1024 float16). Copying or touching the files
+    changes nothing. InputError where a path cannot be read.
     """
     digest = hashlib.blake2b(digest_size=8)
     for path in (Path(path) for path in paths if path is not None):
@@ -564,51 +464,17 @@ def fingerprint(*paths):
     return digest.hexdigest()
 
 
-# ------------------------------------------------------------------------------------------------ words
-
-def _seconds(value, where):
-    """`value` as a positive number of seconds. InputError for anything else."""
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        found = show(value.item() if isinstance(value, np.generic) else value)
-        raise InputError(f"{where}: found {found}, expected a positive number of seconds")
-    return seconds
-
-
-def _shape(array):
-    return "(" + ", ".join(map(str, array.shape)) + ")"
-
-
-def _one_line(error):
-    system = re.search("error message = '([^']*)'", str(error))     # what HDF5 wraps into a paragraph
-    return system[1] if system else " ".join(str(error).strip("'\"").split()) or type(error).__name__
-
-
-def count(things, singular, plural=None):
-    return f"{len(things)} {singular if len(things) == 1 else plural or singular + 's'}"
-
-
-def some(names, most=5):
-    """The first few of `names` for a message, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-# ------------------------------------------------------------------------------------------------ our extractor
-
 def extract_settings(path):
-    """The settings with which tools/extract_features.py made the features at `path`, a dict; None for other features.
+    """The settings with which tools/extract_features.py made the features at `path`, a dict; None
+    for other features.
 
-    They are in the attribute `extract_settings` of the HDF5 file, or in extract_settings.json of the folder.
-    InputError where they cannot be read.
+    They are in the attribute `extract_settings` of the HDF5 file, or in extract_settings.json of
+    the folder. InputError where they cannot be read.
     """
     if os.path.isdir(path):
         stored = Path(path, "extract_settings.json")
         return load_json(stored) if stored.is_file() else None
     if not h5py.is_hdf5(path):
         return None
-    with _in_one_line(path), _open_h5(path) as file:
+    with in_one_line(path), h5py.File(path) as file:
         return json.loads(file.attrs.get("extract_settings", "null"))

@@ -1,7 +1,7 @@
 """Open files from outside and write files whole: InputError, JSON, .pt, atomic writes.
 
-Every reader of this project raises `InputError` for bad input: one line that names the file, what was found and what
-to do.
+Every reader of this project raises `InputError` for bad input: one line that names the file, what
+was found and what to do.
 """
 import contextlib
 import errno
@@ -19,7 +19,8 @@ MAX_JSON = 512 * 2**20        # bytes; parsed, JSON takes some ten times as much
 
 
 class InputError(ValueError):
-    """Something is wrong with what the user gave; the message is one line that says what was found and expected."""
+    """Something is wrong with what the user gave; the message is one line that says what was found
+    and expected."""
 
     def __init__(self, message):
         super().__init__("".join(c if c.isprintable() else " " for c in str(message)))
@@ -40,13 +41,14 @@ def show(value):
     """A short text for an untrusted value, to be put into a message: never long, never deep."""
     try:
         return _short.repr(value)
-    except ValueError:                                      # Python refuses to write out an int of thousands of digits
+    except ValueError:  # Python refuses to write out an int of thousands of digits
         return f"a huge {type(value).__name__}"
 
 
 @contextlib.contextmanager
 def open_file(path):
-    """Open `path` for reading: gives (file, size in bytes). InputError for anything but a readable regular file."""
+    """Open `path` for reading: gives (file, size in bytes). InputError for anything but a readable
+    regular file."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             kind = "a folder" if os.path.isdir(path) else "a device or pipe"
@@ -58,32 +60,43 @@ def open_file(path):
     except PermissionError:
         raise InputError(f"{path}: found no permission to read, expected a readable file") from None
     except OSError as error:
-        raise InputError(f"{path}: found {error.strerror or error}, expected a readable file") from None
+        raise InputError(f"{path}: found {error.strerror or error}, expected a readable "
+                         "file") from None
 
 
 def load_pt(path):
     """The content of a file of torch.save, tensors on the CPU, through `weights_only=True`.
 
-    Raises InputError for a file that asks for other classes (the message names them), that is broken, or that holds
-    a tensor larger than its storage (an expanded view: a few bytes that would become gigabytes on the first copy).
+    Raises InputError for a file that asks for other classes (the message names them), that is
+    broken, or that holds a tensor larger than its storage (an expanded view: a few bytes that would
+    become gigabytes on the first copy).
     """
     import torch
     with open_file(path) as (file, size):
         try:
             with zipfile.ZipFile(file) as archive:
                 if sum(m.file_size for m in archive.infolist()) > size:
-                    raise InputError(f"{path}: found a compressed archive, expected a file of torch.save")
+                    raise InputError(f"{path}: found a compressed archive, expected a file of "
+                                     "torch.save")
         except zipfile.BadZipFile:
-            pass                                            # the format of torch before 1.6, or no such file at all
+            pass  # the format of torch before 1.6, or no such file at all
         file.seek(0)
         try:
             with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Detected pickle protocol")       # what cannot be read is reported below
+                warnings.filterwarnings(
+                    "ignore", "Detected pickle protocol"
+                )  # what cannot be read is reported below
                 content = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:                          # as for .npy: a program that somebody else wrote
+        except Exception as error:  # as for .npy: a program that somebody else wrote
             asked = re.search(r"GLOBAL (\S+)", str(error))
-            found = f"a file that asks for {asked[1]}" if asked else f"a broken file ({show(str(error))})"
-            raise InputError(f"{path}: found {found}, expected tensors saved by torch.save") from None
+            found = (
+                f"a file that asks for {asked[1]}"
+                if asked
+                else f"a broken file ({show(str(error))})"
+            )
+            raise InputError(
+                f"{path}: found {found}, expected tensors saved by torch.save"
+            ) from None
     queue = [content]
     while queue:
         value = queue.pop()
@@ -93,51 +106,61 @@ def load_pt(path):
             queue += value
         elif isinstance(value, torch.Tensor) and value.layout == torch.strided \
                 and value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise InputError(f"{path}: found a tensor {tuple(value.shape)} larger than its storage, expected a plain "
-                             f"one")
+            raise InputError(f"{path}: found a tensor {tuple(value.shape)} larger than its "
+                             "storage, expected a plain one")
     return content
 
 
 def load_json(path):
-    """The content of a JSON file (UTF-8, or UTF-16/32 with a mark). A name given twice in an object is an error.
+    """The content of a JSON file (UTF-8, or UTF-16/32 with a mark). A name given twice in an object
+    is an error.
 
-    NaN and Infinity, which Python's JSON admits, come through as floats: whoever reads the numbers knows the video they
-    belong to and refuses them there. Raises InputError for broken, too deeply nested, wrongly encoded or huge files.
+    NaN and Infinity, which Python's JSON admits, come through as floats: whoever reads the numbers
+    knows the video they belong to and refuses them there. Raises InputError for broken, too deeply
+    nested, wrongly encoded or huge files.
     """
     def once(pairs):
         content = dict(pairs)
         if len(content) != len(pairs):
             seen = set()
             name = next(k for k, _ in pairs if k in seen or seen.add(k))
-            raise InputError(f"{path}: {name}: found this name twice in one object, expected each once")
+            raise InputError(f"{path}: {name}: found this name twice in one object, expected each "
+                             "once")
         return content
 
     with open_file(path) as (file, size):
         if size > MAX_JSON:
-            raise InputError(f"{path}: found {size} bytes, expected a JSON file of at most {MAX_JSON}")
+            raise InputError(f"{path}: found {size} bytes, expected a JSON file of at most "
+                             f"{MAX_JSON}")
         data = file.read()
     try:
         return json.loads(data, object_pairs_hook=once)
     except InputError:
         raise
     except json.JSONDecodeError as error:
-        found = "an empty file" if not data.strip() else f"{error.msg} at line {error.lineno} column {error.colno}"
+        found = (
+            "an empty file"
+            if not data.strip()
+            else f"{error.msg} at line {error.lineno} column {error.colno}"
+        )
         raise InputError(f"{path}: found {found}, expected valid JSON") from None
     except RecursionError:
         raise InputError(f"{path}: found JSON nested too deeply, expected a few levels") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: found bytes at {error.start} that are not {error.encoding}, expected "
-                         f"UTF-8") from None
+        raise InputError(f"{path}: found bytes at {error.start} that are not {error.encoding}, "
+                         "expected UTF-8") from None
     except (ValueError, MemoryError) as error:
         raise InputError(f"{path}: found {show(str(error))}, expected valid JSON") from None
 
 
 @contextlib.contextmanager
 def write_atomically(path):
-    """Write a file whole or not at all: gives a temporary path beside `path` (same suffix), to be written and closed.
+    """Write a file whole or not at all: gives a temporary path beside `path` (same suffix), to be
+    written and closed.
 
-    When the block ends well the temporary file is flushed to the disk and takes the final name; when it raises, Ctrl-C
-    included, it is removed and whatever had the name before is untouched. InputError if the place cannot be written.
+    When the block ends well the temporary file is flushed to the disk and takes the final name;
+    when it raises, Ctrl-C included, it is removed and whatever had the name before is untouched.
+    InputError if the place cannot be written.
     """
     path = pathlib.Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
@@ -155,5 +178,20 @@ def write_atomically(path):
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{path}: found {error.strerror}, expected room to write the file") from None
+            raise InputError(f"{path}: found {error.strerror}, expected room to write the "
+                             "file") from None
         raise
+
+
+def free_memory():
+    """Bytes of memory that this process may take."""
+    try:
+        fields = dict(line.split(":") for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
+        free = int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):             # not Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8e9
+    try:                                                # a container's limit, if it has one
+        limit, used = (int(pathlib.Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        return max(min(free, limit - used), 0)
+    except (OSError, ValueError):
+        return free

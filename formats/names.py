@@ -1,25 +1,38 @@
-"""Names of videos and of subsets: one rule for annotations, features, detections and scores.
+"""Names of videos and of subsets: one rule for annotations, features, detections and
+scores.
 
-The same video is `abc` in one file and `v_abc`, `abc.mp4` or `ABC` in another; W-TALC's ActivityNet1.2 calls it
-`video_4` and has its YouTube id beside it. The same subset is `val`, `validation` or `Validation`.
+The same video is `abc` in one file and `v_abc`, `abc.mp4` or `ABC` in another; W-TALC's
+ActivityNet1.2 calls it `video_4` and has its YouTube id beside it. The same subset is
+`val`, `validation` or `Validation`.
 """
+
 import re
 from collections import Counter
 
 VIDEO_SUFFIX = re.compile(r"\.(mp4|avi|mkv|webm|mov|m4v|flv|mpe?g|wmv|3gp|ts)$", re.IGNORECASE)
-SUBSETS = {"train": "train", "training": "train", "val": "validation", "valid": "validation",
-           "validation": "validation", "test": "test", "testing": "test"}
+SUBSETS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
 
 
-# ------------------------------------------------------------------------------------------------ videos
+# ------------------------------------------------------------------------------------------ videos
+
 
 def match_names(wanted, held, aliases=None):
-    """{wanted name: held name} of the videos that both sides have, in the order of `wanted`.
+    """{wanted name: held name} of the videos that both sides have, in the order of
+    `wanted`.
 
-    wanted: names as annotated; held: names in a file of features, detections or scores; aliases: {wanted name: its
-    YouTube id, or None}. Equal names come first, then the alias, then names that are equal but for blanks around them
-    and a video's file suffix, then but for the prefix `v_`, then but for letter case. A held name goes to one video
-    at most, and where two names of a side look alike at some step, that step matches neither.
+    wanted: names as annotated; held: names in a file of features, detections or scores;
+    aliases: {wanted name: its YouTube id, or None}. Equal names come first, then the alias,
+    then names that are equal but for blanks around them and a video's file suffix, then but
+    for the prefix `v_`, then but for letter case. A held name goes to one video at most,
+    and where two names of a side look alike at some step, that step matches neither.
     """
     aliases = aliases or {}
     matched, wanted = {}, list(dict.fromkeys(wanted))
@@ -58,43 +71,61 @@ def _bare_lower(name):
     return _bare(name.lower())
 
 
-_STEPS = [(str, str), (_plain, _plain), (_plain, _bare), (_bare, _plain),
-          (_plain_lower, _plain_lower), (_plain_lower, _bare_lower), (_bare_lower, _plain_lower)]
+_STEPS = [
+    (str, str),
+    (_plain, _plain),
+    (_plain, _bare),
+    (_bare, _plain),
+    (_plain_lower, _plain_lower),
+    (_plain_lower, _bare_lower),
+    (_bare_lower, _plain_lower),
+]
 
 
-# ------------------------------------------------------------------------------------------------ subsets
+# ----------------------------------------------------------------------------------------- subsets
+
 
 def subset_group(name):
-    """What a subset's name means: "train", "validation" or "test" for their usual names in any case, else the name in
-    lower case without blanks around it."""
+    """What a subset's name means: "train", "validation" or "test" for their usual names in
+    any case, else the name in lower case without blanks around it."""
     low = str(name).strip().lower()
     return SUBSETS.get(low, low)
 
 
 def same_subset(asked, found):
-    """The names in `found` that `asked` means: exactly that name if it is there, else all of its group; a list."""
+    """The names in `found` that `asked` means: exactly that name if it is there, else all
+    of its group; a list."""
     found = list(dict.fromkeys(found))
-    return [asked] if asked in found else [name for name in found if subset_group(name) == subset_group(asked)]
+    return (
+        [asked]
+        if asked in found
+        else [name for name in found if subset_group(name) == subset_group(asked)]
+    )
 
 
 def choose_train(found):
-    """What "auto" trains on: the training subset, else (THUMOS14) the validation subset; None where there is neither."""
+    """What "auto" trains on: the training subset, else (THUMOS14) the validation subset;
+    None where there is neither."""
     return _first_of(("train", "validation"), found)
 
 
 def choose_test(found, annotated, train=None):
-    """What "auto" tests on: the test subset, else the validation subset, that is not `train`.
+    """What "auto" tests on: the test subset, else the validation subset, that is not
+    `train`.
 
-    Of the two, one with segments goes first (ActivityNet's testing videos have none). found: names of all subsets;
+    Of the two, one with segments goes first (ActivityNet's testing videos have none).
+    found: names of all subsets;
     annotated: names of those with segments. None where there is neither.
     """
     others = [name for name in found if train is None or subset_group(name) != subset_group(train)]
-    return (_first_of(("test", "validation"), [name for name in others if name in set(annotated)])
-            or _first_of(("test", "validation"), others))
+    return _first_of(
+        ("test", "validation"), [name for name in others if name in set(annotated)]
+    ) or _first_of(("test", "validation"), others)
 
 
 def subset_of_file(stem):
-    """The subset that a file's name without suffix ends with (`anet_anno_val`, `Charades_v1_train`), or None."""
+    """The subset that a file's name without suffix ends with (`anet_anno_val`,
+    `Charades_v1_train`), or None."""
     last = re.split(r"[^a-zA-Z]+", stem)[-1]
     return last if last.lower() in SUBSETS else None
 
@@ -103,18 +134,20 @@ def _first_of(groups, names):
     return next((name for group in groups for name in names if subset_group(name) == group), None)
 
 
-# ------------------------------------------------------------------------------------------------ text
+# -------------------------------------------------------------------------------------------- text
+
 
 def decoded(value):
-    """A name from a pickled or binary file as text: UTF-8 if its bytes are, else Latin-1; other types are unchanged.
+    """A name from a pickled or binary file as text: UTF-8 if its bytes are, else Latin-1;
+    other types are unchanged.
 
-    Python 2 pickled text as bytes, which the reader returns as Latin-1 text: where these bytes are UTF-8, they are
-    read as such.
+    Python 2 pickled text as bytes, which the reader returns as Latin-1 text: where these
+    bytes are UTF-8, they are read as such.
     """
     try:
         data = value.encode("latin1") if isinstance(value, str) else value
         return data.decode("utf-8")
     except UnicodeDecodeError:
         return data.decode("latin1")
-    except (AttributeError, UnicodeEncodeError):            # no text, or text beyond Latin-1
+    except (AttributeError, UnicodeEncodeError):  # no text, or text beyond Latin-1
         return value

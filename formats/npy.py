@@ -1,10 +1,12 @@
 """Read .npy and .npz files that nobody vouches for, pickled object arrays included.
 
-A .npy file may hold a pickle, and a pickle is a program. Here it runs on a machine of its own that knows the handful of
-names NumPy needs to rebuild arrays and nothing else, calls no NumPy function with unchecked arguments, and allocates
-nothing that the file does not hold. Whatever is wrong with a file comes out as one `InputError` line.
+A .npy file may hold a pickle, and a pickle is a program. Here it runs on a machine of its own that
+knows the handful of names NumPy needs to rebuild arrays and nothing else, calls no NumPy function
+with unchecked arguments, and allocates nothing that the file does not hold. Whatever is wrong with
+a file comes out as one `InputError` line.
 """
 import ast
+import contextlib
 import io
 import math
 import os
@@ -19,17 +21,21 @@ import numpy as np
 
 from formats.files import InputError, open_file, show
 
-MAX_HEADER = 10_000           # bytes of a .npy header: NumPy's own limit, as parsing longer text may exhaust the stack
-KEEP_ON_DISK = 4096           # bytes from which index_object_npy notes where a payload lies instead of reading it
+# Bytes of a .npy header: NumPy's own limit, as parsing longer text may exhaust the stack.
+MAX_HEADER = 10_000
+# Bytes from which index_object_npy notes where a payload lies instead of reading it.
+KEEP_ON_DISK = 4096
 MAX_DIMS = 32
 
 
 def load_npy(path):
-    """The array of a .npy file (format 1 to 3): plain, or an array of Python objects pickled in protocol 0 to 5.
+    """The array of a .npy file (format 1 to 3): plain, or an array of Python objects pickled in
+    protocol 0 to 5.
 
-    Python 2's strings are read as latin-1. Raises InputError for a header that claims more than the file holds, a
-    truncated file, bytes after the array, a structured dtype, and a pickle that asks for anything but NumPy's arrays,
-    dtypes and scalars (the message names what it asked for).
+    Python 2's strings are read as latin-1 (names.decoded makes UTF-8 of those that are). Raises
+    InputError for a header that claims more than the file holds, a truncated file, bytes after the
+    array, a structured dtype, and a pickle that asks for anything but NumPy's arrays, dtypes and
+    scalars (the message names what it asked for).
     """
     with open_file(path) as (file, size):
         return _read_npy(file, size, path)
@@ -43,86 +49,168 @@ def npy_header(path):
 
 
 def load_npz(path):
-    """The arrays of a .npz file as a dict name -> array; each member is held to the rules of `load_npy`."""
+    """The arrays of a .npz file as a dict name -> array; each member is held to the rules of
+    `load_npy`."""
+    with _members(path) as (archive, members):
+        arrays = {}
+        for name, member in members.items():
+            data = archive.read(member)
+            arrays[name] = _read_npy(io.BytesIO(data), len(data), f"{path}: {member.filename}")
+        return arrays
+
+
+def load_npz_member(path, name):
+    """One array of a .npz file, by its name."""
+    with _members(path) as (archive, members):
+        data = archive.read(members[name])
+        return _read_npy(io.BytesIO(data), len(data), f"{path}: {members[name].filename}")
+
+
+def npz_headers(path):
+    """{name: (shape, dtype)} of the arrays of a .npz file; only their headers are unpacked."""
+    headers = {}
+    with _members(path) as (archive, members):
+        for name, member in members.items():
+            with archive.open(member) as file:
+                start = io.BytesIO(file.read(MAX_HEADER + 12))
+            dtype, shape, _ = _read_header(start, member.file_size, f"{path}: {member.filename}")
+            headers[name] = shape, dtype
+    return headers
+
+
+@contextlib.contextmanager
+def _members(path):
+    """(archive, {array name: its entry}) of a .npz file that is open meanwhile."""
     with open_file(path) as (file, size):
         try:
             with zipfile.ZipFile(file) as archive:
-                members = archive.infolist()
-                # deflate cannot shrink to less than 1/1032: a file that promises more lies, and is not unpacked
-                if sum(m.file_size for m in members) > 1032 * size:
-                    raise InputError(f"{path}: found more data promised than {size} bytes can hold, expected a .npz")
-                arrays = {}
-                for member in members:
-                    data = archive.read(member)
-                    name = member.filename.removesuffix(".npy")
-                    if name in arrays:
-                        raise InputError(f"{path}: found {show(name)} twice, expected each name once")
-                    arrays[name] = _read_npy(io.BytesIO(data), len(data), f"{path}: {member.filename}")
-                return arrays
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
-            raise InputError(f"{path}: found a broken .npz ({error}), expected a zip of .npy files") from None
+                entries = archive.infolist()
+                # deflate packs at most 1032 to 1: a file that promises more is not unpacked
+                if sum(entry.file_size for entry in entries) > 1032 * size:
+                    raise InputError(f"{path}: found more data promised than {size} bytes can "
+                                     "hold, expected a .npz")
+                members = {}
+                for entry in entries:
+                    name = entry.filename.removesuffix(".npy")
+                    if name in members:
+                        raise InputError(f"{path}: found {show(name)} twice, expected each name "
+                                         "once")
+                    members[name] = entry
+                yield archive, members
+        except (
+            zipfile.BadZipFile,
+            NotImplementedError,
+            RuntimeError,
+            EOFError,
+            zlib.error,
+        ) as error:
+            raise InputError(
+                f"{path}: found a broken .npz ({error}), expected a zip of .npy files"
+            ) from None
 
 
 def index_object_npy(path):
     """The arrays of a .npy file that holds one array per video, opened without reading them.
 
-    Gives a list of `ArrayItem`, each with `.shape`, `.dtype` and `.read()`, which fetches that one array from disk: a
-    joint feature file of gigabytes costs kilobytes to open. Takes an object array (N,) of arrays or nested lists, a 0-d
-    object array around a list of them, and a plain array (N, ...), whose rows are the items. Arrays pickled in
-    protocol 1 to 5 stay on disk; protocol 0 is text, and nested lists are Python objects: these are decoded at once.
-    Raises InputError as `load_npy` does.
+    Gives a list of `ArrayItem`, each with `.shape`, `.dtype` and `.read()`, which fetches that one
+    array from disk: a joint feature file of gigabytes costs kilobytes to open. Takes an object
+    array (N,) of arrays or nested lists, a 0-d object array around a list of them, and a plain
+    array (N, ...), whose rows are the items. Of a 0-d object array around a dict it gives a dict of
+    the same keys. Arrays pickled in protocol 1 to 5 stay on disk; protocol 0 is text, and nested
+    lists are Python objects: these are decoded at once. Raises InputError as `load_npy` does.
     """
     with open_file(path) as (file, size):
         dtype, shape, fortran = _read_header(file, size, path)
-        if dtype != object:
+        if dtype.kind != "O":
             return _rows(path, file.tell(), size, dtype, shape, fortran)
         whole = _unpickle(file, size, path, shape, lazy=True)
     items = whole.raw
+    if whole.shape == () and isinstance(items[0], dict):
+        return _items(path, "", items[0], size)
     if whole.shape == () and isinstance(items[0], list):
         items = items[0]
     elif len(whole.shape) > 1:
-        raise InputError(f"{path}: found an object array of shape {whole.shape}, expected one array per video, (N,)")
+        raise InputError(f"{path}: found an object array of shape {whole.shape}, expected one "
+                         "array per video, (N,)")
     return [_item(path, i, value, size) for i, value in enumerate(items)]
 
 
+def index_pickle(path):
+    """What a pickle file of NumPy arrays holds, opened without reading them: an `ArrayItem`, or a
+    dict of them.
+
+    Arrays, nested lists of numbers, and dicts of these (two levels deep at most). Raises InputError
+    as `load_npy` does.
+    """
+    with open_file(path) as (file, size):
+        return _items(path, 0, _run_pickle(file, size, path, lazy=True), size)
+
+
+def _items(path, index, value, size, levels=2):
+    """The ArrayItem of a value, or for a dict a dict of them."""
+    if not isinstance(value, dict) or not levels:
+        return _item(path, index, value, size)
+    return {key: _items(path, show(key), inner, size, levels - 1) for key, inner in value.items()}
+
+
 class ArrayItem:
-    """One array of `index_object_npy`: `.shape`, `.dtype` as stored, and `.read()`, which gives it as an ndarray."""
+    """One array of `index_object_npy`: `.shape`, `.dtype` as stored, and `.read()`, which gives it
+    as an ndarray."""
 
     def __init__(self, path, index, shape, dtype, load):
-        self.path, self.index, self.shape, self.dtype, self._load = path, index, tuple(shape), dtype, load
+        self.path, self.index, self.shape, self.dtype, self._load = (
+            path,
+            index,
+            tuple(shape),
+            dtype,
+            load,
+        )
 
     def read(self):
-        """The array itself, a fresh ndarray of `.shape` and `.dtype`. InputError if the file does not hold it."""
+        """The array itself, a fresh ndarray of `.shape` and `.dtype`. InputError if the file does
+        not hold it."""
         try:
             return self._load()
         except InputError:
             raise
         except (ValueError, TypeError, RecursionError, OverflowError) as error:
-            raise InputError(f"{self.path}: item {self.index}: found {error}, expected numbers") from None
+            raise InputError(f"{self.path}: item {self.index}: found {error}, expected "
+                             "numbers") from None
 
 
 def _rows(path, start, size, dtype, shape, fortran):
     if len(shape) < 2 or fortran or shape[0] > size:
-        raise InputError(f"{path}: found one array of shape {shape}{' in Fortran order' if fortran else ''}, "
-                         f"expected one array per video")
+        raise InputError(f"{path}: found one array of shape "
+                         f"{shape}{' in Fortran order' if fortran else ''}, expected one array per "
+                         "video")
     length = math.prod(shape[1:]) * dtype.itemsize
-    return [_item(path, i, _Lazy(shape[1:], dtype, _Span(start + i * length, length)), size) for i in range(shape[0])]
+    return [
+        _item(path, i, _Lazy(shape[1:], dtype, _Span(start + i * length, length)), size)
+        for i in range(shape[0])
+    ]
 
 
 def _item(path, index, value, size):
-    """The ArrayItem of one element of the object array: an array left on disk, or nested lists held in memory."""
+    """The ArrayItem of one element of the object array: an array left on disk, or nested lists held
+    in memory."""
     shape, dtype = _nested_shape(value, 4)
     if shape is None:
-        raise InputError(f"{path}: item {index}: found {_kind(value)}, expected an array of numbers")
-    # a number takes a byte of pickle at least: more of them are references to one list, repeated without bound
+        raise InputError(f"{path}: item {index}: found {_kind(value)}, expected an array of "
+                         "numbers")
+    # a number takes a byte of pickle at least: more of them are references to one list, repeated
+    # without bound
     if isinstance(value, list) and math.prod(shape) > size:
-        raise InputError(f"{path}: item {index}: found nested lists of shape {shape}, more than the file holds")
-    return ArrayItem(path, index, shape, dtype, lambda: np.asarray(_nested_values(value, shape, path), dtype))
+        raise InputError(f"{path}: item {index}: found nested lists of shape {shape}, more than "
+                         "the file holds")
+    return ArrayItem(
+        path, index, shape, dtype, lambda: np.asarray(_nested_values(value, shape, path), dtype)
+    )
 
 
 def _nested_shape(value, levels):
-    """Shape and dtype of an array, or of nested lists going by the first element of each; (None, None) for others."""
-    if isinstance(value, _Lazy) and value.dtype != object:
+    """Shape and dtype of an array, or of nested lists going by the first element of each; (None,
+    None) for others."""
+    if isinstance(value, _Lazy) and value.dtype.kind != "O":
         return value.shape, value.dtype
     if isinstance(value, (int, float)):
         return (), np.dtype(np.float64)
@@ -135,7 +223,7 @@ def _nested_shape(value, levels):
 
 
 def _nested_values(value, shape, path):
-    if isinstance(value, _Lazy) and value.dtype != object and value.shape == shape:
+    if isinstance(value, _Lazy) and value.dtype.kind != "O" and value.shape == shape:
         return value.read(path)
     if isinstance(value, (int, float, np.number)) and not shape:
         return value
@@ -147,32 +235,39 @@ def _nested_values(value, shape, path):
 def _kind(value):
     if isinstance(value, (_Lazy, np.ndarray)):
         return f"an array {value.shape} of {value.dtype}"
-    return f"{len(value)} {type(value).__name__} items" if isinstance(value, (list, tuple)) else show(value)
+    return (
+        f"{len(value)} {type(value).__name__} items"
+        if isinstance(value, (list, tuple))
+        else show(value)
+    )
 
 
 def _read_npy(file, size, path):
     dtype, shape, fortran = _read_header(file, size, path)
-    if dtype == object:
+    if dtype.kind == "O":
         return _unpickle(file, size, path, shape, lazy=False)
     left = size - file.tell()
     if left != math.prod(shape) * dtype.itemsize:
-        raise InputError(f"{path}: found {left} bytes after the header, expected {math.prod(shape) * dtype.itemsize} "
-                         f"for {shape} {dtype}")
+        raise InputError(f"{path}: found {left} bytes after the header, expected "
+                         f"{math.prod(shape) * dtype.itemsize} for {shape} {dtype}")
     try:
         flat = np.empty(math.prod(shape), dtype)
         array = flat.reshape(shape, order="F" if fortran else "C")
     except (ValueError, MemoryError) as error:
-        raise InputError(f"{path}: found shape {shape} {dtype} ({error}), expected an array that fits in "
-                         f"memory") from None
+        raise InputError(f"{path}: found shape {shape} {dtype} ({error}), expected an array that "
+                         "fits in memory") from None
     if left and file.readinto(flat.view(np.uint8)) != left:
-        raise InputError(f"{path}: found the file cut short while it was read, expected {left} bytes")
+        raise InputError(f"{path}: found the file cut short while it was read, expected {left} "
+                         "bytes")
     if not _is_text(flat, dtype):
-        raise InputError(f"{path}: found characters beyond Unicode in an array of {dtype}, expected text")
+        raise InputError(f"{path}: found characters beyond Unicode in an array of {dtype}, "
+                         "expected text")
     return array
 
 
 def _read_header(file, size, path):
-    """dtype, shape and Fortran order from a .npy header, checked against the file's size; `file` is left behind it."""
+    """dtype, shape and Fortran order from a .npy header, checked against the file's size; `file` is
+    left behind it."""
     def refuse(found):
         raise InputError(f"{path}: found {found}, expected a NumPy .npy file")
 
@@ -196,16 +291,20 @@ def _read_header(file, size, path):
     except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
         reason = error if isinstance(error, ValueError) else type(error).__name__
         refuse(f"a header that cannot be read ({reason}: {show(text)})")
-    if dtype != object and math.prod(shape) * dtype.itemsize > size - file.tell():
+    if dtype.kind != "O" and math.prod(shape) * dtype.itemsize > size - file.tell():
         raise InputError(f"{path}: found {size - file.tell()} bytes after the header, expected "
                          f"{math.prod(shape) * dtype.itemsize} for {shape} {dtype}")
-    if dtype == object and math.prod(shape) > size - file.tell():         # an element takes a byte of pickle at least
-        raise InputError(f"{path}: found {size - file.tell()} bytes after the header, too few for {shape} objects")
+    if (
+        dtype.kind == "O" and math.prod(shape) > size - file.tell()
+    ):  # an element takes a byte of pickle at least
+        raise InputError(f"{path}: found {size - file.tell()} bytes after the header, too few for "
+                         f"{shape} objects")
     return dtype, shape, bool(fortran)
 
 
 def _dtype(text):
-    """The dtype of a plain type string, such as <f4, |S17 or O; fields, dates and Python types are refused."""
+    """The dtype of a plain type string, such as <f4, |S17 or O; fields, dates and Python types are
+    refused."""
     if not isinstance(text, str) or not re.fullmatch(r"[<>|=]?([biufcSU]\d{1,9}|\?|O[48]?)", text):
         raise ValueError(f"dtype {show(text)}")
     if "O" in text:
@@ -217,23 +316,34 @@ def _dtype(text):
 
 
 def _is_text(raw, dtype):
-    """False where an array of NumPy's 4-byte text holds what is no character, at which NumPy would stumble later."""
-    return dtype.kind != "U" or not len(raw) or np.frombuffer(raw, dtype.str[0] + "u4").max() <= sys.maxunicode
+    """False where an array of NumPy's 4-byte text holds what is no character, at which NumPy would
+    stumble later."""
+    return (
+        dtype.kind != "U"
+        or not len(raw)
+        or np.frombuffer(raw, dtype.str[0] + "u4").max() <= sys.maxunicode
+    )
 
 
 def _count(shape):
     """The number of elements of a shape, refused unless NumPy could hold it."""
-    if not isinstance(shape, tuple) or len(shape) > MAX_DIMS or not all(type(n) is int for n in shape):
+    if (
+        not isinstance(shape, tuple)
+        or len(shape) > MAX_DIMS
+        or not all(type(n) is int for n in shape)
+    ):
         raise ValueError(f"shape {show(shape)}")
     if any(n < 0 for n in shape) or math.prod(n for n in shape if n) > sys.maxsize:
         raise ValueError(f"shape {show(shape)}")
     return math.prod(shape)
 
 
-# ---- the pickle machine ----------------------------------------------------------------------------------------------
+# ---- the pickle machine -------------------------------------------------------------------------
+
 
 class _Span:
-    """Bytes left on disk. `utf8`: as text of the characters 0 to 255, as Python 3 writes them in protocols 1 and 2."""
+    """Bytes left on disk. `utf8`: as text of the characters 0 to 255, as Python 3 writes them in
+    protocols 1 and 2."""
 
     def __init__(self, offset, length, utf8=False):
         self.offset, self.length, self.utf8 = offset, length, utf8
@@ -243,43 +353,58 @@ class _Span:
             file.seek(self.offset)
             data = bytearray(self.length)
             if file.readinto(data) != self.length:
-                raise InputError(f"{path}: found the file cut short since it was opened, expected {self.length} bytes "
-                                 f"at {self.offset}")
+                raise InputError(f"{path}: found the file cut short since it was opened, expected "
+                                 f"{self.length} bytes at {self.offset}")
         return bytearray(data.decode("utf-8").encode("latin1")) if self.utf8 else data
 
 
 class _Lazy:
-    """An array that the pickle describes: its raw bytes in memory or a `_Span`; a list for an array of objects."""
+    """An array that the pickle describes: its raw bytes in memory or a `_Span`; a list for an array
+    of objects."""
 
     def __init__(self, shape=(), dtype=None, raw=None, order="C"):
         self.shape, self.dtype, self.raw, self.order = shape, dtype, raw, order
 
     def read(self, path):
         raw = self.raw.read(path) if isinstance(self.raw, _Span) else self.raw
-        return _array(raw if isinstance(self.raw, _Span) else bytearray(raw), self.dtype, self.shape, self.order)
+        return _array(
+            raw if isinstance(self.raw, _Span) else bytearray(raw),
+            self.dtype,
+            self.shape,
+            self.order,
+        )
 
 
 class _Name:
-    """A name that the pickle asked for and may use; it stands for one of `_Unpickler.build_*`, and is not callable."""
+    """A name that the pickle asked for and may use; it stands for one of `_Unpickler.build_*`, and
+    is not callable."""
 
     def __init__(self, role):
         self.role = role
 
 
 class _DtypeState:
-    """A dtype under construction: the pickle makes it from its type string and sets the byte order afterwards."""
+    """A dtype under construction: the pickle makes it from its type string and sets the byte order
+    afterwards."""
 
     def __init__(self, dtype):
         self.dtype = dtype
 
 
-ALLOWED = {("numpy", "ndarray"): "ndarray", ("numpy", "dtype"): "dtype", ("_codecs", "encode"): "encode",
-           # protocols 0 to 2 write empty bytes as a call of bytes()
-           ("builtins", "bytes"): "bytes", ("__builtin__", "bytes"): "bytes"}
+ALLOWED = {
+    ("numpy", "ndarray"): "ndarray",
+    ("numpy", "dtype"): "dtype",
+    ("_codecs", "encode"): "encode",
+    # protocols 0 to 2 write empty bytes as a call of bytes()
+    ("builtins", "bytes"): "bytes",
+    ("__builtin__", "bytes"): "bytes",
+}
 for _package in ("numpy.core", "numpy._core"):
     ALLOWED[_package + ".multiarray", "_reconstruct"] = "reconstruct"
     ALLOWED[_package + ".multiarray", "scalar"] = "scalar"
-    ALLOWED[_package + ".multiarray", "_frombuffer"] = ALLOWED[_package + ".numeric", "_frombuffer"] = "frombuffer"
+    ALLOWED[_package + ".multiarray", "_frombuffer"] = ALLOWED[
+        _package + ".numeric", "_frombuffer"
+    ] = "frombuffer"
 
 
 def _array(raw, dtype, shape, order):
@@ -290,19 +415,20 @@ def _array(raw, dtype, shape, order):
 
 
 class _Unpickler(pickle._Unpickler):
-    """Python's own pickle loop, with every opcode that could call, import or set something replaced.
+    """Python's own pickle loop, with every opcode that could call, import or set something
+    replaced.
 
-    The loop in Python, not the one in C, for two reasons: payloads can be skipped, and memory follows the file's size
-    (the C one grows its memo to whatever index the file names).
+    The loop in Python, not the one in C, for two reasons: payloads can be skipped, and memory
+    follows the file's size (the C one grows its memo to whatever index the file names).
     """
 
     def __init__(self, file, size, lazy):
-        super().__init__(self, encoding="latin1")           # itself the file, to check the lengths asked for
+        super().__init__(self, encoding="latin1")  # itself the file, to check the lengths asked for
         self.file, self.size, self.lazy = file, size, lazy
         self.unset = {}                                     # id -> array that waits for its state
 
     def read(self, n):
-        if n > 65536:                                       # before anything of that size is allocated
+        if n > 65536:  # before anything of that size is allocated
             self.held(n)
         data = self.file.read(n)
         if len(data) < n:
@@ -332,7 +458,7 @@ class _Unpickler(pickle._Unpickler):
         return _Span(here, n, utf8)
 
     def load_frame(self):
-        self.read(8)                                        # frames only help buffering: read on as if there were none
+        self.read(8)  # frames only help buffering: read on as if there were none
 
     def load_binbytes(self):
         self.append(self.payload(*struct.unpack("<I", self.read(4))))
@@ -344,7 +470,7 @@ class _Unpickler(pickle._Unpickler):
         data = self.payload(*struct.unpack("<Q", self.read(8)))
         self.append(data if isinstance(data, _Span) else bytearray(data))
 
-    def load_binstring(self):                               # Python 2's str: bytes, or text in latin-1
+    def load_binstring(self):  # Python 2's str: bytes, or text in latin-1
         n, = struct.unpack("<i", self.read(4))
         if n < 0:
             raise ValueError("a negative length")
@@ -383,7 +509,7 @@ class _Unpickler(pickle._Unpickler):
 
     def build_scalar(self, dtype, raw):
         raw, dtype = _raw(raw), dtype.dtype
-        if dtype == object or len(raw) != dtype.itemsize:
+        if dtype.kind == "O" or len(raw) != dtype.itemsize:
             raise ValueError(f"a scalar of {dtype} in {len(raw)} bytes")
         return np.frombuffer(raw, dtype)[0] if len(raw) else dtype.type()
 
@@ -391,20 +517,25 @@ class _Unpickler(pickle._Unpickler):
         if not isinstance(kind, _Name) or kind.role != "ndarray":
             raise _Refused(f"an array of class {show(kind)}")
         array = _Lazy() if self.lazy else np.empty(0, np.int8)
-        self.unset[id(array)] = array                       # a reference, so that the id stays its own
+        self.unset[id(array)] = array  # a reference, so that the id stays its own
         return array
 
     def build_frombuffer(self, raw, dtype, shape, order, axes=None):
         if order not in ("C", "F"):
             raise ValueError(f"order {show(order)}")
         raw = self.checked(raw, dtype, shape)
-        return _Lazy(shape, dtype.dtype, raw, order) if self.lazy else _array(raw, dtype.dtype, shape, order)
+        return (
+            _Lazy(shape, dtype.dtype, raw, order)
+            if self.lazy
+            else _array(raw, dtype.dtype, shape, order)
+        )
 
     def load_build(self):
         state = self.stack.pop()
         target = self.stack[-1]
         if isinstance(target, _DtypeState):
-            # (version, byte order, subarray, names, fields, ...): the middle three are None for a plain dtype
+            # (version, byte order, subarray, names, fields, ...): the middle three are None for a
+            # plain dtype
             if len(state) < 5 or state[2:5] != (None, None, None):
                 raise ValueError(f"dtype state {show(state)}")
             target.dtype = target.dtype.newbyteorder(state[1])
@@ -421,7 +552,7 @@ class _Unpickler(pickle._Unpickler):
     def checked(self, raw, dtype, shape):
         """The raw content of an array, once it is exactly as long as shape and dtype say."""
         count = _count(shape)
-        if dtype.dtype == object:
+        if dtype.dtype.kind == "O":
             if not isinstance(raw, list) or len(raw) != count:
                 raise ValueError(f"objects for shape {shape}")
             return raw
@@ -429,8 +560,12 @@ class _Unpickler(pickle._Unpickler):
         if dtype.dtype.itemsize == 0 and count:
             raise ValueError(f"{count} elements of no size")
         raw = raw if isinstance(raw, _Span) else _raw(raw)
-        length, most = (raw.length, 2 * need if raw.utf8 else need) if isinstance(raw, _Span) else (len(raw), need)
-        if not need <= length <= most:                      # a character of utf-8 text is a byte or two
+        length, most = (
+            (raw.length, 2 * need if raw.utf8 else need)
+            if isinstance(raw, _Span)
+            else (len(raw), need)
+        )
+        if not need <= length <= most:  # a character of utf-8 text is a byte or two
             raise ValueError(f"an array {shape} of {dtype.dtype} in {length} bytes")
         if not isinstance(raw, _Span) and not _is_text(raw, dtype.dtype):
             raise ValueError("characters beyond Unicode")
@@ -440,12 +575,27 @@ class _Unpickler(pickle._Unpickler):
         raise _Refused("building an object of a class")
 
     dispatch = dict(pickle._Unpickler.dispatch)
-    for _op, _method in (("FRAME", load_frame), ("BINBYTES", load_binbytes), ("BINBYTES8", load_binbytes8),
-                         ("BYTEARRAY8", load_bytearray8), ("BINSTRING", load_binstring),
-                         ("BINUNICODE", load_binunicode), ("BINUNICODE8", load_binunicode8), ("REDUCE", load_reduce),
-                         ("BUILD", load_build), ("OBJ", refuse), ("NEWOBJ", refuse), ("NEWOBJ_EX", refuse),
-                         ("EXT1", refuse), ("EXT2", refuse), ("EXT4", refuse), ("PERSID", refuse),
-                         ("BINPERSID", refuse), ("NEXT_BUFFER", refuse), ("READONLY_BUFFER", refuse)):
+    for _op, _method in (
+        ("FRAME", load_frame),
+        ("BINBYTES", load_binbytes),
+        ("BINBYTES8", load_binbytes8),
+        ("BYTEARRAY8", load_bytearray8),
+        ("BINSTRING", load_binstring),
+        ("BINUNICODE", load_binunicode),
+        ("BINUNICODE8", load_binunicode8),
+        ("REDUCE", load_reduce),
+        ("BUILD", load_build),
+        ("OBJ", refuse),
+        ("NEWOBJ", refuse),
+        ("NEWOBJ_EX", refuse),
+        ("EXT1", refuse),
+        ("EXT2", refuse),
+        ("EXT4", refuse),
+        ("PERSID", refuse),
+        ("BINPERSID", refuse),
+        ("NEXT_BUFFER", refuse),
+        ("READONLY_BUFFER", refuse),
+    ):
         dispatch[getattr(pickle, _op)[0]] = _method
 
 
@@ -463,15 +613,28 @@ def _raw(data):
 
 def _unpickle(file, size, path, shape, lazy):
     """The object array pickled in `file` from here to its end."""
-    try:
-        array = _Unpickler(file, size, lazy).load()
-    except _Refused as error:
-        raise InputError(f"{path}: found a pickle that asks for {error}, expected NumPy arrays only") from None
-    except Exception as error:    # a broken pickle may raise nearly anything: it is a program that somebody else wrote
-        raise InputError(f"{path}: found a broken pickle ({type(error).__name__}: {show(str(error))}), "
-                         f"expected an array of objects") from None
-    if not isinstance(array, (_Lazy, np.ndarray)) or array.dtype != object or array.shape != shape:
-        raise InputError(f"{path}: found a pickle of {_kind(array)}, expected an array {shape} of object")
-    if file.tell() != size:
-        raise InputError(f"{path}: found {size - file.tell()} bytes after the pickle, expected none")
+    array = _run_pickle(file, size, path, lazy)
+    is_array = isinstance(array, (_Lazy, np.ndarray))
+    if not is_array or array.dtype.kind != "O" or array.shape != shape:
+        raise InputError(f"{path}: found a pickle of {_kind(array)}, expected an array {shape} of "
+                         "object")
     return array
+
+
+def _run_pickle(file, size, path, lazy):
+    """What is pickled in `file` from here to its end."""
+    try:
+        value = _Unpickler(file, size, lazy).load()
+    except _Refused as error:
+        raise InputError(
+            f"{path}: found a pickle that asks for {error}, expected NumPy arrays only"
+        ) from None
+    except Exception as error:  # a broken pickle, a program, may raise nearly anything
+        raise InputError(
+            f"{path}: found a broken pickle ({type(error).__name__}: "
+            f"{show(str(error))}), expected arrays"
+        ) from None
+    if file.tell() != size:
+        raise InputError(f"{path}: found {size - file.tell()} bytes after the pickle, expected "
+                         "none")
+    return value

@@ -131,6 +131,13 @@ def as_markdown(blocks):
     return "\n\n".join(parts) + "\n"
 
 
+def for_page(blocks):
+    """(tables, notes) for the HTML page: (caption, table) pairs, mAP first; lines of text."""
+    shown = [(text, table if by_class is None else by_class) for text, table, by_class in reversed(blocks)]
+    return ([(text, table) for text, table in shown if table is not None],
+            [line for text, table in shown if table is None for line in text.splitlines()])
+
+
 def _best_and_worst(table):
     """The rows of the best and of the worst classes, where there are more than these."""
     head, *body, mean = table

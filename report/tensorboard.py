@@ -1,4 +1,5 @@
 """The log of a run as TensorBoard scalars, for people who look at many runs side by side."""
+
 from collections import Counter
 
 from formats.files import InputError
@@ -9,14 +10,17 @@ SCALARS = ("positive", "changed", "empty", "lr", "seconds")
 def write_scalars(folder, log):
     """Writes records of log.jsonl (dicts) as TensorBoard events into `folder`.
 
-    EM-MIL's losses become `em-mil/M loss rgb` and so on over its epochs, those of another stage `STAGE/loss NAME` over the
-    stage's; also what a record holds of SCALARS. Raises InputError where no package that writes events is installed.
+    EM-MIL's losses become `em-mil/M loss rgb` and so on over its epochs, the losses of another
+    stage `STAGE/loss NAME` over its epochs; what a record holds of SCALARS is named alike.
+    Raises InputError where no package that writes events is installed.
     """
     SummaryWriter = _writer()
     epochs = Counter()
     with SummaryWriter(str(folder)) as writer:
         for record in log:
-            stage, step = ("em-mil", f"{record['step']} ") if "phase" in record else (record["stage"], "")
+            stage, step = (
+                ("em-mil", f"{record['step']} ") if "phase" in record else (record["stage"], "")
+            )
             epochs[stage] += 1
             for name, value in record["loss"].items():
                 writer.add_scalar(f"{stage}/{step}loss {name}", value, epochs[stage])
@@ -32,6 +36,8 @@ def _writer():
         try:
             from tensorboardX import SummaryWriter
         except ImportError:
-            raise InputError("--tensorboard: found no package tensorboard, expected it installed: "
-                             "pip install tensorboard") from None
+            raise InputError(
+                "--tensorboard: found no package tensorboard, expected it installed: "
+                "pip install tensorboard"
+            ) from None
     return SummaryWriter

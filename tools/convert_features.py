@@ -1,8 +1,10 @@
-"""Convert features of any layout to the canonical HDF5 file: one video at a time, checked, read back, atomically.
+"""Convert features of any layout to the canonical HDF5 file: one video at a time, checked, read
+back, atomically.
 
     python tools/convert_features.py SRC ANNOTATIONS OUT.h5 [--snippet-seconds 0.64]
 """
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -16,24 +18,43 @@ from formats import annotations, features  # noqa: E402
 from formats.files import InputError  # noqa: E402
 
 
+def arguments():
+    """The command's parser."""
+    parser = argparse.ArgumentParser(
+        prog="convert_features.py", allow_abbrev=False, description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("features", metavar="SRC", help="feature file or folder in any layout")
+    add("annotations", metavar="ANNOTATIONS", help="annotation file or folder")
+    add("out", metavar="OUT.h5", help="the file to write")
+    add("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
+    add("--feature-layout", choices=features.LAYOUTS, default="auto", help="default: recognise it")
+    add("--snippet-seconds", type=float, metavar="S",
+        help="duration of a clip; needed where SRC does not declare it")
+    add("--streams", choices=("both", "rgb", "flow"), help="one stream of the features, or both")
+    add("--crops", choices=("mean", "first"), help="of several crops: their mean, or the first")
+    add("--transpose", action="store_true", help="the arrays are (dimensions, clips): turn them")
+    add("--allow-missing", action="store_true", help="leave out videos that cannot be read")
+    add("--dtype", choices=("float16", "float32"), default="float16",
+        help="default: float16, half the size, values rounded; float32 keeps every bit")
+    add("--compress", action="store_true", help="gzip: smaller and slower to read")
+    return parser
+
+
 def main(argv=None):
-    """The command. Bad input: one `error:` line and exit code 2, and no file under the final name."""
-    parser = argparse.ArgumentParser(prog="convert_features.py", allow_abbrev=False, description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("features", metavar="SRC", help="feature file or folder in any layout")
-    parser.add_argument("annotations", metavar="ANNOTATIONS", help="annotation file or folder")
-    parser.add_argument("out", metavar="OUT.h5", help="the file to write")
-    parser.add_argument("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
-    parser.add_argument("--feature-layout", choices=features.LAYOUTS, default="auto", help="default: recognise it")
-    parser.add_argument("--snippet-seconds", type=float, metavar="S",
-                        help="duration of a clip; needed where SRC does not declare it")
-    parser.add_argument("--dtype", choices=("float16", "float32"), default="float16", help="default: float16")
-    parser.add_argument("--compress", action="store_true", help="gzip: smaller and slower to read")
-    args = parser.parse_args(argv)
+    """The command. Bad input: one `error:` line and exit code 2, and no file under the final
+    name."""
+    args = arguments().parse_args(argv)
     try:
-        convert(args.features, args.annotations, args.out, flow_features=args.flow_features,
-                layout=args.feature_layout, snippet_seconds=args.snippet_seconds, dtype=args.dtype,
-                compression="gzip" if args.compress else None)
+        check_target(args.out, args.features, args.flow_features)
+        truth = annotations.load(args.annotations)
+        source = features.open_features(
+            args.features, layout=args.feature_layout, flow_path=args.flow_features,
+            annotations=args.annotations, snippet_seconds=args.snippet_seconds,
+            streams=args.streams, crops=args.crops, transpose=args.transpose)
+        compression = "gzip" if args.compress else None
+        with contextlib.closing(source):
+            convert(source, truth, args.out, args.dtype, compression, args.allow_missing)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -42,33 +63,67 @@ def main(argv=None):
         sys.exit(130)
 
 
-def convert(path, annotation_path, out, *, flow_features, layout, snippet_seconds, dtype, compression):
-    """Write all videos of `path` to `out` and print what was done. Raises InputError."""
+def check_target(out, *sources):
+    """InputError where `out` is no .h5 file to write, or one of the sources."""
     if Path(out).suffix not in (".h5", ".hdf5"):
-        raise InputError(f"{out}: found the ending {Path(out).suffix!r}, expected a file to write that ends in .h5")
-    if any(path and os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out)
-           for path in (path, flow_features)):
+        raise InputError(f"{out}: found the ending {Path(out).suffix!r}, expected a file to write "
+                         "that ends in .h5")
+    if os.path.exists(out) and any(
+            source and os.path.exists(source) and os.path.samefile(source, out)
+            for source in sources):
         raise InputError(f"{out}: found the source under this name, expected another file to write")
-    truth = annotations.load(annotation_path)
-    source = features.open_features(path, layout=layout, flow_path=flow_features, annotations=annotation_path,
-                                   snippet_seconds=snippet_seconds)
-    source.adopt(list(truth.videos.values()))
-    notes = [*truth.notes, *source.notes]
+
+
+def convert(source, truth, out, dtype, compression, allow_missing):
+    """Write the videos of `source` to `out` and print what was done. InputError on an annotated
+    video that is damaged (unless `allow_missing`); one that no subset in use needs is left out and
+    said."""
+    notes = [*truth.notes]
+    dataset.adopt(source, truth, notes)
     missing = [name for name in truth.videos if name not in source]
     if missing:
-        notes.append(f"{source.path}: no features for {len(missing)} of {len(truth.videos)} annotated videos, "
-                     f"such as {missing[0]}")
-    shapes = dataset.check_shapes(source, source.names, notes)
-    annotated = [truth.videos[name] for name in source.names if name in truth.videos]
+        notes.append(f"{source.path}: no features for {len(missing)} of {len(truth.videos)} "
+                     f"annotated videos, such as {missing[0]}")
+    shapes, problems = dataset.examine(source, truth, source.names, notes)
+    needed = {video.name for subset in dataset.default_subsets(truth) for video in subset}
+    left_out = []
+
+    def passed_over(name, error):
+        if name in needed and not allow_missing:
+            raise InputError(f"{error} (--allow-missing leaves such videos "
+                             "out)" if shapes else error)
+        left_out.append(error)
+
+    for name, error in problems.items():
+        passed_over(name, error)
+    annotated = [truth.videos[name] for name in shapes if name in truth.videos]
     dataset.check_geometry(source, truth, annotated, shapes, notes)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    bar = tqdm(source.names, desc="converting", unit="video", disable=None)
-    n = features.write_canonical(out, ((name, *source.read(name)) for name in bar), source.snippet_seconds, dtype,
-                                compression)
-    source.close()
-    print(f"{out}: {n} videos, {sum(shape[0] for shape in shapes.values()):,} clips of {source.snippet_seconds:g} s, "
-          f"{dtype}, {os.path.getsize(out) / 1e6:.1f} MB, from {source.layout} layout; read back and compared")
+    clips = 0
+
+    def items():
+        nonlocal clips
+        for name in tqdm(shapes, desc="converting", unit="video", disable=None):
+            try:
+                streams = source.read(name)
+            except InputError as error:
+                passed_over(name, error)
+                continue
+            finally:
+                source.release(name)
+            clips += shapes[name][0]
+            yield name, *streams
+
+    n = features.write_canonical(out, items(), source.snippet_seconds, dtype, compression)
+    for error in left_out:
+        print(f"note: left out: {error}", file=sys.stderr)
+    print(f"{out}: {n} videos, {clips:,} clips of {source.snippet_seconds:g} s, {dtype}, "
+          f"{os.path.getsize(out) / 1e6:.1f} MB, from {source.layout} layout; read back and "
+          "compared")
+    if dtype == "float16":
+        print("float16 keeps 11 bits of each value; --dtype float32 keeps every bit, at twice the "
+              "size")
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ def test_the_test_split_gives_the_runs_own_detections(trained, unseen, tmp_path)
     for name in [name + suffix for name in names for suffix in (".json", ".csv")]:
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        name + suffix for name in names for suffix in (".json", ".csv"))
+        ["report.html", *(name + suffix for name in names for suffix in (".json", ".csv"))])
     results = json.loads((folder / "results.json").read_text())
     assert found == {"videos": 4, "detections": str(tmp_path / "out/detections.json"),
                      "localization": results["methods"]["em-mil"]["localization"]}
@@ -161,7 +161,7 @@ def test_clip_scores_and_pictures(trained, unseen, tmp_path):
 
 def test_a_file_by_name_and_what_goes_beside_it(trained, unseen, tmp_path, capsys):
     predict(trained[0], unseen, "--out", tmp_path / "new.json", "--save-clip-scores", "--method", "em-mil")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new-clip_scores.h5", "new.csv", "new.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new-clip_scores.h5", "new-report.html", "new.csv", "new.json"]
     pd.testing.assert_frame_equal(rows(tmp_path / "new.json"), rows(tmp_path / "new.csv"), check_exact=True)
     assert f"4 videos, {len(rows(tmp_path / 'new.csv'))} detections: {tmp_path / 'new.json'}" in capsys.readouterr().out
     content = json.loads((tmp_path / "new.json").read_text())
@@ -222,7 +222,7 @@ def broken_set(path, streams, names):
         file.attrs["snippet_seconds"] = 0.5
         for name, rgb, flow in items:
             file[f"{name}/rgb"], file[f"{name}/flow"] = rgb, flow
-    return {"nan": "found nan in flow, clip 3", "wide": "found 7 and 7 features a clip, expected 6 and 5",
+    return {"nan": "found nan in flow, clip 3", "wide": "found 7 rgb and 7 flow dimensions, expected 6 and 5",
             "unequal": "expected equal lengths", "huge": "that are no finite numbers"}
 
 
@@ -236,7 +236,7 @@ def test_bad_videos(trained, tmp_path, capsys):
     lines = error.splitlines()
     assert code == 3 and len(lines) == 5 and lines[-1].startswith("4 bad videos left out: ")
     for name, said in bad.items():
-        line, = [line for line in lines if line.startswith("left out: ") and f"{name}: " in line]
+        line, = [line for line in lines if line.startswith("left out: ") and f": {name}" in line]
         assert said in line and name in lines[-1]
     for suffix in (".json", ".csv", "-wtalc.csv"):
         name = "detections" + suffix

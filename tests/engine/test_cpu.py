@@ -1,120 +1,239 @@
-"""The two layers with their hand-made derivative against PyTorch's own, in values and gradients."""
+"""The faster forward of a head against PyTorch's own layers, in values and gradients; and training without it."""
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from engine import cpu as linear
-from engine.cpu import onednn_product, rows_for, two_layers
-from model import Head, shifted
+from engine import cpu
+from engine.cpu import head_forward, onednn_product, prepare, shifted
+from model import EMMIL
+
+ROOT = cpu.__file__.rsplit("/", 2)[0]
+needs_onednn = pytest.mark.skipif(not cpu.AVAILABLE, reason="this PyTorch has no oneDNN")
 
 
 def layers(inputs, hidden, outputs, dtype=torch.float32):
     torch.manual_seed(0)
-    return nn.Linear(inputs, hidden, dtype=dtype), nn.Linear(hidden, outputs, dtype=dtype)
+    return nn.Conv1d(inputs, hidden, 3, padding=1, dtype=dtype), nn.Linear(hidden, outputs, dtype=dtype)
 
 
+def plain(conv, linear, x):
+    return linear(F.relu(conv(x.T[None])[0].T))
+
+
+def parameters_of(*modules):
+    return [p for module in modules for p in module.parameters()]
+
+
+def refuse(monkeypatch):
+    """Lets oneDNN's product fail where it is called."""
+    monkeypatch.setattr(cpu, "onednn_product", None)
+
+
+@pytest.mark.parametrize("prepared", [True, False])
 @pytest.mark.parametrize("onednn", [True, False])
-@pytest.mark.parametrize("n", [1, 3, 45, 167])
-def test_values_and_all_four_gradients(n, onednn, monkeypatch):
+@pytest.mark.parametrize("t", [1, 2, 3, 17, 45, 167])
+def test_values_and_all_four_gradients(t, onednn, prepared, monkeypatch):
     if not onednn:
-        monkeypatch.setattr(linear, "AVAILABLE", False)
-        monkeypatch.setattr(linear, "onednn_product", None)           # raises where it is called
-    elif not linear.AVAILABLE:
+        monkeypatch.setattr(cpu, "AVAILABLE", False)
+        refuse(monkeypatch)
+    elif not cpu.AVAILABLE:
         pytest.skip("this PyTorch has no oneDNN")
-    first, second = layers(12, 7, 5)
-    x, weights = torch.randn(n, 12), torch.randn(n, 5)
-    parameters = [*first.parameters(), *second.parameters()]
-    found = two_layers(x, len(x), first, second)
-    expected = second(F.relu(first(x)))
+    conv, linear = layers(12, 7, 5)
+    if prepared:
+        prepare(conv)
+    x, weights = torch.randn(t, 12), torch.randn(t, 5)
+    parameters = parameters_of(conv, linear)
+    found, expected = head_forward(conv, linear, x), plain(conv, linear, x)
     torch.testing.assert_close(found, expected)
     for a, b in zip(*(torch.autograd.grad((y * weights).sum(), parameters) for y in (found, expected)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
+@needs_onednn
+def test_the_product_is_oned_nn_s(monkeypatch):
+    refuse(monkeypatch)
+    with pytest.raises(TypeError):
+        head_forward(*layers(4, 6, 3), torch.randn(5, 4))
+
+
 def test_the_derivative_against_finite_differences():
-    first, second = layers(4, 6, 3, torch.float64)
-    x = torch.randn(5, 4, dtype=torch.float64)
-    before = first(x)
-    assert (before > 0).any() and (before < 0).any() and before.abs().min() > 1e-3      # away from the ReLU's corner
-    assert torch.autograd.gradcheck(lambda *p: linear._TwoLayers.apply(x, 4, *p),
-                                    [*first.parameters(), *second.parameters()])
+    """The layers written out in NumPy in float64, each weight moved by a little; the derivative is float32."""
+    conv, linear = prepare(nn.Sequential(*layers(3, 4, 2)))
+    x, weights = torch.randn(5, 3), torch.randn(5, 2)
+    parameters = parameters_of(conv, linear)
+    found = torch.autograd.grad((head_forward(conv, linear, x) * weights).sum(), parameters)
+    values = [p.detach().double().numpy().copy() for p in parameters]
+    padded = np.pad(x.double().numpy(), ((1, 1), (0, 0)))
+
+    def before_relu():
+        return np.stack([np.einsum("hdk,kd->h", values[0], padded[t:t + 3]) + values[1] for t in range(5)])
+
+    def loss():
+        return ((np.maximum(before_relu(), 0) @ values[2].T + values[3]) * weights.double().numpy()).sum()
+
+    at = before_relu()
+    assert (at > 0).any() and (at < 0).any() and np.abs(at).min() > 1e-3      # away from the ReLU's corner
+    for array, gradient in zip(values, found, strict=True):
+        expected = np.zeros_like(array)
+        for index in np.ndindex(array.shape):
+            kept = array[index]
+            array[index] = kept + 1e-5
+            above = loss()
+            array[index] = kept - 1e-5
+            expected[index] = (above - loss()) / 2e-5
+            array[index] = kept
+        np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_by_hand():
-    first, second = nn.Linear(1, 2), nn.Linear(2, 1)
+    conv, linear = nn.Conv1d(1, 2, 3, padding=1), nn.Linear(2, 1)
+    values = [[[0., 2., 0.]], [[1., -1., 0.]]], [0., 0.], [[3., 5.]], [7.]
     with torch.no_grad():
-        for p, value in zip([*first.parameters(), *second.parameters()], ([[2.], [-1.]], [0., 0.], [[3., 5.]], [7.])):
+        for p, value in zip(parameters_of(conv, linear), values):
             p.copy_(torch.tensor(value))
-    # the fourth row belongs to no clip
-    y = two_layers(torch.tensor([[1.], [-4.], [0.], [9.]]), 3, first, second)
-    assert y.tolist() == [[13.], [27.], [7.]]                         # 3*2+7, 5*4+7; a hidden layer of zeros
+    y = head_forward(conv, linear, torch.tensor([[1.], [-4.], [0.]]))
+    # Hidden: 2 x[t] is 2, -8, 0; x[t-1] - x[t] is -1, 5, -4. After the ReLU 2, 0, 0 and 0, 5, 0.
+    assert y.tolist() == [[13.], [32.], [7.]]                         # 3*2+7, 5*5+7; a hidden layer of zeros
     y.sum().backward()
-    assert first.weight.grad.tolist() == [[3.], [-20.]]               # 3*1 from clip 0, 5*-4 from clip 1
-    assert first.bias.grad.tolist() == [3., 5.]                       # the ReLU's derivative at 0 is 0, as PyTorch's
-    assert second.weight.grad.tolist() == [[2., 4.]] and second.bias.grad.tolist() == [3.]
+    # Channel 0 lives at clip 0 (0, 1, -4 around it), channel 1 at clip 1 (1, -4, 0); PyTorch's ReLU has slope 0 at 0.
+    assert conv.weight.grad.tolist() == [[[0., 3., -12.]], [[5., -20., 0.]]]
+    assert conv.bias.grad.tolist() == [3., 5.]
+    assert linear.weight.grad.tolist() == [[2., 5.]] and linear.bias.grad.tolist() == [3.]
 
 
-@pytest.mark.parametrize("autocast", [True, False])
-def test_pytorch_s_own_layers_under_autocast_and_for_a_gradient_of_the_features(autocast, monkeypatch):
-    first, second = layers(12, 7, 5)
-    x = torch.randn(9, 12, requires_grad=not autocast)
-    monkeypatch.setattr(linear._TwoLayers, "apply", None)             # raises where it is called
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-        found, expected = two_layers(x, 7, first, second), second(F.relu(first(x)))[:7]
-    assert found.equal(expected) and found.dtype == (torch.bfloat16 if autocast else torch.float32)
-    if not autocast:
-        found.sum().backward()
-        assert x.grad[:7].count_nonzero() and not x.grad[7:].any()
+@pytest.mark.parametrize("why", ["autocast", "a gradient of the features", "float64"])
+def test_pytorch_s_own_layers(why, monkeypatch):
+    refuse(monkeypatch)
+    dtype = torch.float64 if why == "float64" else torch.float32
+    conv, linear = layers(12, 7, 5, dtype)
+    x = torch.randn(9, 12, dtype=dtype, requires_grad=why == "a gradient of the features")
+    with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
+        found, expected = head_forward(conv, linear, x), plain(conv, linear, x)
+    assert found.dtype == dtype and expected.dtype == (torch.bfloat16 if why == "autocast" else dtype)
+    torch.testing.assert_close(found, expected.to(dtype))
+    if x.requires_grad:
+        a, b = (torch.autograd.grad(y.square().sum(), x)[0] for y in (found, expected))
+        assert a.count_nonzero() == a.numel()
+        torch.testing.assert_close(a, b)
 
 
 def test_a_head_under_autocast_is_near_float32():
-    torch.manual_seed(0)
-    head, x = Head(6, 3), torch.randn(17, 6)                          # 17 clips in 18 rows
-    grads = []
+    conv, linear = layers(6, 256, 3)
+    x, grads = torch.randn(17, 6), []                                 # 17 clips in 18 rows
     for enabled in (True, False):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            y = head(x)
+            y = head_forward(conv, linear, x)
         assert y.shape == (17, 3) and y.dtype == torch.float32
-        grads.append(torch.autograd.grad(y.square().sum(), list(head.parameters())))
+        grads.append(torch.autograd.grad(y.square().sum(), parameters_of(conv, linear)))
     for half, full in zip(*grads, strict=True):
         assert 0 < (half - full).norm() < 0.1 * full.norm()           # bfloat16 has 8 bits, and a ReLU may tip over
 
 
+@needs_onednn
 def test_there_is_no_second_derivative():
-    first, second = layers(4, 6, 3)
-    parameters = [*first.parameters(), *second.parameters()]
-    y = two_layers(torch.randn(5, 4), 5, first, second).square().sum()
+    conv, linear = layers(4, 6, 3)
+    y = head_forward(conv, linear, torch.randn(5, 4)).square().sum()
     with pytest.raises(RuntimeError, match="once_differentiable"):
-        sum(g.sum() for g in torch.autograd.grad(y, parameters, create_graph=True)).backward()
+        first = torch.autograd.grad(y, parameters_of(conv, linear), create_graph=True)
+        sum(g.sum() for g in first).backward()
 
 
-@pytest.mark.skipif(not linear.AVAILABLE, reason="this PyTorch has no oneDNN")
+@needs_onednn
 def test_onednn_multiplies_in_any_memory_order():
     a, b = torch.randn(6, 4), torch.randn(4, 9)
     for x, y in ((a, b.T), (a, b.T.contiguous()), (a.T.contiguous().T, b.T)):
         torch.testing.assert_close(onednn_product(x, y), a @ b)
 
 
-@pytest.mark.skipif(not linear.AVAILABLE, reason="this PyTorch has no oneDNN")
-def test_few_numbers_of_rows_for_any_length():
-    rows = {t: rows_for(torch.zeros(t, 1)) for t in range(1, 2049)}
+def test_shifted_puts_neighbours_side_by_side():
+    x = torch.tensor([[1., 2.], [3., 4.], [5., 6.]])
+    rows = [[0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [3, 4, 5, 6, 0, 0]]
+    assert shifted(x, 3).tolist() == rows
+    assert shifted(x, 5).tolist() == [*rows, [5, 6, 0, 0, 0, 0], [0] * 6]
+    assert shifted(x[:1], 1).tolist() == [[0, 0, 1, 2, 0, 0]]
+
+
+def test_few_numbers_of_rows_for_any_length(monkeypatch):
+    seen = []
+
+    def product(weight, rows):
+        seen.append(len(rows))
+        return torch.zeros(len(weight), len(rows))
+
+    monkeypatch.setattr(cpu, "AVAILABLE", True)
+    monkeypatch.setattr(cpu, "onednn_product", product)
+    conv, linear = layers(1, 2, 1)
+    rows = {}
+    for t in range(1, 2049):
+        head_forward(conv, linear, torch.zeros(t, 1))
+        rows[t] = seen[-1]
     assert [rows[t] for t in (1, 7, 15, 16, 17, 45, 167, 1127)] == [1, 7, 15, 16, 18, 48, 176, 1152]
     assert all(t <= r <= 1.125 * t for t, r in rows.items()) and len(set(rows.values())) == 72
-    assert rows_for(torch.zeros(17, 1, dtype=torch.float64)) == 17
 
 
-@pytest.mark.parametrize("t", [1, 2, 17, 45])
-def test_the_rows_beyond_a_video_change_nothing(t, monkeypatch):
-    head, x = Head(6, 3), torch.randn(t, 6)
-    found = head(x)
-    found.square().sum().backward()
-    grads = [p.grad.clone() for p in head.parameters()]
-    head.zero_grad()
-    monkeypatch.setattr(linear, "AVAILABLE", False)
-    assert shifted(x, t + 3)[:t].equal(shifted(x)) and shifted(x, t + 3)[t + 1:].count_nonzero() == 0
-    expected = head(x)
-    expected.square().sum().backward()
-    torch.testing.assert_close(found, expected)
-    for p, grad in zip(head.parameters(), grads):
-        torch.testing.assert_close(grad, p.grad, rtol=1e-5, atol=1e-5)
+# ------------------------------------------------------------------------------------------------ prepare
+def test_prepare_changes_the_memory_order_alone():
+    model, same = EMMIL(5, 4, 3), EMMIL(5, 4, 3)
+    same.load_state_dict(model.state_dict())
+    pointers = [id(p) for p in model.parameters()]
+    assert prepare(model) is model and [id(p) for p in model.parameters()] == pointers
+    for (name, a), b in zip(model.state_dict().items(), same.state_dict().values(), strict=True):
+        assert a.equal(b) and a.shape == b.shape, name
+    weight = model.classifier.rgb.conv.weight
+    assert weight.shape == (256, 5, 3) and weight.stride() == (15, 1, 5) and weight.requires_grad
+    same.load_state_dict(model.state_dict())            # a prepared network's state goes into a plain one, and back
+    model.load_state_dict(same.state_dict())
+    assert weight.stride() == (15, 1, 5) and same.classifier.rgb.conv.weight.stride() == (15, 3, 1)
+    x = torch.randn(6, 5), torch.randn(6, 4)
+    torch.testing.assert_close(model(*x).p, same(*x).p)
+
+
+# ------------------------------------------------------------------------------------------------ without the file
+TRAINING = """
+import json, sys, tempfile
+from types import SimpleNamespace
+if sys.argv[1] == "without":
+    sys.modules["engine.cpu"] = None
+import numpy as np
+import torch
+import em_trainer, model
+from engine.loop import TrainingSet
+from engine.run_folder import RunFolder, read_log
+
+assert (model.head_forward is None) == (sys.argv[1] == "without")
+rng = np.random.default_rng(0)
+videos = [SimpleNamespace(name=f"v{i}", rgb=rng.normal(size=(t, 6)).astype(np.float32),
+                          flow=rng.normal(size=(t, 5)).astype(np.float32), labels=np.eye(3, dtype=np.float32)[i % 3])
+          for i, t in enumerate((1, 2, 9, 17, 4, 30))]
+torch.manual_seed(0)
+network = model.EMMIL(6, 5, 3)
+if sys.argv[1] == "with":
+    from engine import cpu
+    cpu.prepare(network)
+steps = {"E": em_trainer.EStep(network), "M": em_trainer.MStep(network, 0.1)}
+phases = [em_trainer.Phase("M", 3, 1e-3, "bag"), em_trainer.Phase("E", 3, 1e-3, "frozen"),
+          em_trainer.Phase("M", 3, 1e-3, "frozen")]
+with tempfile.TemporaryDirectory() as folder:
+    em_trainer.fit(steps, TrainingSet(videos), RunFolder(folder), phases)
+    print(json.dumps([record["loss"] for record in read_log(folder)]))
+"""
+
+
+@pytest.mark.slow
+def test_training_without_the_file_gives_the_same_losses():
+    losses = {}
+    for how in ("with", "without"):
+        done = subprocess.run([sys.executable, "-c", TRAINING, how], cwd=ROOT, text=True, capture_output=True,
+                              env={**os.environ, "PYTHONPATH": ROOT})
+        assert done.returncode == 0, done.stderr
+        losses[how] = json.loads(done.stdout)
+    assert len(losses["with"]) == 9
+    for a, b in zip(losses["with"], losses["without"], strict=True):
+        assert a == {stream: pytest.approx(value, rel=1e-4) for stream, value in b.items()}

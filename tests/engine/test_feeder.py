@@ -1,4 +1,4 @@
-"""What feeds the training: order, read-ahead and its bounds, errors of the reading thread, the batches of an epoch."""
+"""How bags reach the training: order, read-ahead and its bounds, errors of the reading thread, the batches of an epoch."""
 import threading
 import time
 from types import SimpleNamespace
@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import em_trainer
-from engine import loop as training
-from model import EMMIL
+from engine import loop
+from engine.loop import TrainingSet
+from engine.run_folder import RunFolder
 from formats.files import InputError
-from engine.loop import feeder, shuffled
+from model import EMMIL
 
 
 class Stored:
@@ -27,38 +28,64 @@ class Stored:
         return np.full(self.shape, self.value, np.float32)
 
 
+def video(i, rgb, flow):
+    return SimpleNamespace(name=f"v{i}", rgb=rgb, flow=flow, labels=np.full(2, i, np.float32))
+
+
 def stored_videos(n, broken=None):
     reads = []
-    return [SimpleNamespace(rgb=Stored(i, reads, i == broken), flow=Stored(-i, reads)) for i in range(n)], reads
+    return [video(i, Stored(i, reads, i == broken), Stored(-i, reads)) for i in range(n)], reads
 
 
 def held_videos(n):
-    return [SimpleNamespace(rgb=np.full((2, 3), i, np.float32), flow=np.full((2, 3), -i, np.float32)) for i in range(n)]
+    return [video(i, np.full((2, 3), i, np.float32), np.full((2, 3), -i, np.float32)) for i in range(n)]
 
 
 BATCHES = [[2], [0, 1], [], [2, 2]]
 
 
 @pytest.mark.parametrize("videos", [held_videos(3), stored_videos(3)[0]], ids=["held", "stored"])
-def test_feeds_what_is_asked_in_that_order(videos):
-    feed = feeder(videos)
+def test_reads_what_is_asked_in_that_order(videos):
+    train_set = TrainingSet(videos)
     for _ in range(2):                                  # as often as one likes
-        found = [[(i, rgb.tolist(), flow.tolist()) for i, rgb, flow in batch] for batch in feed(BATCHES)]
-        assert found == [[(i, [[i] * 3] * 2, [[-i] * 3] * 2) for i in batch] for batch in BATCHES]
+        found = [[(bag.index, bag.name, bag.rgb.tolist(), bag.flow.tolist(), bag.y.tolist()) for bag in batch]
+                 for batch in train_set.read(BATCHES)]
+        assert found == [[(i, f"v{i}", [[i] * 3] * 2, [[-i] * 3] * 2, [i, i]) for i in batch] for batch in BATCHES]
+    assert [bag.index for bag in train_set.bags()] == [0, 1, 2] and len(train_set) == 3
+    assert train_set.names == ["v0", "v1", "v2"] and train_set.labels.tolist() == [[0, 0], [1, 1], [2, 2]]
+
+
+@pytest.mark.parametrize("make", [held_videos, lambda n: stored_videos(n)[0]], ids=["held", "stored"])
+@pytest.mark.parametrize("missing", ["rgb", "flow"])
+def test_a_stream_that_the_set_lacks_is_none(make, missing):
+    videos = make(2)
+    for v in videos:
+        setattr(v, missing, None)
+    there = "flow" if missing == "rgb" else "rgb"
+    for i, bag in enumerate(TrainingSet(videos).bags()):
+        assert getattr(bag, missing) is None and abs(getattr(bag, there)).tolist() == [[i] * 3] * 2
+        assert bag.length == 2
 
 
 def test_what_is_held_is_not_copied_again():
     videos = held_videos(1)
-    (_, rgb, _), = next(feeder(videos)([[0]]))
-    assert rgb.data_ptr() == videos[0].rgb.ctypes.data
+    (bag,), = TrainingSet(videos).read([[0]])
+    assert bag.rgb.data_ptr() == videos[0].rgb.ctypes.data
+
+
+def test_features_keep_their_type():
+    videos = held_videos(1)
+    videos[0].rgb, videos[0].labels = videos[0].rgb.astype(np.float64), np.ones(2)
+    bag, = TrainingSet(videos).bags()
+    assert (bag.rgb.dtype, bag.flow.dtype, bag.y.dtype) == (torch.float64, torch.float32, torch.float64)
 
 
 def test_stored_features_are_read_ahead_in_a_thread_and_no_further():
     videos, reads = stored_videos(100)
-    batches = feeder(videos, read_ahead=3)([[i] for i in range(100)])
+    batches = TrainingSet(videos, read_ahead=3).read([[i] for i in range(100)])
     next(batches)
     until = time.monotonic() + 10
-    while len(reads) < 2 * 5 and time.monotonic() < until:      # the one fed, three that wait, one that wants to
+    while len(reads) < 2 * 5 and time.monotonic() < until:      # the one in use, three that wait, one that wants to
         time.sleep(0.01)
     time.sleep(0.1)
     assert [value for value, _ in reads] == [x for i in range(5) for x in (i, -i)]
@@ -69,63 +96,68 @@ def test_stored_features_are_read_ahead_in_a_thread_and_no_further():
 
 def test_an_error_in_the_thread_is_raised_at_its_turn():
     videos, _ = stored_videos(5, broken=3)
-    batches = feeder(videos)([[0], [1, 3], [2]])
-    assert [i for i, *_ in next(batches)] == [0]
+    batches = TrainingSet(videos).read([[0], [1, 3], [2]])
+    assert [bag.index for bag in next(batches)] == [0]
     with pytest.raises(InputError, match="video 3: found NaN"):
         next(batches)
 
 
 def test_leaving_early_ends_the_thread():
     before = threading.active_count()
-    for _ in feeder(stored_videos(50)[0])([[i] for i in range(50)]):
+    for _ in TrainingSet(stored_videos(50)[0]).read([[i] for i in range(50)]):
         break
     assert threading.active_count() == before
 
 
 # ------------------------------------------------------------------------------------------------ batches
+def shuffled(n, per_step, seed=0):
+    """The steps of an epoch as (indices of the bags, number of videos)."""
+    batches = TrainingSet(held_videos(n)).shuffled(np.random.default_rng(seed), per_step)
+    return [([bag.index for bag in bags], count) for bags, count in batches]
+
+
 @pytest.mark.parametrize("n, per_step", [(7, 1), (7, 2), (6, 3), (2, 5), (1, 1)])
 def test_an_epoch_takes_every_video_once(n, per_step):
-    mine, counts = shuffled(n, per_step, np.random.default_rng(0))
-    assert sorted(i for batch in mine for i in batch) == list(range(n))
-    assert [len(batch) for batch in mine] == counts and counts[:-1] == [per_step] * (len(counts) - 1)
+    steps = shuffled(n, per_step)
+    assert sorted(i for batch, _ in steps for i in batch) == list(range(n))
+    counts = [count for _, count in steps]
+    assert [len(batch) for batch, _ in steps] == counts and counts[:-1] == [per_step] * (len(counts) - 1)
 
 
 def test_one_video_a_step_is_a_permutation():
-    mine, _ = shuffled(9, 1, np.random.default_rng(4))
-    assert [i for i, in mine] == np.random.default_rng(4).permutation(np.arange(9)).tolist()
+    assert [i for (i,), _ in shuffled(9, 1, seed=4)] == np.random.default_rng(4).permutation(np.arange(9)).tolist()
 
 
 @pytest.mark.parametrize("n, per_step, ranks", [(7, 1, 2), (8, 1, 2), (7, 2, 2), (5, 1, 3), (2, 1, 3), (11, 2, 3)])
 def test_several_processes_make_the_steps_of_one(n, per_step, ranks, monkeypatch):
-    whole, counts = shuffled(n, per_step * ranks, np.random.default_rng(1))
+    whole = shuffled(n, per_step * ranks, seed=1)
     parts = []
     for rank in range(ranks):
-        monkeypatch.setattr(training, "world", lambda rank=rank: (rank, ranks))
-        mine, same = shuffled(n, per_step, np.random.default_rng(1))
-        assert same == counts and len(mine) == len(whole)
-        parts.append([[i * ranks + rank for i in batch] for batch in mine])
-    for k, step in enumerate(whole):
+        monkeypatch.setattr(loop, "world", lambda rank=rank: (rank, ranks))
+        mine = shuffled(n, per_step, seed=1)
+        assert [count for _, count in mine] == [count for _, count in whole]
+        assert all(i % ranks == rank for batch, _ in mine for i in batch)
+        parts.append([batch for batch, _ in mine])
+    for k, (step, _) in enumerate(whole):
         assert sorted(i for part in parts for i in part[k]) == sorted(step)
 
 
 # ------------------------------------------------------------------------------------------------ no waiting
 @pytest.mark.parametrize("step, targets", [("M", "bag"), ("M", "frozen"), ("E", "frozen")])
-def test_no_step_waits_for_the_device(step, targets, monkeypatch):
+def test_no_step_waits_for_the_device(step, targets, monkeypatch, tmp_path):
     """On PyTorch's meta device there are no values, so whatever reads one raises. What is fetched with .cpu() is
-    counted: the labels once a phase, the losses once an epoch, however many steps there are."""
+    counted: the pseudo-labels and the videos' labels once a phase, the losses once an epoch, however many steps."""
     fetched = []
     monkeypatch.setattr(torch.Tensor, "cpu",
                         lambda x: fetched.append(x.device.type) or torch.zeros(x.shape, dtype=x.dtype))
     monkeypatch.setattr(em_trainer, "adam", lambda parameters, lr: torch.optim.Adam(parameters, lr, foreach=True))
-    monkeypatch.setattr(em_trainer, "_label_facts", lambda *_: {})      # reads its counts, once a phase
+    monkeypatch.setattr(RunFolder, "save", lambda self: None)           # a checkpoint reads the weights
     for n in (3, 6):
-        session = training.Session()
-        videos = [SimpleNamespace(rgb=np.zeros((t, 6), np.float32), flow=np.zeros((t, 5), np.float32))
-                  for t in range(1, n + 1)]
-        em_trainer.fit(EMMIL(6, 5, 3).to("meta"), session=session, feed=feeder(videos, "meta"), names=["v"] * n,
-                       labels=torch.ones(n, 3, device="meta"), phases=[em_trainer.Phase(step, 4, 1e-3, targets)],
-                       gamma=0.1)
-        assert len(session.done) == 1 and fetched == ["meta"] * (1 + 4)
+        videos = [video(i, np.zeros((i + 1, 6), np.float32), np.zeros((i + 1, 5), np.float32)) for i in range(n)]
+        run, model = RunFolder(tmp_path / str(n)), EMMIL(6, 5, 2).to("meta")
+        steps = {"E": em_trainer.EStep(model), "M": em_trainer.MStep(model, 0.1)}
+        em_trainer.fit(steps, TrainingSet(videos, "meta"), run, [em_trainer.Phase(step, 4, 1e-3, targets)])
+        assert len(run.done) == 1 and fetched == ["meta"] * (2 + 4)
         fetched.clear()
     with pytest.raises(RuntimeError, match="meta"):
         torch.zeros(1, device="meta").item()                            # a read does raise

@@ -1,6 +1,5 @@
 """What a run survives: killed, told to stop, out of disk, in a folder with something else in it."""
 import contextlib
-import io
 import json
 import os
 import shutil
@@ -16,13 +15,14 @@ import torch
 
 import commands
 import dataset
-from formats import detections, features
-from report import figures
 import eval_detection
+import localize
 import run
-from formats import clip_scores as score_file
-from engine import loop as training
 from commands import ROOT, command, ended, remains, start
+from engine import run_folder
+from engine.run_folder import CHECKPOINT, LOG, load_checkpoint, read_log
+from formats import clip_scores, detections, features
+from report import figures, tables
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -64,7 +64,7 @@ def trained_only(whole, folder, *without):
 
 
 def log_lines(folder):
-    path = folder / training.LOG
+    path = folder / LOG
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
@@ -91,6 +91,7 @@ def one_line(error, *parts):
 
 
 # ------------------------------------------------------------------------------------------------ killed
+@pytest.mark.slow
 def test_killed_at_twenty_random_moments_and_resumed(flags, whole, tmp_path):
     began = time.monotonic()
     assert command([*flags, "--out", tmp_path / "timed"], tmp_path / "timed-output")[0] == 0
@@ -115,6 +116,7 @@ def test_killed_at_twenty_random_moments_and_resumed(flags, whole, tmp_path):
     assert sum(code == -signal.SIGKILL for code, _ in ends) >= 15       # the others had ended before
 
 
+@pytest.mark.slow
 def test_killed_while_it_resumes(flags, whole, tmp_path):
     for lines in (2, 5, 8):
         argv = ["--resume", tmp_path / "run"] if lines > 2 else [*flags, "--out", tmp_path / "run"]
@@ -126,6 +128,7 @@ def test_killed_while_it_resumes(flags, whole, tmp_path):
     assert remains(tmp_path / "run") == remains(whole)
 
 
+@pytest.mark.slow
 def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(tmp_path / "output", "w") as output:
@@ -143,8 +146,9 @@ def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
 
 
 # ------------------------------------------------------------------------------------------------ told to stop
+@pytest.mark.slow
 @pytest.mark.parametrize("signum, code, lines", [
-    (signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 3), (signal.SIGTERM, 143, 4), (signal.SIGINT, 130, 7)])
+    (signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 3), (signal.SIGHUP, 129, 4), (signal.SIGTERM, 143, 7)])
 def test_told_to_stop_while_training(flags, whole, tmp_path, signum, code, lines):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until(lambda: log_lines(tmp_path / "run") >= lines, child)
@@ -156,25 +160,7 @@ def test_told_to_stop_while_training(flags, whole, tmp_path, signum, code, lines
     assert remains(tmp_path / "run") == remains(whole)
 
 
-@pytest.mark.parametrize("moment", ["__new__", "refresh"])
-def test_told_to_stop_while_the_progress_bar_is_made(moment, monkeypatch):
-    if moment == "__new__":
-        bar = run.Bar.__new__(run.Bar)
-    else:
-        bars = []
-
-        def refresh(bar, *_, **__):
-            bars.append(bar)
-            raise training.Interrupted(signal.SIGINT)
-        monkeypatch.setattr(run.Bar, "refresh", refresh)
-        with pytest.raises(training.Interrupted):
-            run.Bar(total=2, disable=False, file=io.StringIO())
-        bar, = bars
-    bar.close()                                         # what Python does with it then; tqdm's own raises AttributeError
-    with pytest.raises(AttributeError):
-        super(run.Bar, bar).close()
-
-
+@pytest.mark.slow
 def test_told_to_stop_many_times(flags, whole, tmp_path):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until(lambda: log_lines(tmp_path / "run") >= 2, child)
@@ -188,10 +174,11 @@ def test_told_to_stop_many_times(flags, whole, tmp_path):
     assert remains(tmp_path / "run") == remains(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module, name", [
-    (dataset, "load"), (features, "fingerprint"), (run, "_networks"), (run, "_scores"), (score_file, "check"),
-    (eval_detection, "evaluate"), (detections, "write_detections"), (figures, "localization_figure"),
-    (figures, "training_figure")])
+    (dataset, "load"), (features, "fingerprint"), (run, "TrainingSet"), (clip_scores, "write"), (localize, "table"),
+    (eval_detection, "evaluate"), (detections, "write_detections"), (tables, "write_text"),
+    (figures, "localization_figure"), (figures, "training_figure")])
 def test_told_to_stop_at_anything_else(whole, tmp_path, monkeypatch, capsys, module, name):
     """While loading, scoring, evaluating, writing. A second signal comes while the first is being dealt with."""
     folder, inner = trained_only(whole, tmp_path / "run"), getattr(module, name)
@@ -227,13 +214,61 @@ def test_the_signal_handlers_are_given_back(whole):
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
+# ------------------------------------------------------------------------------------------------ other code, other processes
+def test_other_code_is_refused_or_recorded(whole, tmp_path, monkeypatch, capsys):
+    folder = trained_only(whole, tmp_path / "run")
+    first, = json.loads((folder / "environment.json").read_text())
+    assert first["code"] == run_folder.code_hash() == load_checkpoint(folder)["about"]["code"]
+    monkeypatch.setattr(run_folder, "code_hash", lambda: "0123456789abcdef")
+    code, error = stops(["--resume", folder], capsys)
+    assert code == 2 and one_line(error, f"error: {folder}: found other code", first["code"], "0123456789abcdef",
+                                  "--other-code")
+    assert json.loads((folder / "environment.json").read_text()) == [first]
+    run.main(["--resume", str(folder), "--other-code"])
+    both = json.loads((folder / "environment.json").read_text())
+    assert both[0] == first and [entry["code"] for entry in both] == [first["code"], "0123456789abcdef"]
+    assert (folder / "results.json").exists()
+
+
+def test_other_code_goes_with_resume_only(flags, tmp_path, capsys):
+    code, error = stops([*flags, "--other-code", "--out", tmp_path / "run"], capsys)
+    assert code == 2 and one_line(error, "error: --other-code: found without --resume")
+
+
+@pytest.mark.slow
+def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes(flags, tmp_path):
+    folder = tmp_path / "run"
+    child = start([*flags, "--out", folder], tmp_path / "output")
+    until(lambda: log_lines(folder) >= 8, child)        # both classifiers and EM-MIL's first phase and a half
+    child.kill()
+    child.join()
+    before = read_log(folder)
+    done = load_checkpoint(folder)["done"]
+    assert {"untrimmednet", "wtalc", "em-mil 01 M"} <= set(done)
+    assert command(["--resume", folder], tmp_path / "output")[0] == 0
+    log, seconds = read_log(folder), json.loads((folder / "results.json").read_text())["seconds"]
+    assert log[:5] == before[:5]                        # the killed process's lines
+    for title, stage in (("UntrimmedNet", "untrimmednet"), ("W-TALC", "wtalc"), ("EM-MIL", "em-mil")):
+        spent = sum(r["seconds"] + (r["epoch"] == 1) * r.get("label_seconds", 0.0) for r in log
+                    if r["stage"].split()[0] == stage)
+        assert seconds[f"training {title}"] == pytest.approx(spent, abs=2e-3) and spent > 0
+
+
+def test_log_txt_holds_the_lines_of_all_processes(whole, tmp_path, capsys):
+    folder = trained_only(whole, tmp_path / "run")
+    first = (folder / "log.txt").read_text(encoding="utf-8")
+    run.main(["--resume", str(folder)])
+    assert (folder / "log.txt").read_text(encoding="utf-8") == first + capsys.readouterr().out
+
+
 # ------------------------------------------------------------------------------------------------ no room, no right
+@pytest.mark.slow
 def test_no_room_for_a_checkpoint(flags, whole, tmp_path):
     """The checkpoint grows with every network trained, so that a later one does not fit."""
-    limit = (whole / training.CHECKPOINT).stat().st_size * 3 // 4
+    limit = (whole / CHECKPOINT).stat().st_size * 3 // 4
     code, _, error = command([*flags, "--out", tmp_path / "run"], tmp_path / "output", file_limit=limit)
-    assert code == 2 and one_line(error, f"error: {tmp_path / 'run' / training.CHECKPOINT}: found File too large")
-    assert training.load_checkpoint(tmp_path / "run")["done"], "the checkpoint before this one"
+    assert code == 2 and one_line(error, f"error: {tmp_path / 'run' / CHECKPOINT}: found File too large")
+    assert load_checkpoint(tmp_path / "run")["done"], "the checkpoint before this one"
     assert not list((tmp_path / "run").glob(".*.????????.*"))
     assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
     assert remains(tmp_path / "run") == remains(whole)
@@ -250,6 +285,7 @@ def test_a_result_that_cannot_be_written(whole, tmp_path, capsys, name):
     assert remains(folder) == remains(whole)
 
 
+@pytest.mark.slow
 def test_a_full_disk(flags, whole, tmp_path):
     """A file system of a few pages, full at the log, a checkpoint, a table or a figure, whatever comes there."""
     mount, expected = tmp_path / "disk", remains(whole)
@@ -268,8 +304,8 @@ def test_a_full_disk(flags, whole, tmp_path):
                 break
             assert code == 2 and one_line(error, "error: ", "No space left on device"), (size, error, sizes)
             places.add(next((name for name in sizes if name in error), "elsewhere"))
-            if (mount / "run" / training.CHECKPOINT).exists():
-                training.load_checkpoint(mount / "run")
+            if (mount / "run" / CHECKPOINT).exists():
+                load_checkpoint(mount / "run")
         assert len(places) >= 2, places
         subprocess.run(["mount", "-o", "remount,size=20m", mount], check=True)
         assert command(["--resume", mount / "run"], tmp_path / "output")[0] == 0
@@ -294,6 +330,7 @@ class read_only:
         subprocess.run(["chattr", "-i", self.folder], check=True) if not os.geteuid() else self.folder.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_a_folder_that_becomes_read_only(flags, whole, tmp_path):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until(lambda: log_lines(tmp_path / "run") >= 2, child)
@@ -308,6 +345,7 @@ def test_a_folder_that_becomes_read_only(flags, whole, tmp_path):
     assert remains(tmp_path / "run") == remains(whole)
 
 
+@pytest.mark.slow
 def test_a_place_where_no_folder_can_be_made(flags, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     code, error = stops([*flags, "--out", tmp_path / "file" / "run"], capsys)
@@ -319,6 +357,7 @@ def test_a_place_where_no_folder_can_be_made(flags, tmp_path, capsys):
 
 
 # ------------------------------------------------------------------------------------------------ something else there
+@pytest.mark.slow
 def test_two_runs_in_one_folder(flags, whole, tmp_path):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until((tmp_path / "run/opts.json").exists, child)
@@ -355,8 +394,8 @@ def evil():
                                   "folder"])
 def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, recwarn, what):
     folder = trained_only(whole, tmp_path / "run")
-    path = folder / training.CHECKPOINT
-    data, state = path.read_bytes(), training.load_checkpoint(folder)
+    path = folder / CHECKPOINT
+    data, state = path.read_bytes(), load_checkpoint(folder)
     if what in ("empty", "cut", "noise", "evil"):
         path.write_bytes({"empty": b"", "cut": data[:len(data) // 2], "noise": bytes(range(256)) * 20,
                           "evil": evil()}[what])
@@ -367,15 +406,16 @@ def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, recwarn, what):
         torch.save({"model": torch.zeros(3)}, path)
     else:
         if what == "old":
-            state["format"] = "em-mil run 0"
+            state["format"] = "em-mil run 1"
         elif what == "lacking":
-            del state["position"]
+            del state["stage"]
         else:
             state["parts"]["em-mil"] = {k: v[:1] for k, v in state["parts"]["em-mil"].items()}
         torch.save(state, path)
     left = sorted(folder.iterdir())
     code, error = stops(["--resume", folder], capsys)
-    assert code == 2 and one_line(error, f"error: {path}: ", "found", "expected") and "executed" not in error
+    what_to_do = "train again" if what == "old" else "expected"
+    assert code == 2 and one_line(error, f"error: {path}: ", "found", what_to_do) and "executed" not in error
     assert sorted(folder.iterdir()) == left
     code, error = stops(["--predict", folder, "--features", "nowhere.h5"], capsys)
     assert code == 2 and one_line(error, "error: ")
@@ -384,10 +424,10 @@ def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, recwarn, what):
 
 def test_a_log_that_does_not_go_with_the_checkpoint(whole, tmp_path, capsys):
     folder = trained_only(whole, tmp_path / "run")
-    with open(folder / training.LOG, "rb+") as log:
+    with open(folder / LOG, "rb+") as log:
         log.truncate(100)
     code, error = stops(["--resume", folder], capsys)
-    assert code == 2 and one_line(error, f"error: {folder / training.LOG}: found 100 bytes")
+    assert code == 2 and one_line(error, f"error: {folder / LOG}: found 100 bytes")
 
 
 def test_a_folder_without_a_run(tmp_path, capsys):
@@ -398,7 +438,7 @@ def test_a_folder_without_a_run(tmp_path, capsys):
             code, error = stops([job, tmp_path / folder], capsys)
             assert code == 2 and one_line(error, f"error: {tmp_path / folder}/opts.json: {said}")
         code, error = stops(["--predict", tmp_path / folder, "--features", "x.h5"], capsys)
-        assert code == 2 and one_line(error, f"error: {tmp_path / folder}/{training.CHECKPOINT}: found no such file")
+        assert code == 2 and one_line(error, f"error: {tmp_path / folder}/{CHECKPOINT}: found no such file")
     assert not (tmp_path / "absent").exists()
 
 
@@ -419,7 +459,7 @@ def test_saved_options_of_another_type(whole, tmp_path, capsys, name, value):
 def test_stopped_before_the_first_checkpoint(whole, tmp_path):
     (tmp_path / "run").mkdir()
     shutil.copy(whole / "opts.json", tmp_path / "run")
-    (tmp_path / "run" / training.LOG).write_text('{"stage": "untrimm')
+    (tmp_path / "run" / LOG).write_text('{"stage": "untrimm')
     run.main(["--resume", str(tmp_path / "run")])
     assert remains(tmp_path / "run") == remains(whole)
 
@@ -451,12 +491,13 @@ def test_other_flags_that_resuming_refuses(whole, tmp_path, capsys):
     assert code == 2 and one_line(error, f"error: --lr: cannot be changed in {folder}/opts.json")
 
 
+@pytest.mark.slow
 def test_test_time_options_may_change(flags, whole, tmp_path, capsys):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until(lambda: log_lines(tmp_path / "run") >= 4, child)
     child.kill()
     child.join()
-    run.main(["--resume", str(tmp_path / "run"), "--lambda", "0.1", "--gate", "0.6", "--checkpoint-every", "0"])
+    run.main(["--resume", str(tmp_path / "run"), "--lambda", "0.1", "--gate", "0.6"])
     run.main(["--evaluate", str(whole), "--lambda", "0.1", "--gate", "0.6", "--out", str(tmp_path / "evaluated")])
     for name in ("detections.json", "detections.csv", "table.md"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "evaluated" / name).read_bytes()
@@ -500,10 +541,12 @@ def test_a_finished_run_says_so(whole, capsys):
 
 
 # ------------------------------------------------------------------------------------------------ the same bits
-@pytest.mark.parametrize("other", [[], ["--feature-memory", "0"], ["--deterministic"], ["--checkpoint-every", "0"]])
-def test_the_same_bits(flags, whole, tmp_path, other):
+@pytest.mark.slow
+@pytest.mark.parametrize("other, save_every", [([], -1), (["--feature-memory", "0"], -1), (["--deterministic"], -1),
+                                               ([], 1000)])
+def test_the_same_bits(flags, whole, tmp_path, other, save_every):
     """Again; features that a thread reads from disk; PyTorch's deterministic algorithms only; fewer checkpoints."""
-    code, printed, error = command([*flags, *other, "--out", tmp_path / "run"], tmp_path / "output")
+    code, printed, error = command([*flags, *other, "--out", tmp_path / "run"], tmp_path / "output", None, save_every)
     assert code == 0 and not error
     assert ("read from disk" in printed) == (other[:1] == ["--feature-memory"])
     left, expected = remains(tmp_path / "run"), remains(whole)
@@ -513,12 +556,14 @@ def test_the_same_bits(flags, whole, tmp_path, other):
     assert left == expected
 
 
+@pytest.mark.slow
 def test_another_seed_gives_other_bits(flags, whole, tmp_path):
     assert command([*flags, "--seed", "2", "--out", tmp_path / "run"], tmp_path / "output")[0] == 0
     left, expected = remains(tmp_path / "run"), remains(whole)
     assert left["checkpoint"]["parts"] != expected["checkpoint"]["parts"] and left["scores"] != expected["scores"]
 
 
+@pytest.mark.slow
 def test_opts_json_alone_repeats_the_run(whole, tmp_path):
     shutil.copy(whole / "opts.json", tmp_path / "again.json")
     assert command(["--config", tmp_path / "again.json", "--out", tmp_path / "run"], tmp_path / "output")[0] == 0

@@ -112,12 +112,15 @@ def test_prefix_of_a_video_of_its_own_is_not_looked_through(tmp_path):
         dataset.load(**write(tmp_path, streams, database))
 
 
-def test_youtube_ids_of_a_w_talc_folder_are_looked_through(streams):
-    source = features.FeatureSource("x", "per-video", {"v_id1": ("A",), "id2": ("B",), "other": ("C",)})
+def test_youtube_ids_of_a_w_talc_folder_are_looked_through(tmp_path):
+    streams = dict(zip(("v_id1", "id2", "other"), feature_files.features((3, 4, 5)).values()))
+    source = features.open_features(feature_files.canonical(tmp_path, streams)["features"])
     truth = [annotations.VideoAnnotation(name, "train", 1.0, np.zeros((0, 2)), (), (), None, alias)
              for name, alias in (("video_1", "id1"), ("video_2", "id2"), ("video_3", "id3"))]
-    assert source.adopt(truth) == 2
-    assert source._streams == {"other": ("C",), "video_1": ("A",), "video_2": ("B",)}
+    assert source.adopt(truth) == {"video_1": "v_id1", "video_2": "id2"}
+    assert sorted(source.names) == ["other", "video_1", "video_2"]
+    np.testing.assert_array_equal(source.read("video_1")[0], streams["v_id1"][0])
+    np.testing.assert_array_equal(source.read("video_2")[1], streams["id2"][1])
 
 
 @pytest.mark.parametrize("kind", ["S9", "U9", bytes, str])
@@ -289,7 +292,7 @@ def test_undeclared_seconds_are_asked_for_with_the_value_that_fits(tmp_path):
         del entry["duration"]
     with pytest.raises(InputError, match=r"--snippet-seconds SECONDS\)$"):
         dataset.load(**write(tmp_path, streams, database, snippet_seconds=None))
-    assert dataset.load(**write(tmp_path, streams, database, snippet_seconds=None), snippet_seconds=2).notes == ()
+    assert dataset.load(**write(tmp_path, streams, database, snippet_seconds=None), snippet_seconds=0.4).notes == ()
 
 
 def test_given_seconds_win_and_say_so(tmp_path, streams):

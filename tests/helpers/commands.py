@@ -15,7 +15,7 @@ from engine import run_folder
 from formats import features
 
 ROOT = Path(__file__).resolve().parents[2]
-# A classifier with dropout and one without, long phases and short ones, a checkpoint after every epoch.
+# A classifier with dropout and one without, long phases and short ones.
 FLAGS = ["--method", "em-mil", "wtalc", "--untrimmednet-epochs", "3", "--wtalc-iterations", "110", "--cycle", "2",
          "--cycle-epochs", "4", "--alternate-epochs", "3", "--pictures", "1"]
 
@@ -46,33 +46,35 @@ FORKS = multiprocessing.get_context("forkserver")      # its server has never co
 FORKS.set_forkserver_preload(["commands", "matplotlib.figure", "matplotlib.backends.backend_agg", "torch._inductor"])
 
 
-def start(argv, output, file_limit=None):
+def start(argv, output, file_limit=None, save_every=-1):
     """Starts `run.py ARGV` in a child; what it prints goes to OUTPUT.out and OUTPUT.err. Returns the process.
 
-    file_limit: largest size in bytes of a file that it may write, the nearest thing to a full disk.
+    file_limit: largest size in bytes of a file that it may write, the nearest thing to a full disk. save_every:
+    seconds between checkpoints; by default there is one after every epoch.
     """
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)                # for the server, which starts with the first
-    process = FORKS.Process(target=_child, args=([str(a) for a in argv], str(output), file_limit))
+    process = FORKS.Process(target=_child, args=([str(a) for a in argv], str(output), file_limit, save_every))
     process.start()
     return process
 
 
-def _child(argv, output, file_limit):
+def _child(argv, output, file_limit, save_every):
     for fd, suffix in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(output + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
     os.chdir(ROOT)
     torch.set_num_threads(1)
+    run_folder.SAVE_EVERY = save_every
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     run.program(argv)
 
 
-def command(argv, output, timeout=120, **kwargs):
+def command(argv, output, file_limit=None, save_every=-1):
     """Runs `run.py ARGV` to its end: (exit code, what it printed, what it printed to stderr)."""
-    return ended(start(argv, output, **kwargs), output, timeout)
+    return ended(start(argv, output, file_limit, save_every), output)
 
 
-def ended(process, output, timeout=120):
+def ended(process, output, timeout=300):
     process.join(timeout)
     assert process.exitcode is not None, "still running"
     return process.exitcode, Path(f"{output}.out").read_text(), Path(f"{output}.err").read_text()
@@ -92,6 +94,8 @@ def remains(folder):
         names = []
         file.visit(names.append)
         left["scores"] = {name: file[name][()].tolist() for name in names if isinstance(file[name], h5py.Dataset)}
+    left["labels"] = {path.name: [x.tolist() for x in run_folder.read_labels(folder, path.stem)]
+                      for path in (folder / run_folder.LABELS).iterdir()}
     left["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
     return left
 

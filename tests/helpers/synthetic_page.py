@@ -1,4 +1,5 @@
-"""Results of a run that was never trained: scores, detections and ground truth of any number of videos, and their page."""
+"""Results of a run that was never trained, for any number of videos, and their page."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,17 +10,34 @@ import localize
 from report import page
 
 LAM, GAMMA, GATE, SNIPPET_SECONDS = 0.8, 0.15, 0.15, 0.64
-ABOUT = page.About("EM-MIL on a synthetic set", [("seed", "1"), ("gamma", "0.15")],
-                   [("mAP", [["mAP (%) at tIoU", "0.5"], ["EM-MIL", "27.3"]])], ["Nothing here was trained."])
-LOG = [{"stage": "untrimmednet", "epoch": epoch, "loss": {"mil": 2.0 / epoch}} for epoch in (1, 2, 3)] + [
-    {"stage": f"em-mil {phase} {step}", "epoch": epoch, "phase": phase, "step": step, "loss": {"rgb": 1.0 / phase, "flow": 0.5},
-     "positive": 0.5, "changed": None if phase < 3 else 0.25, "empty": 0}
-    for phase, step in ((1, "M"), (2, "E"), (3, "M")) for epoch in (1, 2)]
+ABOUT = page.About(
+    "EM-MIL on a synthetic set",
+    [("seed", "1"), ("gamma", "0.15")],
+    [("mAP", [["mAP (%) at tIoU", "0.5"], ["EM-MIL", "27.3"]])],
+    ["Nothing here was trained."],
+)
+LOG = [
+    {"stage": "untrimmednet", "epoch": epoch, "loss": {"mil": 2.0 / epoch}} for epoch in (1, 2, 3)
+] + [
+    {
+        "stage": f"em-mil {phase} {step}",
+        "epoch": epoch,
+        "phase": phase,
+        "step": step,
+        "loss": {"rgb": 1.0 / phase, "flow": 0.5},
+        "positive": 0.5,
+        "changed": None if phase < 3 else 0.25,
+        "empty": 0,
+    }
+    for phase, step in ((1, "M"), (2, "E"), (3, "M"))
+    for epoch in (1, 2)
+]
 
 
 @dataclass(frozen=True)
 class Results:
     """scores: page.Scores by video name; truth, detections: tables; classes: names."""
+
     classes: list
     scores: dict
     truth: pd.DataFrame
@@ -27,14 +45,16 @@ class Results:
 
 
 def results(n_videos, n_classes, mean_seconds, seed=0, gammas=(GAMMA,)):
-    """Videos of log-normal length with one to four segments of one class; p follows them, q too, both with noise."""
-    rng = np.random.default_rng(seed)
+    """Videos of log-normal length with one to four segments of a class, which q and p follow."""
+    rng, rule = np.random.default_rng(seed), localize.Rule(LAM, gammas, GATE)
     classes = [f"class {c:02d}" for c in range(n_classes)]
     scores, truth, rows = {}, [], []
     for k in range(n_videos):
         name, c = f"video_{k:04d}", int(rng.integers(n_classes))
-        duration = round(float(np.clip(mean_seconds * np.exp(0.6 * rng.standard_normal() - 0.18), 8, 1500)), 2)
-        clips = max(int(duration / SNIPPET_SECONDS), 1)
+        duration = round(
+            float(np.clip(mean_seconds * np.exp(0.6 * rng.standard_normal() - 0.18), 8, 1500)), 2
+        )
+        clips = int(np.ceil(duration / SNIPPET_SECONDS))  # the last one ends after the video
         seconds = (np.arange(clips) + 0.5) * SNIPPET_SECONDS
         curve = np.zeros(clips)
         for start in np.sort(rng.uniform(0, duration * 0.8, rng.integers(1, 5))):
@@ -46,11 +66,13 @@ def results(n_videos, n_classes, mean_seconds, seed=0, gammas=(GAMMA,)):
         p = 1 / (1 + np.exp(3 + 0.5 * rng.standard_normal((clips, n_classes))))
         p[:, c] = 1 / (1 + np.exp(2.5 - 3 * curve.clip(0, 1) - noise[::-1]))
         video_scores = np.zeros(n_classes)
-        video_scores[[c, (c + 1) % n_classes]] = 0.6, rng.uniform(0, 0.4)
+        video_scores[[c, (c + 1) % n_classes]] = 0.1 if k % 3 == 1 else 0.5, rng.uniform(0.1, 0.3)
         passed = localize.gate(video_scores, GATE).tolist()
         scores[name] = page.Scores(name, duration, q, p, passed)
-        rows.append(localize.em_mil(name, q, p, video_scores, classes, snippet_seconds=SNIPPET_SECONDS, duration=duration,
-                                    lam=LAM, gammas=gammas, gate_threshold=GATE))
+        curves = localize.fuse(q, p, LAM)
+        rows.append(
+            localize.detect(scores[name], SNIPPET_SECONDS, curves, video_scores, classes, rule)
+        )
     truth = pd.DataFrame(truth, columns=["video", "t_start", "t_end", "label"])
     return Results(classes, scores, truth, localize.table(rows)[0])
 
@@ -59,11 +81,24 @@ def evaluation(truth, detections):
     """An `Evaluation` at tIoU 0.5 under the activitynet protocol."""
     kinds, found = eval_detection.detection_kinds(truth, detections)
     scored = eval_detection.evaluate(truth, detections, 0.5)
-    return page.Evaluation(truth, kinds, found, eval_detection.video_ap(truth, detections),
-                           dict(zip(scored.classes, scored.ap[0])), dict(zip(scored.classes, scored.n_segments)))
+    return page.Evaluation(
+        truth,
+        kinds,
+        found,
+        eval_detection.video_ap(truth, detections),
+        dict(zip(scored.classes, scored.ap[0])),
+        dict(zip(scored.classes, scored.n_segments)),
+    )
 
 
 def content(found, evaluated=True, about=ABOUT, log=LOG, gammas=(GAMMA,)):
     """The `Page` of `results`."""
-    return page.page_content(about, found.classes, page.Rule(LAM, gammas, GATE, SNIPPET_SECONDS), found.scores.values(),
-                             found.detections, evaluation(found.truth, found.detections) if evaluated else None, log)
+    return page.page_content(
+        about,
+        found.classes,
+        page.Rule(LAM, gammas, GATE, SNIPPET_SECONDS),
+        found.scores.values(),
+        found.detections,
+        evaluation(found.truth, found.detections) if evaluated else None,
+        log,
+    )

@@ -17,8 +17,9 @@ ALLOWED = {
 }
 BY_FOLDER = {
     "formats": {"formats"}, "engine": {"engine", "formats.files"},
-    "baselines": {"baselines", "engine", "localize", "pseudo_labels", "em_trainer", "model"},
-    "report": {"report", "formats.files"}, "extract": {"extract", "formats.files", "formats.features"},
+    "baselines": {"baselines", "engine", "localize", "pseudo_labels", "em_trainer", "model", "eval_detection",
+                  "formats.clip_scores", "formats.files"},
+    "report": {"report", "formats.files", "localize", "eval_detection"}, "extract": {"extract", "formats.files", "formats.features"},
 }
 FREE = {"run", "reproduce", *(name for name in MODULES if name.split(".")[0] == "paper" and name != "paper.published")}
 WITHOUT_TORCH = {"opts", "dataset", "localize", "eval_detection", *(

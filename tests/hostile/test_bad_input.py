@@ -91,7 +91,7 @@ def missing_folder(folder, arguments):
     arguments.update(features=folder / "nowhere", layout="per-video")
 
 
-@case(("other: found no videos, expected features", "files per video"))
+@case(("other: found no videos, but an empty folder, expected an HDF5 file, or a folder with VIDEO.npy", "docs/data.md"))
 def empty_folder(folder, arguments):
     arguments["features"] = folder / "other"
 
@@ -104,12 +104,6 @@ def folder_for_a_file(folder, arguments):
 @case("features.h5: found Not a directory, expected a folder")
 def file_for_a_folder(folder, arguments):
     arguments["layout"] = "per-video"
-
-
-@case("other: found a folder with features.h5, expected the file itself")
-def folder_around_the_file(folder, arguments):
-    shutil.move(arguments["features"], folder / "other")
-    arguments["features"] = folder / "other"
 
 
 @case("gt.json: found a file that is neither HDF5 nor NumPy, expected features (are features and annotations swapped?)")
@@ -158,7 +152,7 @@ def hdf5_signature_and_noise(folder, arguments):
     arguments["features"].write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 20)
 
 
-@case("features.h5: found no videos, expected features (canonical: One HDF5 file")
+@case("features.h5: found no videos in this file, expected an HDF5 file, or a folder with VIDEO.npy")
 def empty_hdf5(folder, arguments):
     h5py.File(arguments["features"], "w").close()
 
@@ -174,7 +168,7 @@ def features_of_other_videos(folder, arguments):
     edit(arguments, lambda database: [database.update({f"x{name}": database.pop(name)}) for name in list(database)])
 
 
-@case((f"features.h5: {FIRST}: flow: found broken data (", "doesn't exist"))
+@case(f"features.h5: {FIRST}: found rgb only, expected flow, too (--allow-missing goes on without them)")
 def stream_missing(folder, arguments):
     with h5py.File(arguments["features"], "r+") as file:
         del file[f"{FIRST}/flow"]
@@ -192,10 +186,12 @@ def dataset_without_a_shape(folder, arguments):
     change(arguments, **{f"{FIRST}__rgb": h5py.Empty("f4")})
 
 
-@case(f"features.h5: {FIRST}: found a group of a, b, expected `rgb` and `flow`, or one dataset")
+@case(f"features.h5: {FIRST}: found a group of x, y, expected `rgb` and `flow`, or one dataset")
 def group_of_unknown_datasets(folder, arguments):
     with h5py.File(arguments["features"], "w") as file:
-        file[f"{FIRST}/a"] = file[f"{FIRST}/b"] = np.ones((2, 2))
+        for name in feature_files.features():
+            file[f"{name}/x"] = np.ones((2, 2))
+        file[f"{FIRST}/y"] = np.ones((2, 2))
 
 
 @case(f"features.h5: {FIRST}: found 7 dimensions, expected an even number: RGB and flow side by side")
@@ -205,7 +201,7 @@ def side_by_side_of_odd_width(folder, arguments):
             file[name] = np.ones((3, 7))
 
 
-@case(f"flow.h5: {SECOND}: found the other stream only, expected both")
+@case(f"rgb.h5: {SECOND}: found rgb only, expected flow, too")
 def video_in_one_of_two_files(folder, arguments):
     relayout(folder, arguments, feature_files.hdf5_file_per_stream)
     with h5py.File(arguments["flow_features"], "r+") as file:
@@ -279,9 +275,9 @@ def one_dimension(folder, arguments):
     change(arguments, **{f"{FIRST}__rgb": np.ones(8)})
 
 
-@case(f"features.h5: {FIRST}: flow: found a 3-D array (1, 8, 4), expected (clips, dimensions)")
+@case(f"features.h5: {FIRST}: flow: found a 3-D array (8, 7, 4), expected (clips, dimensions)")
 def three_dimensions(folder, arguments):
-    change(arguments, **{f"{FIRST}__flow": np.ones((1, 8, 4))})
+    change(arguments, **{f"{FIRST}__flow": np.ones((8, 7, 4))})
 
 
 @case(f"features.h5: {FIRST}: flow: found a 0-D array (), expected (clips, dimensions)")
@@ -424,7 +420,7 @@ def joint_file_of_one_dimension(folder, arguments):
 
 # ------------------------------------------------------------------------------------------------ files per video
 
-@case((f"flow: {SECOND}: found the other stream only, expected both",))
+@case(f"other: {SECOND}: found rgb only, expected flow, too")
 def file_of_one_stream_missing(folder, arguments):
     relayout(folder, arguments, feature_files.split_stream_files)
     (folder / "other" / "test" / "flow" / f"{SECOND}.npy").unlink()
@@ -451,7 +447,7 @@ def npy_that_claims_more_than_it_holds(folder, arguments):
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)})
 
 
-@case(f"{FIRST}: features: found values of type object, expected floating-point numbers")
+@case(f"{FIRST}.npy: found a pickle that asks for ")
 def npy_that_executes(folder, arguments):
     relayout(folder, arguments, feature_files.side_by_side_files)
     save(folder / "other" / f"{FIRST}.npy", objects([Malice(folder)]))
@@ -470,7 +466,7 @@ def folder_for_npy(folder, arguments):
     (folder / "other" / f"{FIRST}.npy").mkdir()
 
 
-@case(f"{FIRST}.npz: found arrays rgb, expected rgb and flow")
+@case(f"other: {FIRST}: found rgb only, expected flow, too")
 def npz_of_one_stream(folder, arguments):
     relayout(folder, arguments, feature_files.npz_files)
     np.savez(folder / "other" / f"{FIRST}.npz", rgb=np.ones((8, 4)))
@@ -483,7 +479,7 @@ def npz_truncated(folder, arguments):
     path.write_bytes(path.read_bytes()[:-100])
 
 
-@case(f"{FIRST}.npz: flow.npy: found a pickle that asks for ")
+@case(f"{FIRST}: flow: found values of type object, expected floating-point numbers")
 def npz_that_executes(folder, arguments):
     relayout(folder, arguments, feature_files.npz_files)
     np.savez(folder / "other" / f"{FIRST}.npz", rgb=np.ones((8, 4)), flow=objects([Malice(folder)]))
@@ -612,7 +608,7 @@ labelled((HERE, "segment [0, 1, 2], expected [start, end]"), "three_times", segm
 labelled((HERE, "segment 5, expected [start, end]"), "number_for_a_segment", segment=5)
 labelled((HERE, "label ''", "expected a text that is not empty"), "label_empty", label="")
 labelled((HERE, "label 3, expected a text"), "label_a_number", label=3)
-annotated((HERE, "the annotation {'segment': [0, 1]}, expected 'segment' and 'label'"), "label_missing",
+annotated((HERE, "the annotation {'segment': [0, 1]}, expected 'label': its class"), "label_missing",
           annotations=[{"segment": [0, 1]}])
 annotated((HERE, "expected an object with a list 'annotations'"), "annotations_no_list", annotations="none")
 annotated((HERE, "duration 0, expected seconds above 0"), "duration_zero", duration=0)

@@ -1,4 +1,5 @@
-"""What a browser makes of the page: what is drawn, where, and what the keys, sliders and files do."""
+"""The page in a browser: what is drawn, where, and what keys, sliders and files do."""
+
 import dataclasses
 import shutil
 from pathlib import Path
@@ -11,21 +12,38 @@ import localize
 import synthetic_page as synthetic
 from report import page as report_page
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="no package playwright (pip install -r requirements-dev.txt)")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no browser found, expected chromium (apt-get install chromium)")
+sync_api = pytest.importorskip(
+    "playwright.sync_api", reason="no package playwright (pip install -r requirements-dev.txt)"
+)
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="no browser found, expected chromium (apt-get install chromium)"
+)
 BIKES = Path(__file__).resolve().parents[3] / "shared" / "data" / "i3d" / "bikes.mp4"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync"]
-EVIL = ('</script><script>document.title="run"</script>', "<img src=x onerror='document.title=\"run\"'>", "a&b \"c\" 'd'")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+EVIL = (
+    '</script><script>document.title="run"</script>',
+    "<img src=x onerror='document.title=\"run\"'>",
+    "a&b \"c\" 'd'",
+)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
     with sync_api.sync_playwright() as playwright:
         try:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        except sync_api.Error as error:                                      # such as Ubuntu's stub without snap
+        except sync_api.Error as error:  # such as Ubuntu's stub without snap
             pytest.skip(f"{CHROMIUM} does not start: {str(error).splitlines()[0]}")
         yield browser
         browser.close()
@@ -33,7 +51,7 @@ def browser():
 
 @pytest.fixture
 def show(browser, tmp_path):
-    """Opens the page of a `Page`; at the end no page may have written to the console or asked for anything outside."""
+    """Opens a `Page`; at the end none may have written to the console or asked for an address."""
     opened, problems = [], []
 
     def show(content, width=1280, **context):
@@ -42,8 +60,13 @@ def show(browser, tmp_path):
         tab = browser.new_page(viewport={"width": width, "height": 900}, **context)
         tab.on("console", lambda message: problems.append(message.text))
         tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.on("request", lambda request: request.url.startswith(("file://" + str(path), "data:", "blob:"))
-               or problems.append(request.url))
+        tab.on(
+            "request",
+            lambda request: (
+                request.url.startswith(("file://" + str(path), "data:", "blob:"))
+                or problems.append(request.url)
+            ),
+        )
         opened.append(tab)
         tab.goto(f"file://{path}")
         return tab
@@ -70,13 +93,16 @@ def names_in_list(tab):
 
 def segments(tab, lane):
     """{class: [(start, end)]} of a lane of the open video, in seconds as drawn."""
-    return tab.evaluate("""lane => Object.fromEntries([...document.querySelectorAll(".timeline .row")].map(row => [
-        row.dataset.class, [...row.querySelectorAll(`.lane.${lane} [data-start]`)].map(bar => [+bar.dataset.start, +bar.dataset.end])]))""",
-                        lane)
+    return tab.evaluate(
+        """lane => Object.fromEntries([...document.querySelectorAll(".timeline .row")].map(row => [
+        row.dataset.class, [...row.querySelectorAll(`.lane.${lane} [data-start]`)].map(
+            bar => [+bar.dataset.start, +bar.dataset.end])]))""",
+        lane,
+    )
 
 
 def until(tab, condition):
-    """Waits until a JavaScript condition holds; the page's policy forbids the means that Playwright has for it."""
+    """Waits until a JavaScript condition holds; the page's policy forbids wait_for_function."""
     for _ in range(100):
         if tab.evaluate(condition):
             return
@@ -88,26 +114,50 @@ def quantised(scores):
     return np.round(np.asarray(scores) * 65535) / 65535
 
 
-# ------------------------------------------------------------------------------------------------ what is drawn
+# --------------------------------------------------------------------------- what is drawn
+
 
 def test_a_timeline_for_each_class_of_the_open_video_and_segments_at_their_pixels(show, found):
     tab = show(synthetic.content(found))
     for name, scores in list(found.scores.items())[:4]:
         open_video(tab, name)
-        own = {table: rows[rows["video"] == name] for table, rows in (("truth", found.truth), ("found", found.detections))}
-        labels = {*own["truth"]["label"], *own["found"]["label"], *(found.classes[c] for c in scores.passed)}
-        assert set(tab.evaluate("[...document.querySelectorAll('.timeline .row')].map(row => row.dataset.class)")) == labels
+        own = {
+            table: rows[rows["video"] == name]
+            for table, rows in (("truth", found.truth), ("found", found.detections))
+        }
+        labels = {
+            *own["truth"]["label"],
+            *own["found"]["label"],
+            *(found.classes[c] for c in scores.passed),
+        }
+        assert (
+            set(
+                tab.evaluate(
+                    "[...document.querySelectorAll('.timeline .row')].map(row => row.dataset.class)"
+                )
+            )
+            == labels
+        )
         assert tab.locator(".timeline .row").count() == len(labels)
         span = max(scores.duration, len(scores.q) * synthetic.SNIPPET_SECONDS)
         for lane, rows in (("ground-truth", own["truth"]), ("detected", own["found"])):
-            drawn = tab.evaluate("""lane => [...document.querySelectorAll(`.timeline .lane.${lane} [data-start]`)].map(bar => {
-                const box = bar.getBoundingClientRect(), plot = bar.closest(".row").querySelector(".plot").getBoundingClientRect();
-                return [bar.closest(".row").dataset.class, (box.left - plot.left) / plot.width, (box.right - plot.left) / plot.width,
-                        plot.width];
-            })""", lane)
-            expected = sorted((label, start, end) for label, start, end in rows[["label", "t_start", "t_end"]].to_numpy())
+            drawn = tab.evaluate(
+                """lane => [...document.querySelectorAll(`.lane.${lane} [data-start]`)].map(bar => {
+                const row = bar.closest(".row"), box = bar.getBoundingClientRect();
+                const plot = row.querySelector(".plot").getBoundingClientRect();
+                return [row.dataset.class, (box.left - plot.left) / plot.width,
+                        (box.right - plot.left) / plot.width, plot.width];
+            })""",
+                lane,
+            )
+            expected = sorted(
+                (label, start, end)
+                for label, start, end in rows[["label", "t_start", "t_end"]].to_numpy()
+            )
             assert len(drawn) == len(expected)
-            for (label, left, right, width), (own_label, start, end) in zip(sorted(drawn), expected):
+            for (label, left, right, width), (own_label, start, end) in zip(
+                sorted(drawn), expected
+            ):
                 assert label == own_label
                 assert abs(left * width - start / span * width) < 1
                 assert abs(right * width - max(end / span * width, start / span * width + 1)) < 1
@@ -117,7 +167,9 @@ def test_the_curve_and_its_threshold_are_those_of_localize(show, found):
     tab = show(synthetic.content(found))
     name, scores = next(iter(found.scores.items()))
     open_video(tab, name)
-    for label in tab.evaluate("[...document.querySelectorAll('.row')].map(row => row.dataset.class)"):
+    for label in tab.evaluate(
+        "[...document.querySelectorAll('.row')].map(row => row.dataset.class)"
+    ):
         p = quantised(scores.p[:, found.classes.index(label)])
         curve = localize.fuse(quantised(scores.q), p, synthetic.LAM)
         row = tab.locator(f".row[data-class='{label}']")
@@ -133,40 +185,90 @@ def test_what_goes_wrong_is_counted(show, found):
     hits = int((evaluation.kinds == "true positive").sum())
     assert hits > 0 and bars[0].startswith(f"hit: {hits} of {len(found.detections)}")
     figures = tab.locator("#profile figcaption strong").all_inner_texts()
-    assert figures == ["Detections", "Ground truth found, by length of the segment", "Boundaries of shifted detections",
-                       "AP by class"]
+    assert figures == [
+        "Detections",
+        "Ground truth found, by length of the segment",
+        "Boundaries of shifted detections",
+        "AP by class",
+    ]
     lengths = tab.locator("#profile figure").nth(1).locator(".bar title").all_text_contents()
-    totals = [[int(word) for word in line.split(": ")[1].replace("of", "").split("(")[0].split()]
-              for line in lengths if not line.endswith("none")]
+    totals = [
+        [int(word) for word in line.split(": ")[1].replace("of", "").split("(")[0].split()]
+        for line in lengths
+        if not line.endswith("none")
+    ]
     assert sum(total for _, total in totals) == len(found.truth)
     assert sum(part for part, _ in totals) == evaluation.found.sum() == hits
     assert tab.locator("#charts figcaption strong").all_inner_texts() == [
-        "EM-MIL", "EM-MIL pseudo-labels, at the start of each phase", "untrimmednet"]
+        "EM-MIL",
+        "EM-MIL pseudo-labels, at the start of each phase",
+        "untrimmednet",
+    ]
 
 
 def test_a_page_without_ground_truth(show, found):
     tab = show(synthetic.content(found, evaluated=False, log=()))
     assert not tab.is_visible("#errors") and not tab.is_visible("#training")
-    assert tab.locator(".lane.ground-truth").count() == 0 and tab.locator(".lane.detected rect[data-start]").count() > 0
+    assert (
+        tab.locator(".lane.ground-truth").count() == 0
+        and tab.locator(".lane.detected rect[data-start]").count() > 0
+    )
     assert tab.locator("#sort option").all_inner_texts() == ["name", "detections"]
     assert "AP" not in tab.inner_text("#detail") and "missed" not in tab.inner_text("#list")
 
 
 def test_a_page_without_clip_scores(show, found):
-    bare = dataclasses.replace(found, scores={name: dataclasses.replace(scores, q=None, p=None)
-                                              for name, scores in found.scores.items()})
+    bare = dataclasses.replace(
+        found,
+        scores={
+            name: dataclasses.replace(scores, q=None, p=None)
+            for name, scores in found.scores.items()
+        },
+    )
     tab = show(synthetic.content(bare))
     assert not tab.is_visible("#controls") and tab.locator(".timeline .curve").count() == 0
     assert tab.locator(".lane.detected rect[data-start]").count() > 0
 
 
+def test_ground_truth_after_the_end_of_its_video_is_drawn_inside(show):
+    truth = pd.DataFrame(
+        [("v", 2.0, 4.0, "x"), ("v", 15.0, 20.0, "x")], columns=report_page.SEGMENT
+    )
+    found = pd.DataFrame([("v", 2.0, 4.0, "x", 0.5)], columns=report_page.DETECTION)
+    scores = report_page.Scores("v", 10.0, np.zeros(10), np.zeros((10, 1)), [0])
+    content = report_page.page_content(
+        synthetic.ABOUT,
+        ["x"],
+        report_page.Rule(0.8, (0.15,), 0.15, 1.0),
+        [scores],
+        found,
+        synthetic.evaluation(truth, found),
+    )
+    tab = show(content)
+    plot = tab.locator(".plot").bounding_box()
+    bars = [
+        bar.bounding_box() for bar in tab.locator(".lane.ground-truth rect[data-start]").all()
+    ]
+    for bar, (start, end) in zip(bars, ((2, 4), (15, 20))):
+        assert bar["x"] - plot["x"] == pytest.approx(start / 20 * plot["width"], abs=1)
+        assert bar["width"] == pytest.approx((end - start) / 20 * plot["width"], abs=1)
+
+
 def test_a_page_of_no_videos(show):
-    tab = show(report_page.page_content(synthetic.ABOUT, ["x"], report_page.Rule(0.8, (0.15,), 0.15, 1.0), [],
-                                        pd.DataFrame(columns=report_page.DETECTION)))
+    tab = show(
+        report_page.page_content(
+            synthetic.ABOUT,
+            ["x"],
+            report_page.Rule(0.8, (0.15,), 0.15, 1.0),
+            [],
+            pd.DataFrame(columns=report_page.DETECTION),
+        )
+    )
     assert not tab.is_visible("#detail") and "No video matches" in tab.inner_text("#list")
 
 
-# ------------------------------------------------------------------------------------------------ sliders
+# --------------------------------------------------------------------------------- sliders
+
 
 def test_the_sliders_give_what_localize_gives(show, found):
     tab = show(synthetic.content(found))
@@ -179,10 +281,19 @@ def test_the_sliders_give_what_localize_gives(show, found):
             drawn, expected = segments(tab, "sliders"), {}
             for label in drawn:
                 c = found.classes.index(label)
-                mask = localize.foreground(localize.fuse(quantised(scores.q), quantised(scores.p[:, c]), lam), gamma)
-                times = [[start * synthetic.SNIPPET_SECONDS, min(end * synthetic.SNIPPET_SECONDS, scores.duration)]
-                         for start, end in localize.runs(mask)]
-                expected[label] = [pytest.approx(t) for t in times if t[1] > t[0]] if c in scores.passed else []
+                mask = localize.foreground(
+                    localize.fuse(quantised(scores.q), quantised(scores.p[:, c]), lam), gamma
+                )
+                times = [
+                    [
+                        start * synthetic.SNIPPET_SECONDS,
+                        min(end * synthetic.SNIPPET_SECONDS, scores.duration),
+                    ]
+                    for start, end in localize.runs(mask)
+                ]
+                expected[label] = (
+                    [pytest.approx(t) for t in times if t[1] > t[0]] if c in scores.passed else []
+                )
                 total += len(expected[label])
             assert drawn == expected
     assert total > 200
@@ -197,12 +308,35 @@ def test_the_runs_own_values_give_the_runs_detections_and_the_tables_stay(show, 
     for name in found.scores:
         open_video(tab, name)
         own = segments(tab, "detected")
-        assert segments(tab, "sliders") == {label: [pytest.approx(t, abs=6e-4) for t in times]
-                                            for label, times in own.items()}
+        assert segments(tab, "sliders") == {
+            label: [pytest.approx(t, abs=6e-4) for t in times] for label, times in own.items()
+        }
     assert tab.inner_text("#results") == before
     assert "stay as they are" in tab.inner_text("#rulenote")
     tab.click("#reset")
     assert tab.locator(".lane.sliders").count() == 0
+
+
+def test_a_constant_score_has_no_proposal(show):
+    scores = [
+        report_page.Scores(
+            f"T{clips}", clips * 1.0, np.full(clips, 0.3), np.full((clips, 1), 0.7), [0]
+        )
+        for clips in (1, 2, 7, 49)
+    ]
+    none = pd.DataFrame(columns=report_page.DETECTION)
+    tab = show(
+        report_page.page_content(
+            synthetic.ABOUT, ["x"], report_page.Rule(0.8, (0.15,), 0.15, 1.0), scores, none
+        )
+    )
+    for lam in ("0", "0.1", "0.3", "0.7", "1"):
+        tab.locator("#lam").fill(lam)
+        tab.locator("#gamma").fill("0")
+        for video in scores:
+            open_video(tab, video.name)
+            assert segments(tab, "sliders") == {"x": []}
+            assert tab.locator(".curve-L").count() > 0
 
 
 def test_several_thresholds_are_all_drawn(show, found):
@@ -210,10 +344,14 @@ def test_several_thresholds_are_all_drawn(show, found):
     assert tab.locator(".row").first.locator(".threshold").count() == 2
     assert tab.inner_text("#gammavalue") == "0, 0.2"
     tab.locator("#gamma").fill("0.1")
-    assert tab.locator(".row").first.locator(".threshold").count() == 1 and tab.inner_text("#gammavalue") == "0.1"
+    assert (
+        tab.locator(".row").first.locator(".threshold").count() == 1
+        and tab.inner_text("#gammavalue") == "0.1"
+    )
 
 
-# ------------------------------------------------------------------------------------------------ the list
+# -------------------------------------------------------------------------------- the list
+
 
 def test_search_filter_and_order(show, found):
     tab = show(synthetic.content(found))
@@ -222,14 +360,19 @@ def test_search_filter_and_order(show, found):
     names = sorted(found.scores)
     assert names_in_list(tab) == names
     tab.select_option("#sort", "AP, worst first")
-    assert names_in_list(tab) == sorted(names, key=lambda name: round(evaluation.video_ap[name], 4))
+    assert names_in_list(tab) == sorted(
+        names, key=lambda name: round(evaluation.video_ap[name], 4)
+    )
     tab.select_option("#sort", "missed segments")
     missed = found.truth[~evaluation.found]["video"].value_counts()
     assert names_in_list(tab) == sorted(names, key=lambda name: -missed.get(name, 0))
     tab.select_option("#sort", "name")
     label = found.truth["label"].iloc[0]
     tab.select_option("#class", label=label)
-    with_it = {*found.truth[found.truth["label"] == label]["video"], *found.detections[found.detections["label"] == label]["video"]}
+    with_it = {
+        *found.truth[found.truth["label"] == label]["video"],
+        *found.detections[found.detections["label"] == label]["video"],
+    }
     assert names_in_list(tab) == sorted(with_it) and 0 < len(with_it) < len(names)
     tab.select_option("#class", "")
     tab.fill("#search", "VIDEO_0003")
@@ -244,10 +387,13 @@ def test_keys(show, found):
     tab.keyboard.press("j")
     assert tab.inner_text("#name") == "video_0002"
     tab.keyboard.press("k")
-    assert tab.inner_text("#name") == "video_0001" and tab.locator("[aria-selected=true] .name").inner_text() == "video_0001"
+    assert (
+        tab.inner_text("#name") == "video_0001"
+        and tab.locator("[aria-selected=true] .name").inner_text() == "video_0001"
+    )
     tab.keyboard.press("/")
     tab.keyboard.type("jk 7")
-    assert tab.input_value("#search") == "jk 7"                              # letters typed there are no commands
+    assert tab.input_value("#search") == "jk 7"  # letters typed there are no commands
     tab.fill("#search", "")
     tab.focus("#list")
     tab.keyboard.press("End")
@@ -265,7 +411,9 @@ def test_hover_gives_the_numbers(show, found):
     box = tab.locator(".row .plot").first.bounding_box()
     span = max(scores.duration, len(scores.q) * synthetic.SNIPPET_SECONDS)
     clip = len(scores.q) // 3
-    tab.mouse.move(box["x"] + (clip + 0.5) * synthetic.SNIPPET_SECONDS / span * box["width"], box["y"] + 20)
+    tab.mouse.move(
+        box["x"] + (clip + 0.5) * synthetic.SNIPPET_SECONDS / span * box["width"], box["y"] + 20
+    )
     q, p = scores.q[clip], scores.p[clip, found.classes.index(label)]
     words = tab.inner_text("#readout")
     assert f"clip {clip}: L {0.8 * q + 0.2 * p:.3f}" in words and f"Q {q:.3f}, P {p:.3f}" in words
@@ -280,16 +428,23 @@ def test_a_link_to_a_video_opens_it(show, found):
     assert tab.inner_text("#name") == "video_0005"
 
 
-# ------------------------------------------------------------------------------------------------ videos, files, looks
+# -------------------------------------------------------------------- videos, files, looks
+
 
 @pytest.mark.skipif(not BIKES.is_file(), reason=f"no video beside the project at {BIKES}")
 def test_a_folder_of_videos_plays_beside_the_timeline(show, tmp_path):
     seconds = 10.0
     q = np.linspace(0, 1, 16)
     content = report_page.page_content(
-        synthetic.ABOUT, ["ride"], report_page.Rule(0.8, (0.15,), 0.15, 0.625),
-        [report_page.Scores(name, seconds, q, q[:, None], [0]) for name in ("Bikes", "elsewhere")],
-        pd.DataFrame([("Bikes", 5.0, 10.0, "ride", 0.7)], columns=report_page.DETECTION))
+        synthetic.ABOUT,
+        ["ride"],
+        report_page.Rule(0.8, (0.15,), 0.15, 0.625),
+        [
+            report_page.Scores(name, seconds, q, q[:, None], [0])
+            for name in ("Bikes", "elsewhere")
+        ],
+        pd.DataFrame([("Bikes", 5.0, 10.0, "ride", 0.7)], columns=report_page.DETECTION),
+    )
     tab = show(content)
     folder = tmp_path / "videos"
     folder.mkdir()
@@ -297,7 +452,9 @@ def test_a_folder_of_videos_plays_beside_the_timeline(show, tmp_path):
     (folder / "readme.txt").write_text("no video")
     assert not tab.is_visible("#player")
     tab.set_input_files("#folder", str(folder))
-    assert tab.is_visible("#player") and tab.inner_text("#folderstate") == "1 of 2 videos are there."
+    assert (
+        tab.is_visible("#player") and tab.inner_text("#folderstate") == "1 of 2 videos are there."
+    )
     until(tab, "player.readyState >= 1")
     tab.locator(".row").scroll_into_view_if_needed()
     box = tab.locator(".plot").bounding_box()
@@ -313,21 +470,44 @@ def test_a_folder_of_videos_plays_beside_the_timeline(show, tmp_path):
     tab.keyboard.press(" ")
     assert tab.evaluate("player.paused")
     tab.keyboard.press("j")
-    assert not tab.is_visible("#player") and "No video file in that folder is called elsewhere" in tab.inner_text("#folderstate")
+    assert not tab.is_visible(
+        "#player"
+    ) and "No video file in that folder is called elsewhere" in tab.inner_text("#folderstate")
 
 
 def test_names_from_outside_stay_words(show, found):
     names = dict(zip(found.classes, EVIL))
-    evil = dataclasses.replace(found, classes=[names.get(c, c) for c in found.classes],
-                               truth=found.truth.replace({"label": names}), detections=found.detections.replace({"label": names}))
+    evil = dataclasses.replace(
+        found,
+        classes=[names.get(c, c) for c in found.classes],
+        truth=found.truth.replace({"label": names}),
+        detections=found.detections.replace({"label": names}),
+    )
     video = next(iter(evil.scores))
     evil = dataclasses.replace(
-        evil, scores={EVIL[0] + name if name == video else name: dataclasses.replace(scores, name=EVIL[0] + name) if name == video
-                      else scores for name, scores in evil.scores.items()},
+        evil,
+        scores={
+            EVIL[0] + name if name == video else name: dataclasses.replace(
+                scores, name=EVIL[0] + name
+            )
+            if name == video
+            else scores
+            for name, scores in evil.scores.items()
+        },
         truth=evil.truth.replace({"video": {video: EVIL[0] + video}}),
-        detections=evil.detections.replace({"video": {video: EVIL[0] + video}}))
-    about = report_page.About(EVIL[0], [(EVIL[1], EVIL[2])], [(EVIL[1], [["a", EVIL[0]], [EVIL[1], EVIL[2]]])], [EVIL[0]])
-    tab = show(synthetic.content(evil, about=about, log=[{"stage": EVIL[0], "epoch": 1, "loss": {EVIL[1]: 1.0}}]))
+        detections=evil.detections.replace({"video": {video: EVIL[0] + video}}),
+    )
+    about = report_page.About(
+        EVIL[0],
+        [(EVIL[1], EVIL[2])],
+        [(EVIL[1], [["a", EVIL[0]], [EVIL[1], EVIL[2]]])],
+        [EVIL[0]],
+    )
+    tab = show(
+        synthetic.content(
+            evil, about=about, log=[{"stage": EVIL[0], "epoch": 1, "loss": {EVIL[1]: 1.0}}]
+        )
+    )
     assert tab.title() == EVIL[0] == tab.inner_text("h1")
     assert tab.locator("script").count() == 2 and tab.locator("img").count() == 0
     assert set(EVIL) <= set(tab.locator("#class option").all_inner_texts())
@@ -340,7 +520,9 @@ def test_names_from_outside_stay_words(show, found):
 def test_phone_width_and_colours(show, found, scheme):
     tab = show(synthetic.content(found), width=360, color_scheme=scheme)
     assert tab.evaluate("document.documentElement.scrollWidth") == 360
-    red, green, blue = tab.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
+    red, green, blue = tab.evaluate(
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    )
     assert (max(red, green, blue) < 60) == (scheme == "dark")
     tab.click("#in")
     assert tab.evaluate("timeline.scrollWidth") > 1.9 * tab.evaluate("timeline.clientWidth")
@@ -351,36 +533,56 @@ def test_in_print_the_controls_are_gone_and_the_figures_stay(show, found):
     tab = show(synthetic.content(found))
     tab.emulate_media(media="print")
     assert not any(tab.is_visible(name) for name in ("#lam", "#list", "#save", "nav"))
-    assert all(tab.is_visible(name) for name in (".timeline", "#charts svg", "#profile svg", "#results table"))
+    assert all(
+        tab.is_visible(name)
+        for name in (".timeline", "#charts svg", "#profile svg", "#results table")
+    )
 
 
 def test_a_figure_is_saved_as_an_svg_that_stands_alone(show, found, browser, tmp_path):
     tab = show(synthetic.content(found))
-    for button, name in (("#save", "video_0000.svg"), ("#profile figure:last-child button", "AP_by_class.svg")):
+    for button, name in (
+        ("#save", "video_0000.svg"),
+        ("#profile figure:last-child button", "AP_by_class.svg"),
+    ):
         with tab.expect_download() as download:
             tab.click(button)
         assert download.value.suggested_filename == name
         text = Path(download.value.path()).read_text()
-        assert text.startswith("<svg") and "var(--" not in text and 'xmlns="http://www.w3.org/2000/svg"' in text
-        assert "rgb(0, 114, 178)" in text                                    # the colour of hits, written out
+        assert (
+            text.startswith("<svg")
+            and "var(--" not in text
+            and 'xmlns="http://www.w3.org/2000/svg"' in text
+        )
+        assert "rgb(0, 114, 178)" in text  # the colour of hits, written out
         (tmp_path / name).write_text(text)
     alone = browser.new_page()
     alone.goto(f"file://{tmp_path}/video_0000.svg")
-    assert alone.evaluate("document.querySelectorAll('g.row').length") == tab.locator(".timeline .row").count()
+    assert (
+        alone.evaluate("document.querySelectorAll('g.row').length")
+        == tab.locator(".timeline .row").count()
+    )
     alone.close()
 
 
-# ------------------------------------------------------------------------------------------------ size
+# ------------------------------------------------------------------------------------ size
+
 
 @pytest.mark.slow
 def test_activitynets_2383_videos_open_and_scroll_at_once(show):
     tab = show(synthetic.content(synthetic.results(2383, 100, 117)))
     views = []
-    for _ in range(3):                                                       # the quickest: others may use this machine
+    for _ in range(3):  # the quickest: others may use this machine
         tab.reload()
-        assert tab.locator(".timeline .row").count() > 0 and tab.locator("#rows > div").count() < 40
-        views.append(tab.evaluate("performance.timing.domContentLoadedEventEnd - performance.timing.navigationStart"))
-    assert min(views) < 1000                                                 # ms until list and timeline are drawn
+        assert (
+            tab.locator(".timeline .row").count() > 0 and tab.locator("#rows > div").count() < 40
+        )
+        views.append(
+            tab.evaluate(
+                "performance.timing.domContentLoadedEventEnd - performance.timing.navigationStart"
+            )
+        )
+    assert min(views) < 1000  # ms until list and timeline are drawn
     spent = tab.evaluate("""async () => {
         const list = document.getElementById("list"), began = performance.now();
         for (let k = 1; k <= 20; k++) {
@@ -390,5 +592,5 @@ def test_activitynets_2383_videos_open_and_scroll_at_once(show):
         }
         return (performance.now() - began) / 20;
     }""")
-    assert spent < 200                                                       # ms a jump; two frames are 33
+    assert spent < 200  # ms a jump; two frames are 33
     assert names_in_list(tab)[-1] == "video_2382"

@@ -1,0 +1,63 @@
+"""Methods applied to videos: scores of clips, video-level scores that gate, detections."""
+import numpy as np
+import torch
+
+import eval_detection
+from baselines import METHODS
+from formats.clip_scores import Record
+from formats.files import InputError
+
+
+def record_of(video, methods, device):
+    """What the methods {name: method} say about the clips of one video (a dataset.Video)."""
+    rgb, flow = (
+        x if x is None else torch.from_numpy(np.asarray(x)).to(device) for x in (video.rgb, video.flow)
+    )
+    scores = {
+        name: {key: values.cpu().numpy() for key, values in method.scores(rgb, flow).items()}
+        for name, method in methods.items()
+    }
+    return Record(video.name, video.duration, video.labels, scores)
+
+
+def class_scores(name, records, classifier, outside=None):
+    """Yields (record, video-level scores (C,)) that gate the method `name`; None for a video without a true class.
+
+    classifier: name of the method that gates those which are no classifiers, or "oracle": the true labels gate all.
+    outside: (N, C) video-level scores from a file, which gate all. InputError where a method has no scores.
+    """
+    oracle = outside is None and classifier == "oracle"
+    gating = name if METHODS[name].classifies else classifier
+    needed = [name] if outside is not None or oracle else [name, gating]
+    for k, record in enumerate(records):
+        for other in needed:
+            if other not in record.scores:
+                raise InputError(f"found no scores of {METHODS[other].title} in this run, expected a run that has "
+                                 "trained it")
+        if outside is not None:
+            yield record, outside[k]
+        elif oracle:
+            yield record, record.labels if record.labels.any() else None
+        else:
+            yield record, record.scores[gating]["video"]
+
+
+def localized(name, gated, classes, snippet_seconds, rule):
+    """(rows, counts) of each video for localize.table. gated: what `class_scores` yields; rule: localize.Rule."""
+    for record, of_video in gated:
+        if of_video is None:                            # nothing to localize, and the gate would take a class anyway
+            yield [], {"videos": 1}
+        else:
+            yield METHODS[name].localize(record, classes, snippet_seconds, of_video, rule)
+
+
+def classification(records):
+    """{title: {map, top1}} of the video-level classifiers that have scored these videos."""
+    results = {}
+    for name, method in METHODS.items():
+        if method.classifies and records and name in records[0].scores:
+            of_videos = np.stack([record.scores[name]["video"] for record in records])
+            labels = np.stack([record.labels for record in records])
+            metrics = eval_detection.classification_metrics(of_videos, labels)
+            results[method.title] = {"map": metrics.map, "top1": metrics.top1}
+    return results
