@@ -68,7 +68,7 @@ def main(argv):
 NOTE = ("B - A in points of mAP. t-test, Wilcoxon: p-values of paired tests over the seeds, as if "
         "no difference were there; Wilcoxon needs six pairs. videos: 95% interval of the "
         "difference of the means over {resamples} bootstrap samples of the test videos. An "
-        "interval around 0 says that these videos do not tell A from B.")
+        "interval that holds 0: these videos do not show which is better.")
 
 
 # ---------------------------------------------------------------------------------------- reading

@@ -102,8 +102,7 @@ def _gate_note(one, k, c):
         of_video = record.scores[one.o.video_classifier]["video"]
     if c in localize.gate(of_video, one.o.gate):
         return ""
-    return (f"no prediction: the gate removed this class (video score {of_video[c]:.2f}, "
-            f"gate {one.o.gate:g})")
+    return f"removed by the gate: video score {of_video[c]:.2f} < {one.o.gate:g}"
 
 
 def thumbnails(folder, video, duration, n=24, height=120):
@@ -176,7 +175,7 @@ def page_convergence(s):
         if data is None:
             # Read from disk as needed: no network sees these features.
             o = dataclasses.replace(one.o, feature_memory=0.0)
-            data, _, _ = run.load_data(o, lambda *_: None)
+            data = run.load_data(o, lambda *_: None)[0]
             truth = annotations.load(o.annotations, video_labels=o.video_labels)
             segments = annotations.table([truth.videos[video.name] for video in data.train])
         phases = figures.phase_table(run_folder.read_log(one.folder))

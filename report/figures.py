@@ -62,7 +62,7 @@ class Timeline:
 
     scores: (T,) the score map L of the class. threshold: the value that L must exceed, or several.
     ground_truth, predictions: (n, 2) seconds; ground_truth None: not known, no row for it.
-    label, video: names. note: a line above the time axis' title, such as why nothing is predicted.
+    label, video: names. note: stands in the row of predictions, such as why there is none.
     thumbnails: [(seconds, RGB array (H, W, 3))] in order of time, a row on top.
     """
     scores: np.ndarray
@@ -87,8 +87,7 @@ def localization_figure(*paths, timeline, width=COLUMN):
         heights.insert(0, 0.09 * width)
     # Two names that are too long for one line of 8 point text.
     apart = len(timeline.label) + len(timeline.video) > 14 * (width - 0.8)
-    extra = 0.13 * apart + 0.13 * bool(timeline.note)
-    with _figure(paths, width, sum(heights) + 0.72 + extra) as figure:
+    with _figure(paths, width, sum(heights) + 0.72 + 0.13 * apart) as figure:
         grid = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         *top, strip, curve, bars = grid
         grid[0].set_title(timeline.label + "\n" * apart, loc="left", fontweight="bold")
@@ -97,7 +96,7 @@ def localization_figure(*paths, timeline, width=COLUMN):
         _score_curve(curve, scores, edges, timeline)
         _segment_bars(bars, timeline)
         bars.set_xlim(0, max(timeline.duration, edges[-1]))
-        bars.set_xlabel("\n".join([part for part in (timeline.note, "time (s)") if part]))
+        bars.set_xlabel("time (s)")
         for axes in (*top, strip):
             axes.tick_params(axis="x", bottom=False, labelbottom=False)
             for spine in axes.spines.values():
@@ -141,6 +140,8 @@ def _segment_bars(axes, timeline):
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     for tick, (_, _, colour) in zip(axes.get_yticklabels(), rows):
         tick.set_color(colour)
+    axes.text(0.01, 0, timeline.note, transform=axes.get_yaxis_transform(), va="center",
+              fontsize=7, color="0.3")
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.45, len(rows) - 0.55)
 
@@ -219,7 +220,7 @@ def _loss_panel(axes, records):
                   if record["step"] == step and name in record["loss"]]
         axes.plot(*zip(*points), color=colour, linestyle=line, marker=marker, markersize=2.5,
                   label=f"{step} step, {name}")
-    axes.set_yscale("log")
+    _log_axis(axes)
     _finish_panel(axes, "EM-MIL", "loss", "epoch", records)
 
 
@@ -240,9 +241,19 @@ def _classifier_panel(axes, stage, records):
             name for record in records for name in record["loss"])):
         values = [record["loss"].get(name, math.nan) for record in records]
         axes.plot(np.arange(1, len(records) + 1), values, color=colour, linestyle=line, label=name)
-    axes.set_yscale("log")
+    _log_axis(axes)
     _finish_panel(axes, stage, "loss", "100 iterations" if stage == "wtalc" else "epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _log_axis(axes):
+    """A logarithmic y axis with plain numbers at its ticks: even steps where it spans little."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(MaxNLocator(4) if high < 5 * low else LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _finish_panel(axes, title, ylabel, xlabel, em_mil=()):

@@ -426,7 +426,7 @@ def test_figure5_says_where_the_gate_removed_the_class(small, tmp_path):
                          str(tmp_path / "scores.csv"))
     reproduce.main(["figure5", *flags, "--videos", *right])
     _, _, frame = page(s, "figure5")
-    removed = "no prediction: the gate removed this class (video score 0.05, gate 0.5)"
+    removed = "removed by the gate: video score 0.05 < 0.5"
     notes = dict(zip(frame["video"], frame["note"].fillna("")))
     assert notes == {name: "" if name == kept else removed for name in right}
     assert (frame["predictions"][frame["video"] != kept] == 0).all()
