@@ -220,9 +220,12 @@ def test_a_folder_has_one_run(tmp_path):
 
 def test_a_run_that_cannot_begin_releases_the_folder(tmp_path):
     (tmp_path / CHECKPOINT).write_bytes(b"")
+    errors = []                                         # whose tracebacks keep the run and its lock in memory
     for resume in (False, True):
-        with pytest.raises(InputError, match=CHECKPOINT if resume else "found a checkpoint there"):
+        said = CHECKPOINT if resume else "found a checkpoint there"
+        with pytest.raises(InputError, match=said) as refused:
             RunFolder(tmp_path, resume=resume)
+        errors.append(refused.value)
     (tmp_path / CHECKPOINT).unlink()
     RunFolder(tmp_path).close()
 
