@@ -19,7 +19,7 @@ import eval_detection
 import opts
 import run
 from engine import run_folder
-from formats import features
+from formats import layouts
 from formats.detections import read_detections
 from formats.files import InputError, load_json
 from report import tables
@@ -147,7 +147,7 @@ def _check_pair(a, b):
 
 
 def _some(group):
-    return features.some(map(str, sorted(group.detections)))
+    return layouts.some(map(str, sorted(group.detections)))
 
 
 # -------------------------------------------------------------------------------------- statistics

@@ -34,7 +34,7 @@ import opts
 import run
 from baselines import METHODS
 from engine import run_folder
-from formats import clip_scores, features
+from formats import clip_scores, features, layouts
 from formats.files import InputError, load_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,8 +132,8 @@ def _say_other_runs(s, todo):
             if folder != one.folder and (folder / "results.json").exists():
                 others.append(f"{folder.name} ({', '.join(_differences(folder, one.o, s.code))})")
     if others:
-        print(f"{features.count(others, 'run')} made with something else, trained again here: "
-              f"{features.some(others)}")
+        print(f"{layouts.count(others, 'run')} made with something else, trained again here: "
+              f"{layouts.some(others)}")
 
 
 def _differences(folder, o, code):

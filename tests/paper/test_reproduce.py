@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import numpy as np
@@ -170,7 +171,8 @@ def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, 
         def poll(self):
             return 0
 
-    monkeypatch.setattr(runs.subprocess, "Popen", Process)
+    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(
+        Popen=Process, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT))
     reproduce.main(["lambda", *flags])
     assert started == [str(new.folder)] and (old / "results.json").exists()
     assert f"1 run made with something else, trained again here: {old.name} (other code)" in (
@@ -332,7 +334,7 @@ def test_table1_has_each_method_and_the_published_rows_apart(small, capsys):
 def test_options_of_the_test_shape_the_page_and_train_nothing(small, monkeypatch):
     """The same runs, another lambda: no process starts, and the page says what --evaluate says."""
     flags, s = small
-    monkeypatch.setattr(runs.subprocess, "Popen", None)
+    monkeypatch.setattr(runs, "subprocess", None)
     reproduce.main(["lambda", *flags, "--lambda", "0.9"])
     other = setup("lambda", *flags, "--lambda", "0.9")
     _, text, frame = page(other, "lambda")
