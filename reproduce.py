@@ -64,6 +64,7 @@ def main(argv=None):
     stopped by a signal, and the same command goes on.
     """
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    console.Console()                                   # an ASCII terminal shows ? for ±
     with console.signals():
         try:
             if argv[:1] == ["compare"]:
@@ -134,7 +135,7 @@ def _run_commands(s):
         except InputError as error:
             if len(names) == 1 and not s.failed:
                 raise
-            print(f"error: {name}: {error}", file=sys.stderr)          # the other pages go on
+            console.printed(f"error: {name}: {error}", sys.stderr)          # the other pages go on
             code = 2
             continue
         lines = pages.head(s, COMMANDS[name].title, COMMANDS[name].needs(s), page)
@@ -142,9 +143,9 @@ def _run_commands(s):
     if len(names) > 1 and texts:
         pages.write_all(s, texts)
     if s.failed:
-        print(f"{len(s.failed)} runs failed:", file=sys.stderr)
+        console.printed(f"{len(s.failed)} runs failed:", sys.stderr)
         for (variant, seed), line in s.failed.items():
-            print(f"  {variant}, seed {seed}: {line}", file=sys.stderr)
+            console.printed(f"  {variant}, seed {seed}: {line}", sys.stderr)
     return code or int(bool(s.failed))
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 import eval_detection
 import opts
 import run
-from engine import run_folder
+from engine import console, run_folder
 from formats import layouts
 from formats.detections import read_detections
 from formats.files import InputError, load_json
@@ -54,12 +54,17 @@ def main(argv):
     add("--json", metavar="OUT", help="write all numbers to this file")
     args = parser.parse_args(argv)
     a, b = (read_group(path, args.method) for path in (args.a, args.b))
+    if args.resamples < 1:
+        raise InputError(f"--resamples: found {args.resamples}, expected a number from 1 on")
     _check_pair(a, b)
     tious = tuple(args.tiou or a.o.tious)
-    results = compare(a, b, tious, args.protocol, args.resamples)
-    print("\n".join(_head(a, b, results)) + "\n")
-    print(tables.text(table_of(results)))
-    print("\n" + NOTE.format(resamples=args.resamples))
+    try:
+        results = compare(a, b, tious, args.protocol, args.resamples)
+    except ValueError as error:                         # of eval_detection, such as a tIoU of 2
+        raise InputError(error) from None
+    console.printed("\n".join(_head(a, b, results)) + "\n")
+    console.printed(tables.text(table_of(results)))
+    console.printed("\n" + NOTE.format(resamples=args.resamples))
     if args.json:
         tables.write_json(args.json, results)
     return results

@@ -93,14 +93,9 @@ def _timeline(one, k, label, truth, own, pictures):
 
 def _gate_note(one, k, c):
     """Why the k-th video has no prediction of class c, where the gate is the reason."""
-    record = one.scored.records[k]
-    if one.outside is not None:
-        of_video = one.outside[k]
-    elif one.o.video_classifier == "oracle":
-        return ""
-    else:
-        of_video = record.scores[one.o.video_classifier]["video"]
-    if c in localize.gate(of_video, one.o.gate):
+    gated = list(run.class_scores(one.o, "em-mil", one.scored, one.outside))
+    of_video = gated[k][1]                              # (C,), or None: no true class
+    if of_video is None or c in localize.gate(of_video, one.o.gate):
         return ""
     return f"removed by the gate: video score {of_video[c]:.2f} < {one.o.gate:g}"
 

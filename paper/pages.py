@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 
 import opts
+from engine import console
 from formats.files import load_json
 from paper.runs import finished, flags_of
 from report import tables
@@ -66,9 +67,9 @@ def _made_with(folders):
 def write(s, name, lines, page):
     """Prints and writes a page, `lines` its head; returns its Markdown for a folder beside it."""
     folder = s.folder(name)
-    print("\n" + "\n".join(lines) + "\n")
-    print("\n\n".join(_block(text, table, tables.text) for text, table in page.blocks))
-    print(f"\nFiles: {folder}/")
+    console.printed("\n" + "\n".join(lines) + "\n")
+    console.printed("\n\n".join(_block(text, table, tables.text) for text, table in page.blocks))
+    console.printed(f"\nFiles: {folder}/")
     title, *about = lines
     body = [f"# {title}", *about]
     body += [_block(text, table, tables.markdown) for text, table in page.blocks]
@@ -91,4 +92,4 @@ def write_all(s, texts):
     folder = s.folder("all")
     folder.mkdir(parents=True, exist_ok=True)
     tables.write_text(folder / "all.md", "\n\n".join(texts))
-    print(f"\nAll pages: {folder}/all.md")
+    console.printed(f"\nAll pages: {folder}/all.md")

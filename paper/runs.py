@@ -33,7 +33,7 @@ import localize
 import opts
 import run
 from baselines import METHODS
-from engine import run_folder
+from engine import console, run_folder
 from formats import clip_scores, features, layouts
 from formats.files import InputError, load_json
 
@@ -102,8 +102,8 @@ def train(s, wanted, jobs=None):
     jobs = min(jobs or _jobs(), len(todo))
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs))
     memory = {"feature_memory": run.free_memory() / 2 / jobs / 1e9} if jobs > 1 else {}
-    print(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before; {jobs} side by "
-          f"side, threads each: {threads}", flush=True)
+    console.printed(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before; "
+                    f"{jobs} side by side, threads each: {threads}")
     progress = _Progress(todo)
     running = {}                                        # {planned: process, or None, see _start}
     try:
@@ -132,8 +132,8 @@ def _say_other_runs(s, todo):
             if folder != one.folder and (folder / "results.json").exists():
                 others.append(f"{folder.name} ({', '.join(_differences(folder, one.o, s.code))})")
     if others:
-        print(f"{layouts.count(others, 'run')} made with something else, trained again here: "
-              f"{layouts.some(others)}")
+        console.printed(f"{layouts.count(others, 'run')} made with something else, trained again "
+                        f"here: {layouts.some(others)}")
 
 
 def _differences(folder, o, code):
@@ -290,6 +290,9 @@ def opened(s, variant):
         kept = [record.name not in o.exclude_video for record in records]
         truth = run.segments_of(one.folder / "ground_truth.csv", (*segment, "label"))
         truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
+        if not len(truth):
+            raise InputError(f"{o.annotations}: found no segment in the test videos, expected "
+                             "some to score against")
         ambiguous = run.segments_of(one.folder / "ambiguous.csv", segment)
         records = [record for record, keep in zip(records, kept) if keep]
         scored = run.Scored(records, classes, snippet_seconds, truth, ambiguous)

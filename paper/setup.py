@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import opts
-from engine import run_folder
+from engine import console, run_folder
 from formats import demo
 from formats.files import InputError
 
@@ -70,7 +70,7 @@ def _check_data(o):
     """One line for missing data, before every run prints it; the demo is written here."""
     preset = opts.PRESETS[o.dataset]
     if o.dataset == "demo" and o.features == preset["features"]:
-        print(demo.write_demo(Path(o.features).parent))
+        console.printed(demo.write_demo(Path(o.features).parent))
     for name in ("features", "annotations"):
         path = getattr(o, name)
         if not path:

@@ -184,6 +184,16 @@ def test_groups_that_cannot_be_compared_are_one_line(folders, capsys, a, b, line
     assert err[-1].startswith("error: ") and line in err[-1]
 
 
+@pytest.mark.parametrize("flags, line", [
+    (["--tiou", "2"], "tIoU: found [2.0], expected thresholds in (0, 1]"),
+    (["--resamples", "0"], "--resamples: found 0, expected a number from 1 on")])
+def test_bad_options_are_one_line(folders, capsys, flags, line):
+    with pytest.raises(SystemExit) as caught:
+        reproduce.main(["compare", *map(str, folders), *flags])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"error: {line}"
+
+
 def test_a_seed_twice_is_refused(folders, tmp_path):
     for name in ("one", "two"):
         shutil.copytree(folders[0] / "s1", tmp_path / name)
