@@ -71,7 +71,8 @@ def inspect(source, truth):
         bad_needed = {name: bad[name] for name in needed if name in bad}
         dataset.settle(source, truth, subsets, bad_needed, allow_missing=True)
     except InputError as error:
-        problems.insert(0, error)
+        if missing:     # what cannot be read is among the problems already
+            problems.insert(0, error)
     spare = [error for name, error in bad.items() if name not in needed]
     if spare:
         notes.append(f"{layouts.count(spare, 'video')} that no subset in use needs cannot be used "

@@ -78,7 +78,6 @@ class Inline:
         self.waiting += 1
         self.submitted += 1
         self.most = max(self.most, self.waiting)
-        self.call = function, arguments
         return Later(self, function, arguments)
 
 

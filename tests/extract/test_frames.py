@@ -82,6 +82,7 @@ def test_grid_of_a_variable_rate_counts_from_the_first_frame(tmp_path, start, su
 def test_grid_worked_out_by_hand(tmp_path):
     """4 frames at 10 a second last 0.4 s: grid times 0, 1/12, ..., 4/12 at 12 a second."""
     assert shown(videos.numbered(tmp_path / "v.mp4", 4, rate=10), 12) == [0, 0, 1, 2, 3]
+    assert shown(videos.numbered(tmp_path / "u.mp4", 3, rate=10), 10) == [0, 1, 2]
     assert shown(videos.numbered(tmp_path / "w.mp4", 1, rate=10), 12) == [0, 0]
     assert shown(videos.numbered(tmp_path / "x.mp4", 1, rate=25), 12) == [0]
 
