@@ -1,0 +1,203 @@
+"""Figure 5 of the paper, and how the pseudo-labels shrink (Sec. 3.4)."""
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import eval_detection
+import localize
+import run
+from engine import run_folder
+from formats import annotations
+from formats.files import InputError
+from paper.pages import Page
+from paper.runs import detections, finished, opened
+from report import figures, tables
+
+SEGMENT = ["t_start", "t_end"]
+
+
+# -------------------------------------------------------------------------------------- figure 5
+
+def page_figure5(s):
+    """Score maps of test videos: those named, or the best and the worst."""
+    one, folder = next(opened(s, "em-mil")), s.folder("figure5")
+    found = detections(one)
+    chosen = _choose(s.args, one, found)
+    for path in [*folder.glob("*.png"), *folder.glob("*.pdf")]:
+        path.unlink()                                   # of an earlier choice
+    rows = []
+    for name, why in chosen.items():
+        k = next(k for k, record in enumerate(one.scored.records) if record.name == name)
+        truth = one.scored.truth[one.scored.truth["video"] == name]
+        own = found[found["video"] == name]
+        pictures = ()
+        if s.args.video_dir:
+            pictures = thumbnails(s.args.video_dir, name, one.scored.records[k].duration)
+        ap = eval_detection.evaluate(truth, own, [0.5]) if len(truth) else None
+        for label in dict.fromkeys(truth["label"]) or dict.fromkeys(own["label"]):
+            timeline = _timeline(one, k, label, truth, own, pictures)
+            stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{name}-{label}")
+            figures.localization_figure(folder / f"{stem}.pdf", folder / f"{stem}.png",
+                                        timeline=timeline)
+            value = ap.ap[0][list(ap.classes).index(label)] if ap else math.nan
+            rows.append((name, label, why, value, len(timeline.ground_truth),
+                         len(timeline.predictions), timeline.note, f"{stem}.png"))
+    frame = pd.DataFrame(rows, columns=["video", "label", "chosen", "ap", "ground_truth",
+                                        "predictions", "note", "file"])
+    body = [["video", "class", "chosen", "AP@0.5 (%) in the video", "ground truth", "predictions"]]
+    for r in frame.itertuples():
+        body.append([r.video, r.label, r.chosen, tables.mean_std(r.ap), f"{r.ground_truth}",
+                     f"{r.predictions}"])
+    text = (f"Seed {one.seed}. L over time with the threshold of Sec. 3.5, ground truth in red, "
+            "predictions in blue. best, worst: by the mAP@0.5 within the video, so chosen with the "
+            "ground truth, as the paper pairs a good and a bad example; they are not typical. Each "
+            "figure also as PDF.")
+    return Page([(text, body)], frame, {"seed": one.seed}, list(frame["file"]))
+
+
+def _choose(args, one, found):
+    """{video: why}: those named by --videos, and those of --pick."""
+    names = [record.name for record in one.scored.records]
+    for name in args.videos:
+        if name not in names:
+            raise InputError(f"--videos: found {name}, expected the name of a test video such as "
+                             f"{names[0]}")
+    chosen = dict.fromkeys(args.videos, "named")
+    ranked = []
+    for name, truth in one.scored.truth.groupby("video", sort=True):
+        value = eval_detection.evaluate(truth, found[found["video"] == name], [0.5]).map[0]
+        ranked.append((value, len(truth), name))
+    orders = {"best": [r[2] for r in sorted(ranked, key=lambda r: (-r[0], -r[1], r[2]))],
+              "worst": [r[2] for r in sorted(ranked, key=lambda r: (r[0], -r[1], r[2]))],
+              "random": np.random.default_rng(0).permutation([r[2] for r in ranked]).tolist()}
+    for pick in args.pick or ([] if args.videos else ["best", "worst"]):
+        for name in orders[pick][:args.n]:
+            chosen.setdefault(name, pick)
+    return chosen
+
+
+def _timeline(one, k, label, truth, own, pictures):
+    """The figure of one class of the k-th test video."""
+    scored, record = one.scored, one.scored.records[k]
+    c, scores = list(scored.classes).index(label), record.scores["em-mil"]
+    curve = localize.fuse(scores["q"], scores["p"][:, c], one.o.lam)
+    segments = [table.loc[table["label"] == label, SEGMENT].to_numpy() for table in (truth, own)]
+    return figures.Timeline(
+        curve, scored.snippet_seconds, record.duration,
+        [localize.threshold(curve, gamma) for gamma in one.o.gammas_at_test], *segments, label,
+        record.name, _gate_note(one, k, c), pictures)
+
+
+def _gate_note(one, k, c):
+    """Why the k-th video has no prediction of class c, where the gate is the reason."""
+    gated = list(run.class_scores(one.o, "em-mil", one.scored, one.outside))
+    of_video = gated[k][1]                              # (C,), or None: no true class
+    if of_video is None or c in localize.gate(of_video, one.o.gate):
+        return ""
+    return f"removed by the gate: video score {of_video[c]:.2f} < {one.o.gate:g}"
+
+
+def thumbnails(folder, video, duration, n=24, height=120):
+    """[(seconds, RGB array)] of n moments spread over the file VIDEO.mp4 (or another suffix).
+
+    Raises InputError without PyAV, without such a file, and where it cannot be decoded.
+    """
+    try:
+        import av
+    except ImportError:
+        raise InputError("--video-dir: found no package av to decode videos, expected it: pip "
+                         "install av") from None
+    try:
+        files = sorted(path for path in Path(folder).iterdir() if path.stem == video)
+    except OSError as error:
+        raise InputError(f"--video-dir: {folder}: {error.strerror}, expected a folder of "
+                         "videos") from None
+    if not files:
+        raise InputError(f"--video-dir: {folder}: {video}: found no such file, expected "
+                         f"{video}.mp4 or the like")
+    images = []
+    try:
+        with av.open(str(files[0])) as container:
+            stream = container.streams.video[0]
+            for moment in (np.arange(n) + 0.5) / n * duration:
+                # Seeking ends at the key frame before the moment.
+                container.seek(int(moment / stream.time_base), stream=stream)
+                frames = (frame for frame in container.decode(stream) if frame.time is not None)
+                frame = next((frame for frame in frames if frame.time >= moment), None)
+                if frame is not None:                   # the annotated duration may be longer
+                    width = max(2, round(height * frame.width / frame.height))
+                    image = frame.reformat(width, height).to_ndarray(format="rgb24")
+                    images.append((frame.time, image))
+    except (av.error.FFmpegError, IndexError, ValueError) as error:
+        raise InputError(f"{files[0]}: found no video that can be decoded ({error}), expected "
+                         "one") from None
+    return images
+
+
+# ----------------------------------------------------------------------------------- convergence
+
+def label_map(videos, labels, classes, truth, tiou):
+    """mAP of pseudo-labels at one tIoU, a diagnostic: runs of positive clips as detections.
+
+    videos: dataset.Videos. labels: of each video (T,), the same for all its classes, or (T, C).
+    truth: table of their segments. Pseudo-labels have no scores, so all detections of a class
+    tie, and AP is one point of the curve: precision times recall.
+    """
+    rows = []
+    for video, of_video in zip(videos, labels):
+        for c in np.flatnonzero(video.labels):
+            positive = (of_video if of_video.ndim == 1 else of_video[:, c]) > 0.5
+            for start, end in localize.runs(positive):
+                t_start = start * video.snippet_seconds
+                t_end = min(end * video.snippet_seconds, video.duration)
+                if t_start < t_end:
+                    rows.append((video.name, t_start, t_end, classes[c], 1.0))
+    table = pd.DataFrame(rows, columns=list(localize.COLUMNS))
+    found = eval_detection.match(truth, table, np.array([tiou]), "activitynet", classes=classes)
+    n = np.bincount(found.label, minlength=len(classes))
+    hits = np.bincount(found.label[found.hit[0]], minlength=len(classes))
+    known = found.n_segments > 0
+    return float((hits ** 2 / np.maximum(n * found.n_segments, 1))[known].mean())
+
+
+def page_convergence(s):
+    """What each phase's pseudo-labels are: positive clips, changed ones, their own mAP."""
+    parts, data, segments = [], None, None
+    for seed, one in finished(s, "em-mil").items():
+        if data is None:
+            # Read from disk as needed: no network sees these features.
+            o = dataclasses.replace(one.o, feature_memory=0.0)
+            data = run.load_data(o, lambda *_: None)[0]
+            truth = annotations.load(o.annotations, video_labels=o.video_labels)
+            segments = annotations.table([truth.videos[video.name] for video in data.train])
+        phases = figures.phase_table(run_folder.read_log(one.folder))
+        values = []
+        for phase in phases.itertuples():
+            labels = run_folder.read_labels(one.folder, f"{phase.phase:02d}-{phase.step}")
+            values.append(math.nan if labels is None else
+                          label_map(data.train, labels, data.classes, segments, 0.5))
+        parts.append(phases.assign(seed=seed, map=values))
+    if not parts:
+        raise InputError(f"{s.pool}: found no finished run of em-mil, expected at least one")
+    frame = pd.concat(parts, ignore_index=True)
+    figures.convergence_figure(s.folder("convergence") / "convergence.png", phases=frame)
+    text = ("The pseudo-labels that each phase trains on: share of positive clips, share that "
+            "changed since the last phase of the same step, positive bags without a positive clip "
+            "(mean), and the labels' own mAP@0.5 on the training videos. That mAP is a diagnostic "
+            "made after training, which sees no segment: runs of positive clips are taken as "
+            "detections of the video's classes; they have no scores, so AP is precision times "
+            "recall.")
+    return Page([(text, _phase_rows(frame))], frame, {}, ["convergence.png"])
+
+
+def _phase_rows(frame):
+    body = [["phase", "step", "after epochs", "positive clips (%)", "labels changed (%)",
+             "empty bags", "mAP@0.5 (%)"]]
+    for phase, rows in frame.groupby("phase"):
+        body.append([f"{phase}", rows["step"].iloc[0], f"{rows['epoch'].iloc[0]}",
+                     tables.mean_std(rows["positive"]), tables.mean_std(rows["changed"]),
+                     f"{rows['empty'].mean():.1f}", tables.mean_std(rows["map"])])
+    return body

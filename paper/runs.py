@@ -1,0 +1,346 @@
+"""The runs that the paper's pages are made from: where they are, how they are trained and read.
+
+A run is one process of run.py in one folder, so that seeds train side by side and a failed seed
+does not stop the others. Its folder is
+
+    OUT/reproduce-runs-DATASET/VARIANT-sSEED-KEY
+
+KEY is a hash of what decides its clip scores: the source files that train and score, the options
+of training, the data, and PyTorch. So all numbers of a page have one code and one set of options:
+after a change, runs have other folders and are trained again, and the earlier ones stay where they
+are. Options of the test (lambda, gamma, gate, ...) are not in KEY, since every page applies them
+to the stored clip scores.
+"""
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import filelock
+import numpy as np
+import torch
+from tqdm import tqdm
+
+import eval_detection
+import localize
+import opts
+import run
+from baselines import METHODS
+from engine import console, run_folder
+from formats import clip_scores, features, layouts
+from formats.files import InputError, load_json
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Planned:
+    """A run as a page wants it."""
+    variant: str
+    seed: int
+    given: dict                # flags of run.py, by field of Opts
+    o: opts.Opts
+    folder: Path
+
+    @property
+    def done(self):
+        return (self.folder / "results.json").exists()
+
+
+def planned(s, variant, seed):
+    """The run of a variant and seed. A variant's option None removes what the user gave."""
+    given = {**s.given, **s.variants[variant], "seed": seed}
+    given = {name: value for name, value in given.items() if value is not None}
+    o = opts.resolve(given)
+    return Planned(variant, seed, given, o, s.pool / f"{variant}-s{seed}-{key(o, s.code)}")
+
+
+def key(o, code):
+    """8 hex digits of what decides a run's clip scores. code: hash of the source files."""
+    options = {name: getattr(o, name) for name in sorted(opts.names("train"))}
+    data = _data_hash(o.features, o.flow_features, o.annotations)
+    parts = [options, run.wanted(o), o.ambiguous, data, code, torch.__version__]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=4).hexdigest()
+
+
+@functools.cache
+def _data_hash(*paths):
+    return features.fingerprint(*paths)
+
+
+# --------------------------------------------------------------------------------------- training
+
+@contextlib.contextmanager
+def locked(pool):
+    """Only one reproduce.py at a time works in a pool."""
+    pool.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(pool / ".lock", timeout=0):
+            yield
+    except filelock.Timeout:
+        raise InputError(f"{pool}: found another reproduce.py at work there, expected one at a "
+                         "time") from None
+
+
+def train(s, wanted, jobs=None):
+    """Trains the planned runs that are not done, `jobs` side by side; failures go to s.failed.
+
+    A run that an earlier reproduce.py, killed since, has left at work is waited for. A stop
+    (Stopped) ends the runs that were started here; the next call resumes them.
+    """
+    todo = [one for one in wanted if not one.done]
+    _say_other_runs(s, todo)
+    if not todo:
+        return
+    jobs = min(jobs or _jobs(), len(todo))
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs))
+    memory = {"feature_memory": run.free_memory() / 2 / jobs / 1e9} if jobs > 1 else {}
+    console.printed(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before; "
+                    f"{jobs} side by side, threads each: {threads}")
+    progress = _Progress(todo)
+    running = {}                                        # {planned: process, or None, see _start}
+    try:
+        while todo or running:
+            while todo and len(running) < jobs:
+                one = todo.pop(0)
+                running[one] = _start(one, memory, threads, progress)
+            time.sleep(0.2)
+            for one in [one for one in running if _ended(one, running[one])]:
+                _check_end(s, one, running.pop(one), progress)
+            progress.show(running)
+    finally:
+        progress.close()
+        processes = [process for process in running.values() if process is not None]
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+
+
+def _say_other_runs(s, todo):
+    """One line about runs of the same name that were made with something else."""
+    others = []
+    for one in todo:
+        for folder in sorted(s.pool.glob(f"{one.variant}-s{one.seed}-*")):
+            if folder != one.folder and (folder / "results.json").exists():
+                others.append(f"{folder.name} ({', '.join(_differences(folder, one.o, s.code))})")
+    if others:
+        console.printed(f"{layouts.count(others, 'run')} made with something else, trained again "
+                        f"here: {layouts.some(others)}")
+
+
+def _differences(folder, o, code):
+    """What a finished run was made with that is not as it is now."""
+    saved, environment = opts.resolve({}, load_json(folder / "opts.json")), load_environment(folder)
+    found = [f"other {name}" for name in opts.changed(saved, o, "train")]
+    if environment["code"] != code:
+        found.append("other code")
+    if environment["versions"]["torch"] != torch.__version__:
+        found.append(f"PyTorch {environment['versions']['torch']}")
+    return found or ["other data or methods"]
+
+
+def load_environment(folder):
+    """The last entry of a run's environment.json: where and with what it was made."""
+    return load_json(folder / "environment.json")[-1]
+
+
+def _jobs():
+    return 1 if torch.cuda.is_available() else min(4, cores())
+
+
+def cores():
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def flags_of(given):
+    """The command line of run.py that sets these fields."""
+    words = []
+    for f in dataclasses.fields(opts.Opts):
+        if f.name not in given:
+            continue
+        value, flag = given[f.name], opts.flag_of(f)
+        if isinstance(value, bool):
+            words.append(flag if value else "--no-" + flag[2:])
+        else:
+            words += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
+    return words
+
+
+def _start(one, memory, threads, progress):
+    """A process of run.py that starts or resumes the run; None where one is at work already."""
+    if _in_use(one.folder):
+        progress.write(f"  {one.folder.name}: still at work for an earlier reproduce.py; waiting")
+        return None
+    if (one.folder / run_folder.CHECKPOINT).exists():
+        flags = ["--resume", str(one.folder), *flags_of(memory)]
+    else:
+        if one.folder.exists():                         # stopped before its first checkpoint
+            shutil.rmtree(one.folder)
+        flags = ["--out", str(one.folder), *flags_of({"pictures": 0, **memory, **one.given})]
+    # A session for each: Ctrl-C reaches it through `train` alone.
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    with open(_output(one.folder), "w") as output:
+        return subprocess.Popen(
+            [sys.executable, str(ROOT / "run.py"), *flags], stdin=subprocess.DEVNULL, stdout=output,
+            stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+
+
+def _in_use(folder):
+    """Whether a process holds the run's folder."""
+    if not folder.exists():
+        return False
+    try:
+        with filelock.FileLock(folder / ".lock", timeout=0):
+            return False
+    except filelock.Timeout:
+        return True
+
+
+def _ended(one, process):
+    return process.poll() is not None if process else not _in_use(one.folder)
+
+
+def _check_end(s, one, process, progress):
+    """Records a failure, and prints how the run ended."""
+    if one.done and (process is None or process.returncode == 0):
+        return progress.write(f"  {one.folder.name}: done")
+    line = _last_line(one.folder) if process else "stopped before its end; the same command goes on"
+    s.failed[one.variant, one.seed] = line
+    progress.write(f"  {one.folder.name}: failed: {line}")
+
+
+def _output(folder):
+    return folder.with_name(folder.name + ".txt")
+
+
+def _last_line(folder):
+    text = _output(folder).read_text(errors="replace")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "no output"
+
+
+class _Progress:
+    """A bar over the epochs of all runs, from the lines of their logs."""
+
+    def __init__(self, todo):
+        self.lengths = {one: _epochs(one.o) for one in todo}
+        total = sum(self.lengths.values())
+        self.bar = tqdm(total=total, desc="training", unit="epoch", disable=None)
+
+    def show(self, running):
+        done = 0
+        for one, length in self.lengths.items():
+            log = one.folder / run_folder.LOG
+            if one.done:
+                done += length
+            elif one in running and log.exists():
+                done += log.read_bytes().count(b"\n")
+        self.bar.n = done
+        self.bar.refresh()
+
+    def write(self, line):
+        self.bar.write(line)
+
+    def close(self):
+        self.bar.close()
+
+
+def _epochs(o):
+    """Lines that the log of a run will have."""
+    return sum(METHODS[name](1, 1, 1, run.settings_of(o, name)).epochs for name in run.wanted(o))
+
+
+# ---------------------------------------------------------------------------------- what runs left
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A finished run, read back, under the page's options of the test."""
+    seed: int
+    folder: Path
+    o: opts.Opts
+    scored: run.Scored
+    outside: np.ndarray | None     # (N, C) video-level scores from a file
+
+
+def finished(s, variant):
+    """{seed: planned run} of the variant's finished runs."""
+    runs = {seed: planned(s, variant, seed) for seed in s.seeds}
+    return {seed: one for seed, one in runs.items() if one.done}
+
+
+def opened(s, variant):
+    """Yields the variant's finished runs, one in memory at a time. InputError for none."""
+    runs, segment = finished(s, variant), tuple(eval_detection.SEGMENT)
+    if not runs:
+        raise InputError(f"{s.pool}: found no finished run of {variant}, expected at least one")
+    for seed, one in runs.items():
+        o = one.o
+        _check_code(one.folder, s.code)
+        records, classes, snippet_seconds = clip_scores.read(one.folder / "clip_scores.h5")
+        outside = run.outside_scores(o, [record.name for record in records], classes)
+        kept = [record.name not in o.exclude_video for record in records]
+        truth = run.segments_of(one.folder / "ground_truth.csv", (*segment, "label"))
+        truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
+        if not len(truth):
+            raise InputError(f"{o.annotations}: found no segment in the test videos, expected "
+                             "some to score against")
+        ambiguous = run.segments_of(one.folder / "ambiguous.csv", segment)
+        records = [record for record, keep in zip(records, kept) if keep]
+        scored = run.Scored(records, classes, snippet_seconds, truth, ambiguous)
+        yield Finished(seed, one.folder, o, scored, None if outside is None else outside[kept])
+
+
+def _check_code(folder, code):
+    """InputError where the source changed during a run, or other code resumed it (--other-code)."""
+    codes = {entry["code"] for entry in load_json(folder / "environment.json")}
+    if codes != {code}:
+        raise InputError(f"{folder}: found a run made with the code {', '.join(sorted(codes))}, "
+                         f"expected {code} alone; remove the folder, and it is trained again")
+
+
+def detections(one, method="em-mil", **changes):
+    """The detections table of a finished run; changes: options of the test, by field of Opts."""
+    o = dataclasses.replace(one.o, **changes)
+    return localize.table(run.localized(o, method, one.scored, one.outside))[0]
+
+
+def map_at(one, tious, protocol, **changes):
+    """EM-MIL's mAP (len(tious),) under changed options of the test."""
+    scored = one.scored
+    found = detections(one, **changes)
+    return eval_detection.evaluate(scored.truth, found, tious, protocol, scored.ambiguous).map
+
+
+def scores(s, variant, method, tious, protocols, **changes):
+    """{protocol: {tIoU or name of an average: [fraction of each seed]}}."""
+    rows = {protocol: {} for protocol in protocols}
+    for one in opened(s, variant):
+        table = detections(one, method, **changes)
+        for protocol in protocols:
+            values = eval_detection.evaluate(one.scored.truth, table, tious, protocol,
+                                             one.scored.ambiguous).map
+            by_column = dict(zip(tious, values.tolist())) | eval_detection.averages(tious, values)
+            for column, value in by_column.items():
+                rows[protocol].setdefault(column, []).append(value)
+    return rows
+
+
+def counted(s, label, variant):
+    """A row's name, with the number of seeds where some are missing."""
+    n = len(finished(s, variant))
+    return label if n == len(s.seeds) else f"{label} ({n} of {len(s.seeds)} seeds)"
+
+
+def protocols(s):
+    """The protocols that a page shows: all, or the one that the user named."""
+    everything = s.o.protocol == "all" or "protocol" not in s.given
+    return eval_detection.PROTOCOLS if everything else (s.o.protocol,)

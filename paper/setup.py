@@ -1,0 +1,95 @@
+"""One call of reproduce.py: its options, checked before anything is trained, and its folders."""
+import dataclasses
+import hashlib
+import json
+import math
+from pathlib import Path
+
+import opts
+from engine import console, run_folder
+from formats import demo
+from formats.files import InputError
+
+# Options of run.py that reproduce.py refuses or sets itself.
+NOT_HERE = (*opts.ACTIONS, "dry_run", "keep_going", "save_clip_scores", "other_code")
+CHOSEN_HERE = ("seed", "method", "objective")
+
+
+@dataclasses.dataclass
+class Setup:
+    """given: fields of Opts that the user's flags set; o: the options that they give."""
+    given: dict
+    o: opts.Opts
+    args: object               # the arguments of reproduce.py itself, see there
+    tag: str                   # names data and options in the pages' folders
+    code: str                  # hash of the source files that train and score
+    variants: dict = dataclasses.field(default_factory=dict)   # {variant: options beside `given`}
+    failed: dict = dataclasses.field(default_factory=dict)     # {(variant, seed): its last line}
+
+    @property
+    def seeds(self):
+        return range(1, self.args.seeds + 1)
+
+    @property
+    def pool(self):
+        """Where the runs are."""
+        return Path(self.args.out) / f"reproduce-runs-{self.o.dataset}"
+
+    def folder(self, name):
+        """Where the page of a command is written."""
+        return Path(self.args.out) / f"reproduce-{name}-{self.tag}"
+
+
+def set_up(args, command, other_data):
+    """The Setup of a call; other_data: {command: datasets that it is not for}.
+
+    args: the arguments of reproduce.py; command: what opts.parse made of the others. Raises
+    OptionError and InputError.
+    """
+    for name in NOT_HERE:
+        if getattr(command, name):
+            flag = name.replace("_", "-")
+            raise opts.OptionError(f"--{flag}: found with reproduce.py, expected run.py for that")
+    for name in CHOSEN_HERE:
+        if name in command.given:
+            raise opts.OptionError(f"--{name}: found with reproduce.py, which chooses it itself")
+    for name, high in (("seeds", 2**32 - 1), ("jobs", 1024), ("n", math.inf)):
+        value = getattr(args, name)
+        if value is not None and not 1 <= value <= high:
+            raise opts.OptionError(f"--{name}: found {value}, expected a number from 1 on")
+    o = opts.resolve(command.given)
+    if o.dataset in other_data.get(args.command, ()):
+        theirs = "ActivityNet1.2" if args.command == "table2" else "THUMOS14"
+        raise opts.OptionError(f"{args.command}: found --dataset {o.dataset}, expected {theirs} or "
+                               "data of your own")
+    _check_data(o)
+    return Setup(command.given, o, args, _tag(o), run_folder.code_hash())
+
+
+def _check_data(o):
+    """One line for missing data, before every run prints it; the demo is written here."""
+    preset = opts.PRESETS[o.dataset]
+    if o.dataset == "demo" and o.features == preset["features"]:
+        console.printed(demo.write_demo(Path(o.features).parent))
+    for name in ("features", "annotations"):
+        path = getattr(o, name)
+        if not path:
+            raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
+        if not Path(path).exists():
+            raise InputError(f"{path}: found no such file or folder, expected the {name}")
+
+
+def _tag(o):
+    """The dataset, and a hash of what differs from its preset in options or paths."""
+    plain, differs = opts.resolve({"dataset": o.dataset}), {}
+    for f in dataclasses.fields(o):
+        value = getattr(o, f.name)
+        if value == getattr(plain, f.name):
+            continue
+        if f.name in ("features", "flow_features", "annotations"):
+            differs[f.name] = str(Path(value).resolve())
+        elif f.metadata["when"] != "run":
+            differs[f.name] = value
+    words = json.dumps(differs, sort_keys=True).encode()
+    hashed = hashlib.blake2b(words, digest_size=3).hexdigest()
+    return f"{o.dataset}-{hashed}" if differs else o.dataset

@@ -1,0 +1,203 @@
+"""`reproduce.py compare`: statistics by hand, the bootstrap by evaluating every draw."""
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import eval_detection
+import opts
+import reproduce
+import run
+from commands import write_set
+from formats.files import InputError
+from paper import compare
+
+TIOUS = (0.3, 0.5)
+DETECTION = ["video", "t_start", "t_end", "label", "score"]
+
+
+def group(truth, detections, ambiguous=(), name="runs", code="1"):
+    """A Group from rows. detections: {seed: rows}."""
+    segment = ["video", "t_start", "t_end"]
+    return compare.Group(
+        name, opts.resolve({}), {"code": code, "versions": {"torch": "2"}}, "data",
+        pd.DataFrame(truth, columns=[*segment, "label"]),
+        pd.DataFrame(list(ambiguous), columns=segment),
+        {seed: pd.DataFrame(list(rows), columns=DETECTION) for seed, rows in detections.items()})
+
+
+# ------------------------------------------------------------------------------------- statistics
+
+def test_paired_t_test_by_hand():
+    # t = 2 / (1 / sqrt(3)) = 3.464; with 2 degrees of freedom p = 1 - t / sqrt(2 + t^2).
+    found = compare.paired_tests([0.01, 0.02, 0.03])
+    assert found["t"] == pytest.approx(1 - 12 ** 0.5 / 14 ** 0.5) and found["wilcoxon"] is None
+
+
+def test_wilcoxon_where_six_pairs_allow_it():
+    differences = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
+    assert compare.paired_tests(differences)["wilcoxon"] == pytest.approx(2 / 2 ** 6)
+    assert compare.paired_tests(differences[:5])["wilcoxon"] is None
+
+
+def test_no_test_is_made_up():
+    """One pair, or differences without spread, have no t-test."""
+    assert compare.paired_tests([0.1]) == {"t": None, "wilcoxon": None}
+    assert compare.paired_tests([0.1, 0.1])["t"] is None
+    assert compare.paired_tests([0.0] * 6) == {"t": None, "wilcoxon": None}
+
+
+# -------------------------------------------------------------------------------------- bootstrap
+
+def test_bootstrap_of_two_videos_by_hand():
+    """B finds the segment of v1, nobody that of v2: with k draws of v1 of two, B is at k / 2."""
+    truth = [("v1", 0, 10, "x"), ("v2", 0, 10, "x")]
+    a, b = group(truth, {1: []}), group(truth, {1: [("v1", 0, 10, "x", 0.9)]})
+    samples = compare.bootstrap(a, b, [1], TIOUS, "activitynet", 4000)
+    assert set(samples) == {0.3, 0.5, "all"}
+    share = [np.mean(samples[0.5] == value) for value in (0, 0.5, 1)]
+    assert sum(share) == 1 and share == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+
+
+def random_group(seed, truth, videos, digits):
+    """Detections near the segments and elsewhere; few digits make ties in the scores."""
+    rng = np.random.default_rng(seed)
+    tables = {}
+    for s in (1, 2):
+        rows = []
+        for video, start, end, label in truth:
+            if rng.random() < 0.7:
+                shift = rng.normal(0, 1.5)
+                rows.append((video, start + shift, end + shift, label, round(rng.random(), digits)))
+        for _ in range(10):
+            start = rng.uniform(0, 40)
+            rows.append((rng.choice(videos), start, start + 5, rng.choice(["x", "y"]),
+                         round(rng.random(), digits)))
+        tables[s] = rows
+    return tables
+
+
+@pytest.mark.parametrize("protocol", eval_detection.PROTOCOLS)
+def test_bootstrap_is_the_evaluation_of_every_draw(protocol):
+    """Each draw evaluated as a set of its own, where a video drawn twice is two videos."""
+    videos = [f"v{k}" for k in range(6)]
+    truth = [(video, 10 * k, 10 * k + 6, "xy"[(i + k) % 2]) for i, video in enumerate(videos)
+             for k in range(1 + i % 3)]
+    ambiguous = [("v1", 20, 26), ("v4", 0, 4)] if protocol.startswith("thumos") else []
+    # This kit sorts ties by video, so that the copies of one detection are not neighbours there.
+    digits = 9 if protocol == "thumos-2015" else 1
+    a = group(truth, random_group(1, truth, videos, digits), ambiguous)
+    b = group(truth, random_group(2, truth, videos, digits), ambiguous)
+    samples = compare.bootstrap(a, b, [1, 2], TIOUS, protocol, 20, seed=5)
+    rng = np.random.default_rng(5)
+    for k in range(20):
+        counts = np.bincount(rng.integers(6, size=6), minlength=6)
+        maps = {side: [evaluated(one, s, videos, counts, protocol) for s in (1, 2)]
+                for side, one in (("a", a), ("b", b))}
+        expected = np.mean(maps["b"], axis=0) - np.mean(maps["a"], axis=0)
+        assert [samples[tiou][k] for tiou in TIOUS] == pytest.approx(expected, abs=1e-12)
+        assert samples["all"][k] == pytest.approx(expected.mean(), abs=1e-12)
+
+
+def evaluated(one, seed, videos, counts, protocol):
+    """mAP of one draw, its videos under names of their own that keep their order."""
+    def drawn(table):
+        parts = [table[table["video"] == video].assign(video=f"{video}-{copy}")
+                 for video, n in zip(videos, counts) for copy in range(n)]
+        return pd.concat(parts, ignore_index=True)
+
+    found = one.detections[seed]
+    # A draw's rows in the order of the table: copies of a row follow each other.
+    found = pd.concat([found.iloc[[k]].assign(video=f"{video}-{copy}")
+                       for k, video in enumerate(found["video"])
+                       for copy in range(counts[videos.index(video)])], ignore_index=True)
+    return eval_detection.evaluate(drawn(one.truth), found, TIOUS, protocol, drawn(one.ambiguous)
+                                   if len(one.ambiguous) else None).map
+
+
+def test_comparison_of_two_groups_by_hand():
+    """Three pairs of one class and one segment each in two videos: mAP 0.5 or 1."""
+    truth = [("v1", 0, 10, "x"), ("v2", 0, 10, "x")]
+    one, both = [("v1", 0, 10, "x", 0.9)], [("v1", 0, 10, "x", 0.9), ("v2", 0, 10, "x", 0.8)]
+    a = group(truth, {1: one, 2: one, 3: both, 9: one}, name="A")
+    b = group(truth, {1: both, 2: both, 3: both}, name="B", code="2")
+    found = compare.compare(a, b, (0.5,), "activitynet", 200)
+    column = found["columns"][0.5]
+    assert found["seeds"] == [1, 2, 3] and found["differs"] == ["code: 1, 2"]
+    assert column["a"].tolist() == [0.5, 0.5, 1.0] and column["b"].tolist() == [1.0, 1.0, 1.0]
+    assert column["difference"] == pytest.approx(1 / 3)
+    t = (1 / 3) / (np.std([0.5, 0.5, 0], ddof=1) / 3 ** 0.5)
+    assert column["t"] == pytest.approx(1 - t / (2 + t * t) ** 0.5)
+    # Draws give A (0, 0, 1), (0.5, 0.5, 1) or (1, 1, 1) and B 1: differences 2/3, 1/3, 0.
+    assert column["videos"] == pytest.approx([0, 2 / 3])
+    assert compare.table_of(found) == [
+        ["mAP (%) at tIoU", "A", "B", "B - A", "t-test", "Wilcoxon", "videos"],
+        ["0.5", "66.7 ± 28.9", "100.0 ± 0.0", "+33.3", "0.184", "-", "+0.0 to +66.7"]]
+
+
+# ---------------------------------------------------------------------------------------- command
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Runs of two gammas, two seeds each: (folder of A, folder of B)."""
+    folder = tmp_path_factory.mktemp("compare")
+    words = write_set(folder / "data")
+    words[words.index("--method") + 1:words.index("--untrimmednet-epochs")] = ["em-mil"]
+    for name, gamma in (("before", "0"), ("after", "0.1")):
+        for seed in ("1", "2"):
+            run.main([*words, "--seed", seed, "--gamma", gamma, "--pictures", "0",
+                      "--out", str(folder / name / f"s{seed}")])
+    return folder / "before", folder / "after"
+
+
+def test_the_command_shows_what_the_runs_say(folders, tmp_path, capsys):
+    before, after = folders
+    reproduce.main(["compare", str(before), str(after / "s*"), "--resamples", "50", "--json",
+                    str(tmp_path / "out.json")])
+    out = capsys.readouterr().out
+    found = json.loads((tmp_path / "out.json").read_text())
+    for side, folder in (("a", before), ("b", after)):
+        for k in (0, 1):
+            own = json.loads((folder / f"s{k + 1}" / "results.json").read_text())
+            values = own["methods"]["em-mil"]["protocols"]["activitynet"]
+            ours = [found["columns"][f"{tiou:g}"][side][k] for tiou in values["tious"]]
+            assert ours == pytest.approx(values["map"], abs=1e-12)
+            assert found["columns"]["0.3:0.7"][side][k] == pytest.approx(
+                values["averages"]["0.3:0.7"])
+    assert found["differs"] == ["gamma: 0.0, 0.1"] and found["seeds"] == [1, 2]
+    assert "They differ in (A, B): gamma: 0.0, 0.1" in out and "2 pairs of seeds: 1, 2" in out
+    assert "recipe paper, but" in out and "bootstrap samples" in out
+
+
+@pytest.mark.parametrize("a, b, line", [
+    ("nowhere", "after", "nowhere: found no finished run, expected at least one"),
+    ("*/s1", "after", "found other gamma: 0.1, 0.0 than in "),
+    ("before/s1", "after/s2", "found seeds 2, expected some of A's: 1")])
+def test_groups_that_cannot_be_compared_are_one_line(folders, capsys, a, b, line):
+    root = folders[0].parent
+    with pytest.raises(SystemExit) as caught:
+        reproduce.main(["compare", str(root / a), str(root / b)])
+    assert caught.value.code == 2
+    err = capsys.readouterr().err.strip().splitlines()
+    assert err[-1].startswith("error: ") and line in err[-1]
+
+
+@pytest.mark.parametrize("flags, line", [
+    (["--tiou", "2"], "tIoU: found [2.0], expected thresholds in (0, 1]"),
+    (["--resamples", "0"], "--resamples: found 0, expected a number from 1 on")])
+def test_bad_options_are_one_line(folders, capsys, flags, line):
+    with pytest.raises(SystemExit) as caught:
+        reproduce.main(["compare", *map(str, folders), *flags])
+    assert caught.value.code == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1] == f"error: {line}"
+
+
+def test_a_seed_twice_is_refused(folders, tmp_path):
+    for name in ("one", "two"):
+        shutil.copytree(folders[0] / "s1", tmp_path / name)
+    with pytest.raises(InputError, match="found seed 1 a second time"):
+        compare.read_group(tmp_path)
+    with pytest.raises(InputError, match="found em-mil, expected a run with --method wtalc"):
+        compare.read_group(tmp_path / "one", "wtalc")

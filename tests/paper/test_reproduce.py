@@ -1,0 +1,501 @@
+"""The paper's commands on a small set: what their pages say is what the runs left."""
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import filelock
+import numpy as np
+import pandas as pd
+import pytest
+
+import opts
+import reproduce
+import run
+from commands import write_set
+from engine import run_folder
+from formats.files import InputError
+from paper import figures, pages, published, runs, sweeps
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """(flags of a small set, its Setup): seeds 1 and 2 of em-mil and joint-step are trained."""
+    folder = tmp_path_factory.mktemp("reproduce")
+    flags = [*small_set(folder / "data"), "--out", str(folder / "out"), "--seeds", "2",
+             "--jobs", "2"]
+    s = setup("table3", *flags)
+    make(s, "em-mil", {})
+    make(s, "joint-step", {"joint": "step"})
+    return flags, s
+
+
+def small_set(folder):
+    """The flags of a small set, without the localizers, which reproduce.py chooses."""
+    words = write_set(folder)
+    at, end = words.index("--method"), words.index("--untrimmednet-epochs")
+    pictures = words.index("--pictures")
+    return [*words[:at], *words[end:pictures], *words[pictures + 2:]]
+
+
+def setup(*argv):
+    return reproduce.setup_of([str(word) for word in argv])
+
+
+def make(s, variant, more, seeds=(1, 2)):
+    """Trains a variant's runs in this process."""
+    s.variants[variant] = more
+    for seed in seeds:
+        one = runs.planned(s, variant, seed)
+        run.main(["--out", str(one.folder), *runs.flags_of({**one.given, "pictures": 0})])
+
+
+def elsewhere(small, out, *more):
+    """(flags, Setup) of another --out with one seed, whose run is a copy of the small set's."""
+    flags = [*small[0][:-6], "--out", str(out), "--seeds", "1", *more]
+    s = setup("lambda", *flags)
+    s.variants["em-mil"] = {}
+    shutil.copytree(runs.planned(small[1], "em-mil", 1).folder, runs.planned(s, "em-mil", 1).folder)
+    return flags, s
+
+
+def page(s, name):
+    folder = s.folder(name)
+    return (json.loads((folder / f"{name}.json").read_text()), (folder / f"{name}.md").read_text(),
+            pd.read_csv(folder / f"{name}.csv"))
+
+
+def results(s, variant, seed):
+    return json.loads((runs.planned(s, variant, seed).folder / "results.json").read_text())
+
+
+def maps(s, variant, method="em-mil", protocol="activitynet"):
+    """(seeds, tIoUs) as the runs themselves say."""
+    return np.array([results(s, variant, seed)["methods"][method]["protocols"][protocol]["map"]
+                     for seed in (1, 2)])
+
+
+def mean_std(values):
+    return f"{100 * values.mean():.1f} ± {100 * values.std(ddof=1):.1f}"
+
+
+def fails(capsys, *argv):
+    """The one line that a command ends with."""
+    with pytest.raises(SystemExit) as caught:
+        reproduce.main([str(word) for word in argv])
+    assert caught.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+# ------------------------------------------------------------------------------------------ runs
+
+@pytest.mark.slow
+def test_what_is_missing_is_trained_side_by_side(small, capsys):
+    flags, s = small
+    make(s, "attention", {"objective": "attention"}, seeds=[1])
+    (runs.planned(s, "em-mil", 2).folder / "results.json").unlink()      # as if stopped at its end
+    before = {path: path.stat().st_mtime_ns for path in s.pool.glob("joint-step-*/checkpoint.pt")}
+    assert len(before) == 2
+    capsys.readouterr()
+    reproduce.main(["table3", *flags])
+    assert "6 runs, 4 of them done before; 2 side by side" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert set(runs.finished(s, "attention")) == set(runs.finished(s, "em-mil")) == {1, 2}
+
+
+@pytest.mark.slow
+def test_a_failing_seed_does_not_lose_the_others(small, tmp_path, capsys):
+    flags, s = elsewhere(small, tmp_path / "out", "--seeds", "2")
+    broken = runs.planned(s, "em-mil", 2).folder
+    broken.mkdir()
+    (broken / "checkpoint.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(SystemExit) as caught:
+        reproduce.main(["lambda", *flags])
+    err = capsys.readouterr().err
+    assert caught.value.code == 1 and "1 runs failed" in err and "em-mil, seed 2: error: " in err
+    _, text, frame = page(s, "lambda")
+    assert set(frame["seed"]) == {1} and "finished: 1 of em-mil" in text
+    assert "Failed runs: em-mil seed 2: error: " in text
+
+
+def test_runs_of_other_code_options_data_or_pytorch_are_others(small, tmp_path, monkeypatch):
+    flags, s = small
+    folder = runs.planned(s, "em-mil", 1).folder
+    assert folder.name.startswith("em-mil-s1-")
+
+    def other(flags, *more):
+        found = setup("table3", *flags, *more)
+        found.variants["em-mil"] = {}
+        return runs.planned(found, "em-mil", 1).folder
+
+    assert other(flags) == folder
+    assert other(flags, "--lambda", "0.9", "--gate", "0.5", "--device", "cpu") == folder
+    assert other(flags, "--lr", "1e-3") != folder and other(flags, "--gamma", "0.1") != folder
+    same = small_set(tmp_path / "moved")
+    assert other([*same, *flags[-6:]]) == folder                                 # the same data
+    changed = write_set(tmp_path / "changed", seed=1)
+    assert other([*changed[:6], *flags[6:]]).name != folder.name
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "code_hash", lambda: "other code")
+        assert other(flags) != folder
+    monkeypatch.setattr(runs.torch, "__version__", "1.0")
+    assert other(flags) != folder
+
+
+def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, capsys):
+    """After a change the old runs stay beside, and a line says so."""
+    flags, s = elsewhere(small, tmp_path / "out")
+    old = runs.planned(s, "em-mil", 1).folder
+    monkeypatch.setattr(run_folder, "code_hash", lambda: "other code")
+    new = runs.planned(dataclasses.replace(s, code="other code"), "em-mil", 1)
+    assert new.folder != old and not new.done
+    started = []
+
+    class Process:
+        """Trains nothing: it copies the old run, with a mark."""
+        returncode = 0
+
+        def __init__(self, words, **options):
+            started.append(words[words.index("--out") + 1])
+            shutil.copytree(old, new.folder)
+            entries = json.loads((new.folder / "environment.json").read_text())
+            entries[0]["code"] = "other code"
+            (new.folder / "environment.json").write_text(json.dumps(entries))
+
+        def poll(self):
+            return 0
+
+    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(
+        Popen=Process, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT))
+    reproduce.main(["lambda", *flags])
+    assert started == [str(new.folder)] and (old / "results.json").exists()
+    assert f"1 run made with something else, trained again here: {old.name} (other code)" in (
+        capsys.readouterr().out)
+    assert "Code other code" in page(s, "lambda")[1]
+
+
+def test_a_run_that_two_versions_of_the_code_worked_on_is_refused(small, tmp_path, capsys):
+    flags, s = elsewhere(small, tmp_path / "out")
+    path = runs.planned(s, "em-mil", 1).folder / "environment.json"
+    entries = json.loads(path.read_text())
+    path.write_text(json.dumps([{**entries[0], "code": "0000"}, *entries]))
+    assert fails(capsys, "lambda", *flags) == (
+        f"error: {path.parent}: found a run made with the code 0000, {s.code}, expected {s.code} "
+        "alone; remove the folder, and it is trained again")
+
+
+def test_one_reproduce_at_a_time(tmp_path):
+    with runs.locked(tmp_path / "pool"):
+        with pytest.raises(InputError, match="found another reproduce.py at work there"):
+            with runs.locked(tmp_path / "pool"):
+                pass
+    with runs.locked(tmp_path / "pool"):
+        pass
+
+
+def test_a_run_left_at_work_is_waited_for(small, tmp_path, monkeypatch, capsys):
+    """Its process holds the folder's lock; the next call says so, and takes what it leaves."""
+    flags, s = elsewhere(small, tmp_path / "out")
+    folder = runs.planned(s, "em-mil", 1).folder
+    whole = (folder / "results.json").read_bytes()
+    (folder / "results.json").rename(folder / "not yet")
+    holder = ("import filelock, os, sys\n"
+              "os.chdir(sys.argv[1])\n"
+              "with filelock.FileLock('.lock'):\n"
+              "    print('held', flush=True)\n"
+              "    sys.stdin.readline()\n"
+              "    os.rename('not yet', 'results.json')\n")
+    child = subprocess.Popen([sys.executable, "-c", holder, str(folder)], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE)
+    assert child.stdout.readline() == b"held\n"
+    slept, sleep = [], time.sleep
+
+    def tick(seconds):
+        slept.append(seconds)
+        if len(slept) == 3:
+            child.communicate(b"\n")
+        sleep(0.01)
+
+    monkeypatch.setattr(runs.time, "sleep", tick)
+    reproduce.main(["lambda", *flags])
+    printed = capsys.readouterr()
+    assert f"{folder.name}: still at work for an earlier reproduce.py; waiting" in (
+        printed.out + printed.err)
+    assert len(slept) >= 3 and (folder / "results.json").read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_stopping_takes_the_runs_along(small, tmp_path):
+    flags = [*small[0][:-6], "--out", str(tmp_path / "out"), "--seeds", "1",
+             "--cycle-epochs", "4000"]
+    process = subprocess.Popen([sys.executable, str(ROOT / "reproduce.py"), "lambda", *flags],
+                               cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    log = None
+    for _ in range(600):
+        log = next((tmp_path / "out").glob("*/em-mil-s1-*/log.jsonl"), None)
+        if log is not None and log.stat().st_size:
+            break
+        time.sleep(0.1)
+    process.terminate()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143 and b"stopped by SIGTERM; the same command goes on" in err
+    with filelock.FileLock(log.with_name(".lock"), timeout=0):          # its process has ended
+        pass
+
+
+@pytest.mark.parametrize("argv, line", [
+    (["table1", "--seed", "3"], "error: --seed: found with reproduce.py, which chooses it itself"),
+    (["table1", "--evaluate", "x"],
+     "error: --evaluate: found with reproduce.py, expected run.py for that"),
+    (["table1", "--other-code"],
+     "error: --other-code: found with reproduce.py, expected run.py for that"),
+    (["table2", "--dataset", "thumos14"],
+     "error: table2: found --dataset thumos14, expected ActivityNet1.2 or data of your own"),
+    (["table3", "--dataset", "custom"],
+     "error: --features: found none for --dataset custom, expected a path"),
+    (["table3", "--dataset", "custom", "--features", "nowhere.h5", "--annotations", "x.json"],
+     "error: nowhere.h5: found no such file or folder, expected the features"),
+    (["table3", "--seeds", "0"], "error: --seeds: found 0, expected a number from 1 on"),
+    (["table3", "--no-such"], "reproduce.py: error: unrecognized arguments: --no-such"),
+    (["table3", "--lambda", "2"], "error: --lambda: found 2.0, expected a number in [0, 1]")])
+def test_bad_options_are_one_line(tmp_path, capsys, argv, line):
+    assert fails(capsys, *argv, "--out", tmp_path) == line
+    assert not any(tmp_path.iterdir())
+
+
+def test_flags_are_what_was_given():
+    given = opts.parse(["--dataset", "custom", "--lr", "3e-05", "--keep-peak", "--no-allow-missing",
+                        "--tiou", "0.1", "0.5", "--lambda", "0.25", "--exclude-video", "a b",
+                        "c"]).given
+    assert opts.parse(runs.flags_of(given)).given == given
+
+
+def test_pages_of_other_options_have_other_folders(small):
+    flags, s = small
+
+    def tag(*more):
+        return setup("table3", *flags, *more).tag
+
+    assert s.tag.startswith("custom-") and tag() == s.tag
+    assert len({s.tag, tag("--lr", "1e-3"), tag("--lambda", "0.9")}) == 3
+    assert tag("--pictures", "9", "--device", "cpu") == s.tag          # these change no result
+
+
+# ----------------------------------------------------------------------------------------- pages
+
+def test_table3_shows_what_the_runs_say(small):
+    flags, s = small
+    for seed in (1, 2):
+        if "attention" not in s.variants or not runs.planned(s, "attention", seed).done:
+            make(s, "attention", {"objective": "attention"}, seeds=[seed])
+    reproduce.main(["table3", *flags])
+    data, text, frame = page(s, "table3")
+    for label, variant in (("Full", "em-mil"), ("Alternating", "attention"),
+                           ("Pseudo labeling (labels every step)", "joint-step")):
+        ours = maps(s, variant)
+        line = next(line for line in text.splitlines() if line.startswith(f"| {label} "))
+        assert [cell.strip() for cell in line.split("|")[2:9]] == [mean_std(v) for v in ours.T]
+        np.testing.assert_allclose(frame[frame["method"] == label][["0.1", "0.5"]], ours[:, [0, 4]])
+    assert data["seeds"] == [1, 2] and (s.folder("table3") / "table3.png").exists()
+    assert "a set of the user's" in text and "nothing selected on the test set" in text
+    assert f"Code {run_folder.code_hash()}" in text and "recipe paper, but cycle 2" in text
+    assert "| Full Model (paper) | 30.5 |" in text and "cannot be compared" in text
+
+
+def test_table1_has_each_method_and_the_published_rows_apart(small, capsys):
+    flags, s = small
+    if "wtalc" not in s.variants:
+        make(s, "wtalc", {"method": ("wtalc",)})
+    reproduce.main(["table1", *flags])
+    printed = capsys.readouterr().out
+    _, text, frame = page(s, "table1")
+    ours = frame[frame["protocol"] == "activitynet"].set_index("method")
+    np.testing.assert_allclose(ours.loc["EM-MIL", "0.5"], maps(s, "em-mil")[:, 4])
+    np.testing.assert_allclose(ours.loc["W-TALC", "0.5"], maps(s, "wtalc", "wtalc")[:, 4])
+    folder = runs.planned(s, "wtalc", 2).folder
+    again = run.main(["--evaluate", str(folder), "--video-classifier", "oracle"])
+    assert ours.loc["W-TALC (oracle classes)", "0.5"].iloc[1] == pytest.approx(
+        again["methods"]["wtalc"]["protocols"]["activitynet"]["map"][4])
+    assert {"EM-MIL", "UntrimmedNet", "EM-MIL (oracle classes)"} < set(ours.index)
+    assert len(set(ours.index)) == 6
+    assert set(frame["protocol"]) == {"activitynet", "thumos-2014", "thumos-2015"}
+    for page_text in (text, printed):
+        assert pages.NOT_MEASURED in page_text and published.NOTE in page_text
+        assert "cannot be compared" in page_text and "difference" not in page_text
+        assert "EM-MIL, Luo et al., ECCV 2020" in page_text
+
+
+def test_options_of_the_test_shape_the_page_and_train_nothing(small, monkeypatch):
+    """The same runs, another lambda: no process starts, and the page says what --evaluate says."""
+    flags, s = small
+    monkeypatch.setattr(runs, "subprocess", None)
+    reproduce.main(["lambda", *flags, "--lambda", "0.9"])
+    other = setup("lambda", *flags, "--lambda", "0.9")
+    _, text, frame = page(other, "lambda")
+    assert "recipe paper, but" in text and "lambda 0.9" in text
+    folder = runs.planned(s, "em-mil", 1).folder
+    again = run.main(["--evaluate", str(folder), "--lambda", "0.9"])
+    own = frame[(frame["lambda"] == 0.9) & (frame["test_gamma"] == "own") & (frame["seed"] == 1)]
+    assert own["map"].item() == pytest.approx(
+        again["methods"]["em-mil"]["protocols"]["activitynet"]["map"][4])
+
+
+def test_table2_averages_over_ten_thresholds(small):
+    flags, s = small
+    if "wtalc" not in s.variants:
+        make(s, "wtalc", {"method": ("wtalc",)})
+    reproduce.main(["table2", *flags, "--protocol", "activitynet"])
+    _, text, frame = page(setup("table2", *flags, "--protocol", "activitynet"), "table2")
+    tious = [f"{0.5 + 0.05 * k:g}" for k in range(10)]
+    np.testing.assert_allclose(frame["avg"], frame[tious].mean(axis=1))
+    assert "| mAP (%) at tIoU | 0.5 | 0.7 | 0.9 | avg |" in text
+
+
+def test_timing_shows_the_seconds_that_the_runs_recorded(small):
+    flags, s = small
+    if "wtalc" not in s.variants:
+        make(s, "wtalc", {"method": ("wtalc",)})
+    reproduce.main(["timing", *flags])
+    _, text, frame = page(s, "timing")
+    for label, variant in (("EM-MIL", "em-mil"), ("UntrimmedNet", "em-mil"), ("W-TALC", "wtalc")):
+        ours = [results(s, variant, seed)["seconds"][f"training {label}"] for seed in (1, 2)]
+        assert frame[frame["method"] == label]["training"].tolist() == ours
+    assert "| 64.7 |" in text and "| 6051.2 |" in text and "| AutoLoc | - | 44.5 |" in text
+    assert "two TITAN RTX" in text and "cannot be compared" in text
+
+
+def test_lambda_needs_no_training_and_meets_the_run_at_its_own_lambda(small):
+    flags, s = small
+    reproduce.main(["lambda", *flags])
+    data, _, frame = page(s, "lambda")
+    own = frame[(frame["lambda"] == 0.3) & (frame["test_gamma"] == "own")]["map"]
+    np.testing.assert_allclose(own, maps(s, "em-mil")[:, 4])
+    assert np.shape(data["map"]) == (2, 11) and np.shape(data["grid"]) == (2, 5, 11)
+    np.testing.assert_allclose(np.array(data["grid"])[:, 0, 3], own)   # gamma 0 is the set's own
+    names = {path.name for path in s.folder("lambda").glob("*.png")}
+    assert names == {"lambda.png", "lambda-gamma.png"}
+
+
+def test_gamma_in_training_is_not_gamma_at_test(small, monkeypatch):
+    flags, s = small
+    monkeypatch.setattr(sweeps, "GAMMAS", (0.0, 0.1))
+    make(s, "gamma-0.1", {"gamma": 0.1})
+    reproduce.main(["gamma", *flags])
+    data, text, _ = page(s, "gamma")
+    grid = np.array(data["grid"])                                      # (seeds, training, test)
+    np.testing.assert_allclose(grid[:, 0, 0], maps(s, "em-mil")[:, 4])
+    np.testing.assert_allclose(grid[:, 1, 1], maps(s, "gamma-0.1")[:, 4])
+    cells = [mean_std(values) for values in (grid[:, 1, 0], grid[:, 0, 1], grid[:, 1, 1])]
+    assert "| 0.1 | " + " | ".join(cells) + " |" in text               # training, test, both
+    assert "29.0 to 30.5 for gamma in [0.05, 0.2]" in text
+
+
+def test_figure5_draws_the_videos_named_and_those_picked(small, capsys):
+    flags, s = small
+    truth = pd.read_csv(runs.planned(s, "em-mil", 1).folder / "ground_truth.csv")
+    name, label = truth.loc[1, ["video", "label"]]
+    reproduce.main(["figure5", *flags, "--videos", name])
+    _, _, frame = page(s, "figure5")
+    assert frame[["video", "label", "chosen"]].values.tolist() == [[name, label, "named"]]
+    folder = s.folder("figure5")
+    found = {path.name for path in folder.glob("video*")}
+    assert found == {f"{name}-{label}.pdf", f"{name}-{label}.png"}
+    reproduce.main(["figure5", *flags])                                # a good and a bad example
+    _, _, frame = page(s, "figure5")
+    assert frame["chosen"].tolist() == ["best", "worst"] and frame["ap"][0] > frame["ap"][1]
+    assert {path.name for path in folder.glob("video*.png")} == set(frame["file"])
+    line = fails(capsys, "figure5", *flags, "--videos", "nobody")
+    assert line.startswith("error: --videos: found nobody, expected")
+
+
+def test_figure5_says_where_the_gate_removed_the_class(small, tmp_path):
+    truth = pd.read_csv(runs.planned(small[1], "em-mil", 1).folder / "ground_truth.csv")
+    right = dict(truth[["video", "label"]].values)
+    rows = [(name, label, 0.05 if label == right[name] else 0.9)
+            for name in right for label in "AB"]
+    kept = next(iter(right))
+    rows.append((kept, right[kept], 0.9))                              # its class passes the gate
+    rows.remove((kept, right[kept], 0.05))
+    table = pd.DataFrame(rows, columns=["video", "label", "score"])
+    table.to_csv(tmp_path / "scores.csv", index=False)
+    flags, s = elsewhere(small, tmp_path / "out", "--gate", "0.5", "--video-scores",
+                         str(tmp_path / "scores.csv"))
+    reproduce.main(["figure5", *flags, "--videos", *right])
+    _, _, frame = page(s, "figure5")
+    removed = "removed by the gate: video score 0.05 < 0.5"
+    notes = dict(zip(frame["video"], frame["note"].fillna("")))
+    assert notes == {name: "" if name == kept else removed for name in right}
+    assert (frame["predictions"][frame["video"] != kept] == 0).all()
+
+
+def test_convergence_shows_the_labels_that_were_trained_on(small):
+    flags, s = small
+    reproduce.main(["convergence", *flags])
+    _, text, frame = page(s, "convergence")
+    steps = frame[frame["seed"] == 1]["step"].tolist()
+    assert steps == ["M", "E", "M", "E", "M"] and frame["map"].notna().all()
+    assert frame[frame["phase"] == 1]["positive"].tolist() == [1, 1]
+    first = frame[(frame["seed"] == 1) & (frame["phase"] == 2)]
+    labels = run_folder.read_labels(runs.planned(s, "em-mil", 1).folder, "02-E")
+    assert first["positive"].item() == pytest.approx(np.concatenate(labels).mean())
+    assert "diagnostic" in text and (s.folder("convergence") / "convergence.png").exists()
+
+
+# ------------------------------------------------------------------------------- labels, thumbnails
+
+def video(name, labels):
+    """Ten clips of 0.5 s."""
+    import dataset
+    return dataset.Video(name, None, None, np.array(labels, np.float32), 5.0, None, None, 0.5)
+
+
+def test_label_map_is_precision_times_recall():
+    videos = [video("a", [1, 0]), video("b", [1, 1]), video("c", [0, 1])]
+    labels = [np.array([float(ch) for ch in word])
+              for word in ("1100110000", "0000111100", "0000000000")]
+    truth = pd.DataFrame([("a", 0.0, 1.0, "x"), ("a", 4.0, 5.0, "x"), ("b", 2.0, 3.5, "y"),
+                          ("c", 0.0, 5.0, "y")], columns=["video", "t_start", "t_end", "label"])
+    # x: runs a 0-1 (hit), a 2-3, b 2-4: 1 of 3 right, 1 of 2 found.
+    # y: run b 2-4 (tIoU 0.75): 1 of 1 right, 1 of 2 found.
+    assert figures.label_map(videos, labels, ("x", "y"), truth, 0.5) == pytest.approx(
+        (1 / 3 * 1 / 2 + 1 * 1 / 2) / 2)
+    assert figures.label_map(videos, labels, ("x", "y"), truth, 0.8) == pytest.approx(1 / 3 / 2 / 2)
+    assert figures.label_map(videos, labels, ("x", "y", "z"), truth, 0.8) == pytest.approx(1 / 12)
+    assert figures.label_map(videos, [np.zeros(10)] * 3, ("x", "y"), truth, 0.5) == 0
+    # Labels of each class: b has no x any more, so 1 of 2 right and 1 of 2 found.
+    of_class = [np.stack([x, x], axis=1) for x in labels]
+    of_class[1][:, 0] = 0
+    assert figures.label_map(videos, of_class, ("x", "y"), truth, 0.5) == pytest.approx(
+        (1 / 2 * 1 / 2 + 1 * 1 / 2) / 2)
+
+
+def test_thumbnails_without_their_library_are_one_line(small, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert fails(capsys, "figure5", *small[0], "--video-dir", tmp_path) == (
+        "error: --video-dir: found no package av to decode videos, expected it: pip install av")
+
+
+def test_thumbnails_are_the_frames_of_their_moments(tmp_path):
+    av = pytest.importorskip("av", reason="thumbnails need the optional package av")
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:        # 8 s, brighter and brighter
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for k in range(40):
+            image = np.full((48, 64, 3), 6 * k, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    images = figures.thumbnails(tmp_path, "clip", 8.0, n=4)
+    assert [seconds for seconds, _ in images] == pytest.approx([1, 3, 5, 7], abs=0.21)
+    assert all(image.shape == (120, 160, 3) for _, image in images)
+    assert [image.mean() for _, image in images] == pytest.approx([30, 90, 150, 210], abs=12)
+    with pytest.raises(InputError, match="other: found no such file"):
+        figures.thumbnails(tmp_path, "other", 8.0)
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    with pytest.raises(InputError, match="broken.mp4: found no video that can be decoded"):
+        figures.thumbnails(tmp_path, "broken", 8.0)
