@@ -35,7 +35,7 @@ import opts
 import run
 from baselines import METHODS
 from engine import console, run_folder
-from formats import clip_scores, features, layouts
+from formats import clip_scores, features, files, layouts
 from formats.files import InputError, load_json
 
 ROOT = Path(__file__).resolve().parents[1]
