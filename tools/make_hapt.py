@@ -9,9 +9,10 @@ cut into excerpts of 30 s, the "videos"; what is left at its end is not used. A 
 statistics of the gyroscope (rad/s) as `flow`, standardised on the training people. Training and
 test people are the published ones.
 
-The archive: J. Reyes-Ortiz, D. Anguita, L. Oneto, X. Parra: Smartphone-Based Recognition of Human
-Activities and Postural Transitions (HAPT), UCI Machine Learning Repository, 2015. Cite it; its
-authors prohibit commercial use.
+The archive is Reyes-Ortiz, Anguita, Oneto, Parra: Smartphone-Based Recognition of Human Activities
+and Postural Transitions (HAPT), UCI, 2015. Its authors prohibit commercial use and ask to cite
+Reyes-Ortiz, Oneto, Samà, Parra, Anguita: Transition-Aware Human Activity Recognition Using
+Smartphones, Neurocomputing.
 """
 import argparse
 import json
@@ -32,12 +33,12 @@ HZ = 50
 WINDOW, HOP = 64, 32                            # samples of a clip, and from one clip to the next
 SECONDS = 30.0                                  # of an excerpt
 EXCERPT = int(SECONDS * HZ)                     # samples
-SHORTEST = HZ // 2                              # samples of an action in an excerpt, to be kept
+SHORTEST = HZ // 2                              # samples; shorter parts of actions are left out
 TEST_PEOPLE = {2, 4, 9, 10, 12, 13, 18, 20, 24}
 SENSORS = ("acc", "gyro")                       # stored as rgb and flow
 LABELS = "RawData/labels.txt"
-LICENCE = ("The data: Reyes-Ortiz et al., Smartphone-Based Recognition of Human Activities and "
-           "Postural Transitions (HAPT, UCI, 2015). Cite it; its authors prohibit commercial use.")
+LICENCE = ("HAPT's authors prohibit commercial use and ask to cite: Reyes-Ortiz et al., "
+           "Transition-Aware Human Activity Recognition Using Smartphones, Neurocomputing.")
 
 
 def main(argv=None):
@@ -149,8 +150,8 @@ def read_table(path, columns, dtype):
 
 
 def actions_within(rows, start, activities):
-    """The annotations of the excerpt that begins at sample `start`: what of each row (activity,
-    first sample, last sample) lies in it, if it is half a second or more. Times in seconds."""
+    """The annotations of the excerpt that begins at sample `start`: the part of each row (activity,
+    first sample, last sample) that lies in it, where it is half a second or more. In seconds."""
     actions = []
     for activity, first, last in rows:
         begin, end = max(first - start, 0), min(last - start, EXCERPT)

@@ -32,8 +32,8 @@ def constant(*pieces):
     return np.concatenate([np.tile([value, 0.0, 0.0], (n, 1)) for n, value in pieces])
 
 
-# Person 1 trains: excerpts of 1 and of 3, 100 samples left over. Person 2 tests: an excerpt of 2.5,
-# 1499 samples left over.
+# Person 1 is for training: x is 1 in one excerpt and 3 in the next, 100 samples are left over.
+# Person 2 is for the test: x is 2.5 in one excerpt, 1499 samples are left over.
 SIGNALS = {
     "acc_exp01_user01": constant((1500, 1), (1500, 3), (100, 50)),
     "gyro_exp01_user01": constant((3100, 0)),
