@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 import eval_detection
 import opts
-import run
+from engine.jobs import setup
 from engine import console, run_folder
 from formats import layouts
 from formats.detections import read_detections
@@ -123,7 +123,7 @@ def read_group(pattern, method=None):
 
 def _read_run(folder, method):
     """A Group of one run."""
-    o = opts.resolve({}, run.saved_options(folder / "opts.json"))
+    o = opts.resolve({}, setup.saved_options(folder / "opts.json"))
     entries = load_json(folder / "environment.json")
     method = method or o.method[0]
     if method not in o.method:
@@ -131,7 +131,7 @@ def _read_run(folder, method):
             f"{folder}: found {', '.join(o.method)}, expected a run with --method {method}"
         )
     name = "detections" if method == o.method[0] else f"detections-{method}"
-    truth = run.segments_of(folder / "ground_truth.csv", (*eval_detection.SEGMENT, "label"))
+    truth = setup.segments_of(folder / "ground_truth.csv", (*eval_detection.SEGMENT, "label"))
     truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
     about = run_folder.load_checkpoint(folder)["about"]
     return Group(
@@ -140,7 +140,7 @@ def _read_run(folder, method):
         entries[-1],
         about["fingerprint"],
         truth,
-        run.segments_of(folder / "ambiguous.csv"),
+        setup.segments_of(folder / "ambiguous.csv"),
         {o.seed: read_detections(folder / f"{name}.csv")},
     )
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 import eval_detection
 import localize
-import run
+from engine.jobs import scoring, setup
 from engine import run_folder
 from formats import annotations
 from formats.files import InputError
@@ -128,7 +128,7 @@ def _timeline(one, k, label, truth, own, pictures):
 
 def _gate_note(one, k, c):
     """Why the k-th video has no prediction of class c, where the gate is the reason."""
-    gated = list(run.class_scores(one.o, "em-mil", one.scored, one.outside))
+    gated = list(scoring.class_scores(one.o, "em-mil", one.scored, one.outside))
     of_video = gated[k][1]  # (C,), or None: no true class
     if of_video is None or c in localize.gate(of_video, one.o.gate):
         return ""
@@ -210,7 +210,7 @@ def page_convergence(s):
         if data is None:
             # Read from disk as needed: no network sees these features.
             o = dataclasses.replace(one.o, feature_memory=0.0)
-            data = run.load_data(o, lambda *_: None)[0]
+            data = setup.load_data(o, lambda *_: None)[0]
             truth = annotations.load(o.annotations, video_labels=o.video_labels)
             segments = annotations.table([truth.videos[video.name] for video in data.train])
         phases = figures.phase_table(run_folder.read_log(one.folder))

@@ -32,7 +32,7 @@ from tqdm import tqdm
 import eval_detection
 import localize
 import opts
-import run
+from engine.jobs import scoring, setup
 from baselines import METHODS
 from engine import console, run_folder
 from formats import clip_scores, features, files, layouts
@@ -68,7 +68,7 @@ def key(o, code):
     """8 hex digits of what decides a run's clip scores. code: hash of the source files."""
     options = {name: getattr(o, name) for name in sorted(opts.names("train"))}
     data = _data_hash(o.features, o.flow_features, o.annotations)
-    parts = [options, run.wanted(o), o.ambiguous, data, code, torch.__version__]
+    parts = [options, setup.wanted(o), o.ambiguous, data, code, torch.__version__]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=4).hexdigest()
 
 
@@ -269,7 +269,7 @@ class _Progress:
 
 def _epochs(o):
     """Lines that the log of a run will have."""
-    return sum(METHODS[name](1, 1, 1, run.settings_of(o, name)).epochs for name in run.wanted(o))
+    return sum(METHODS[name](1, 1, 1, setup.settings_of(o, name)).epochs for name in setup.wanted(o))
 
 
 # ---------------------------------------------------------------------------------- what runs left
@@ -282,7 +282,7 @@ class Finished:
     seed: int
     folder: Path
     o: opts.Opts
-    scored: run.Scored
+    scored: scoring.Scored
     outside: np.ndarray | None  # (N, C) video-level scores from a file
 
 
@@ -301,18 +301,18 @@ def opened(s, variant):
         o = one.o
         _check_code(one.folder, s.code)
         records, classes, snippet_seconds = clip_scores.read(one.folder / "clip_scores.h5")
-        outside = run.outside_scores(o, [record.name for record in records], classes)
+        outside = setup.outside_scores(o, [record.name for record in records], classes)
         kept = [record.name not in o.exclude_video for record in records]
-        truth = run.segments_of(one.folder / "ground_truth.csv", (*segment, "label"))
+        truth = setup.segments_of(one.folder / "ground_truth.csv", (*segment, "label"))
         truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
         if not len(truth):
             raise InputError(
                 f"{o.annotations}: found no segment in the test videos, expected "
                 "some to score against"
             )
-        ambiguous = run.segments_of(one.folder / "ambiguous.csv", segment)
+        ambiguous = setup.segments_of(one.folder / "ambiguous.csv", segment)
         records = [record for record, keep in zip(records, kept) if keep]
-        scored = run.Scored(records, classes, snippet_seconds, truth, ambiguous)
+        scored = scoring.Scored(records, classes, snippet_seconds, truth, ambiguous)
         yield Finished(seed, one.folder, o, scored, None if outside is None else outside[kept])
 
 
@@ -329,7 +329,7 @@ def _check_code(folder, code):
 def detections(one, method="em-mil", **changes):
     """The detections table of a finished run; changes: options of the test, by field of Opts."""
     o = dataclasses.replace(one.o, **changes)
-    return localize.table(run.localized(o, method, one.scored, one.outside))[0]
+    return localize.table(scoring.localized(o, method, one.scored, one.outside))[0]
 
 
 def map_at(one, tious, protocol, **changes):

@@ -7,7 +7,7 @@ import pandas as pd
 
 import eval_detection
 import opts
-import run
+from engine.jobs import scoring, setup
 from baselines import METHODS
 from formats.files import InputError, load_json
 from paper import published
@@ -43,7 +43,7 @@ def _rows(s, tious):
     rows = {ours: ("em-mil", "em-mil")}
     if tuple(tious) != TABLE2_TIOUS and _unt_features(s):
         rows["EM-MIL-UNT"] = ("em-mil-unt", "em-mil")
-    trained = run.wanted(s.o)
+    trained = setup.wanted(s.o)
     for method in CLASSIFIERS:
         rows[METHODS[method].title] = ("em-mil" if method in trained else method, method)
     return rows
@@ -65,7 +65,7 @@ def page_table(s, name, tious, dataset):
             papers |= published.published_rows("thumos14-unt", ["EM-MIL"])
     ours, paper = next(iter(values)), next(iter(papers), None)
     # With another classifier's classes it is another experiment.
-    same = paper and ours.startswith("EM-MIL") and not run.row_label(s.o)
+    same = paper and ours.startswith("EM-MIL") and not scoring.row_label(s.o)
     compare = (ours, paper) if same else None
     source = s.o.video_scores or s.o.video_classifier
     blocks, frames = [], []
@@ -95,7 +95,7 @@ def _our_rows(s, tious):
     for changes in ({}, {"video_classifier": "oracle"})[: 1 + oracle]:
         for label, (variant, method) in _rows(s, tious).items():
             if finished(s, variant):
-                mark = " (oracle classes)" if changes else run.row_label(s.o)
+                mark = " (oracle classes)" if changes else scoring.row_label(s.o)
                 values[counted(s, label, variant) + mark] = scores(
                     s, variant, method, tious, protocols(s), **changes
                 )

@@ -17,7 +17,7 @@ from baselines import METHODS
 from engine import run_folder
 from engine.loop import TrainingSet, adam, train_epoch
 from engine.run_folder import RunFolder
-from formats import detections
+from formats import clip_scores, detections
 from formats.clip_scores import Record
 from formats.files import InputError
 from toy_sets import streams, tiny
@@ -265,7 +265,7 @@ def test_a_new_method_is_a_class_and_a_line(toy_run):
 
 def test_its_scores_and_detections_are_written(toy_run):
     results, folder, _ = toy_run
-    records, classes, _ = run.clip_scores.read(folder / "clip_scores.h5")
+    records, classes, _ = clip_scores.read(folder / "clip_scores.h5")
     assert len(records) == 4
     found = {}
     for record in records:

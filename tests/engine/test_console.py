@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 import commands
+import dataset
 import run
 from commands import FORKS, ROOT
-from engine import console
+from engine import console, distributed, run_folder
 from engine.console import (
     Console,
     Progress,
@@ -249,9 +250,9 @@ def test_main_gives_the_handlers_back_after_a_stop(flags, tmp_path, monkeypatch,
     def stop(*_, **__):
         os.kill(os.getpid(), signal.SIGHUP)
 
-    monkeypatch.setattr(run.dataset, "load", stop)
+    monkeypatch.setattr(dataset, "load", stop)
     if moment == "while it ends":
-        monkeypatch.setattr(run.distributed, "leave_processes", stop)
+        monkeypatch.setattr(distributed, "leave_processes", stop)
     with pytest.raises(SystemExit) as stopped:
         run.main([*flags, "--out", str(tmp_path / "run")])
     assert (stopped.value.code, capsys.readouterr().err) == (129, "stopped by SIGHUP\n")
@@ -276,7 +277,7 @@ def test_a_signal_at_the_end_is_one_line_too(flags, tmp_path, monkeypatch, capsy
         monkeypatch.setattr(console, "end", told_to_stop)
         argv = ["--dataset", "custom", "--out", str(tmp_path / "run")]
     else:
-        monkeypatch.setattr(run.run_folder.RunFolder, "close", stop)
+        monkeypatch.setattr(run_folder.RunFolder, "close", stop)
         argv = [*flags, "--out", str(tmp_path / "run")]
     with pytest.raises(SystemExit) as stopped:
         run.main(argv)

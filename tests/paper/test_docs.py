@@ -8,7 +8,7 @@ import pytest
 
 import opts
 import reproduce
-import run
+from engine.jobs import setup
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["paper-and-code.md", "fidelity.md", "experiment.md"]
@@ -65,7 +65,7 @@ def test_presets_are_the_papers_values(name, value):
     steps = [(row[0], row[1]) for row in o.phases]
     if name == "thumos14":
         assert steps[:4] == [("M", 10), ("E", 10), ("M", 10), ("E", 1)] and len(steps) == 38
-    assert sum(epochs for _, epochs in steps) == 65 and run.wanted(o)[-1] == "em-mil"
+    assert sum(epochs for _, epochs in steps) == 65 and setup.wanted(o)[-1] == "em-mil"
 
 
 def test_recipe_release_changes_three_entries():

@@ -1,0 +1,230 @@
+"""From scores of clips to detections, tables and the page, for a run, --evaluate, --predict."""
+
+import contextlib
+import dataclasses
+import datetime
+import time
+from pathlib import Path
+
+import pandas as pd
+
+import eval_detection
+import localize
+import opts
+from baselines import METHODS, apply
+from engine import run_folder
+from engine.jobs import setup
+from formats import detections, exports
+from formats.files import InputError
+from paper import published
+from report import outcome, summary, tables
+
+try:
+    from engine import cpu
+except ImportError:  # works without that file
+    cpu = None
+
+PAGE = "report.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """A set of test videos with the scores of their clips, and what they are held to."""
+
+    records: list  # of clip_scores.Record
+    classes: tuple
+    snippet_seconds: float
+    # segments; None where there are no annotations (--predict)
+    truth: pd.DataFrame | None = None
+    ambiguous: pd.DataFrame | None = None
+    # {video: id}, where the annotations call videos otherwise
+    youtube_ids: dict | None = None
+
+
+def finish(o, command, run_dir, out, scored, say, seconds):
+    """Localizes, evaluates, prints and writes into `out`; returns the results.
+
+    seconds: wall times so far, by section. The results: `methods` -> {label, localization counts,
+    `protocols` -> {tious, map, averages, ap by class, counts}}, `classification` of each
+    video-level classifier, `seconds`, and what the numbers come from. Where no test video has a
+    segment, there are detections and no scores.
+    """
+    names = [record.name for record in scored.records]
+    outside = setup.outside_scores(o, names, scored.classes, scored.youtube_ids)
+    out.mkdir(parents=True, exist_ok=True)
+    results = {
+        "dataset": o.dataset,
+        "features": o.features,
+        "seed": o.seed,
+        "recipe": opts.recipe_of(o),
+        "rule": {**dataclasses.asdict(rule_of(o)), "gammas": list(o.gammas_at_test)},
+        "run": str(run_dir),
+        "classes_from": _classes_from(o),
+        "test": {
+            "videos": len(scored.records),
+            "segments": len(scored.truth),
+            "classes": len(set(scored.truth["label"])),
+            "ambiguous": len(scored.ambiguous),
+        },
+        "methods": {},
+        "classification": apply.classification(scored.records),
+    }
+    found = {}
+    for name in o.method:
+        with timed(seconds, "localization"):
+            found[name], counts = localize.table(localized(o, name, scored, outside))
+        results["methods"][name] = {
+            "label": METHODS[name].title + row_label(o),
+            "localization": counts,
+            "protocols": {},
+        }
+        with timed(seconds, "evaluation"):
+            if len(scored.truth):
+                results["methods"][name]["protocols"] = _evaluated(o, scored, found[name])
+    results["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
+
+    theirs = published.published_rows(o.dataset, [METHODS[name].title for name in o.method])
+    blocks = summary.page(results, theirs, published.NOTE, len(scored.classes), o.gate)
+    say(summary.as_text(blocks, per_class=command.per_class))
+    tables.write_text(out / "table.md", summary.as_markdown(blocks))
+    for name, table in found.items():
+        write_detections(
+            table, out / ("detections" if name == o.method[0] else f"detections-{name}")
+        )
+    first = found[o.method[0]]
+    if scored.youtube_ids:
+        detections.write_detections(
+            detections.under_aliases(first, scored.youtube_ids), out / "detections-youtube.json"
+        )
+    for kind in command.export:
+        exports.write_export(
+            kind,
+            out / f"{kind}.json",
+            first,
+            {record.name: record.duration for record in scored.records},
+        )
+    if "em-mil" in found:
+        outcome.draw(out, scored, found["em-mil"], o.pictures, rule_of(o))
+    log = run_folder.read_log(run_dir) if (Path(run_dir) / run_folder.LOG).exists() else []
+    outcome.write_page(
+        out / PAGE,
+        outcome.about(
+            f"{METHODS[o.method[0]].title}: {o.dataset}, seed {o.seed}",
+            header(o, results["recipe"], run_dir),
+            *summary.for_page(blocks),
+        ),
+        scored,
+        first,
+        outcome.page_scores(class_scores(o, o.method[0], scored, outside), o.gate),
+        rule_of(o),
+        outcome.evaluation(scored, first, results["methods"][o.method[0]]["protocols"]),
+        log,
+    )
+    say(f"\nFiles: {out}/\nTo look at: {out / PAGE}")
+    return results
+
+
+def rule_of(o):
+    return localize.Rule(
+        lam=o.lam,
+        gammas=o.gammas_at_test,
+        gate=o.gate,
+        score=o.proposal_score,
+        video_weight=o.video_weight,
+        nms=o.nms,
+        soft=o.soft_nms,
+    )
+
+
+def class_scores(o, name, scored, outside):
+    """baselines.apply.class_scores with the classifier of the options."""
+    return apply.class_scores(name, scored.records, o.video_classifier, outside)
+
+
+def localized(o, name, scored, outside):
+    """(rows, counts) of each video by the method `name`, for localize.table."""
+    gated = class_scores(o, name, scored, outside)
+    return apply.localized(name, gated, scored.classes, scored.snippet_seconds, rule_of(o))
+
+
+def _evaluated(o, scored, table):
+    """{protocol: its results} of one method's detections."""
+    protocols = eval_detection.PROTOCOLS if o.protocol == "all" else (o.protocol,)
+    results = {}
+    for protocol in protocols:
+        try:
+            e = eval_detection.evaluate(scored.truth, table, o.tious, protocol, scored.ambiguous)
+        # eval_detection knows no InputError: it can be copied alone
+        except ValueError as error:
+            raise InputError(error) from None
+        means = eval_detection.averages(e.tious, e.map)
+        if len(e.tious) == 7 and "0.1:0.7" in means:
+            del means["all"]  # the same mean under another name
+        results[protocol] = {
+            "tious": e.tious.tolist(),
+            "map": e.map.tolist(),
+            "averages": means,
+            "counts": e.counts,
+            "ap": dict(zip(e.classes, e.ap.T.tolist())),
+            "segments": dict(zip(e.classes, e.n_segments.tolist())),
+        }
+    return results
+
+
+def _classes_from(o):
+    """Where the classes of a test video come from, for methods that are no classifiers; None where
+    there is none.
+    """
+    if (
+        all(METHODS[name].classifies for name in o.method)
+        and not o.video_scores
+        and o.video_classifier != "oracle"
+    ):
+        return None
+    return Path(o.video_scores).name if o.video_scores else o.video_classifier
+
+
+def row_label(o):
+    """What a row's label adds where a test video's classes are not the method's own or its
+    classifier's.
+    """
+    if o.video_scores:
+        return f" (classes from {Path(o.video_scores).name})"
+    return " (oracle classes)" if o.video_classifier == "oracle" else ""
+
+
+def write_detections(table, stem):
+    for suffix in (".json", ".csv"):
+        detections.write_detections(table, stem.with_name(stem.name + suffix))
+
+
+def header(o, recipe, run_dir):
+    """(name, value) of what the page's numbers come from."""
+    plain = opts.resolve({"dataset": o.dataset, "recipe": o.recipe})
+    code = run_folder.environment("cpu")
+    changed = [
+        f"{opts.flag_of(f)[2:]} {opts.show(getattr(o, f.name))}"
+        for f in dataclasses.fields(o)
+        if getattr(o, f.name) != getattr(plain, f.name)
+    ]
+    return [
+        ("dataset", o.dataset),
+        ("features", o.features),
+        ("seed", str(o.seed)),
+        ("recipe", recipe),
+        ("options that differ from the preset", ", ".join(changed) or "none"),
+        ("run", str(run_dir)),
+        (
+            "code",
+            f"{code['code']}, commit {code['commit']}"
+            + (", with local changes" if code["dirty"] else ""),
+        ),
+        ("made", f"{datetime.datetime.now():%Y-%m-%d %H:%M}"),
+    ]
+
+
+@contextlib.contextmanager
+def timed(seconds, name):
+    began = time.perf_counter()
+    yield
+    seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - began

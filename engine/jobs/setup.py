@@ -1,0 +1,352 @@
+"""From the command line to options, device, data, folder and methods: run.py's first chapter."""
+
+import dataclasses
+import datetime
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+import dataset
+import opts
+from baselines import METHODS
+from engine import distributed, run_folder
+from formats import annotations, demo, detections, features, files, video_scores
+from formats.files import InputError, load_json, show
+from formats.names import match_names
+from report import summary, tables
+
+try:
+    from engine import cpu
+except ImportError:  # works without that file
+    cpu = None
+
+YOUTUBE_IDS = "youtube_ids.json"
+
+
+def options(command):
+    """(Opts, folder of the run), from flags, a saved opts.json, or the run to resume."""
+    only_with(command, "predict", "keep_going", "save_clip_scores")
+    only_with(command, "resume", "other_code")
+    if command.resume:
+        folder = Path(command.resume)
+        saved = saved_options(folder / "opts.json")
+        old, o = opts.resolve({}, saved), opts.resolve(command.given, saved)
+        deciding = (
+            {"method", "video_classifier", "video_scores"} if wanted(old) != wanted(o) else set()
+        )
+        opts.refuse(
+            opts.changed(old, o, "train")
+            + [name for name in opts.changed(old, o, "test") if name in deciding],
+            f"of {folder}, which has begun; resume without it, or start a new run",
+        )
+        if command.out:
+            raise opts.OptionError(
+                f"--out: found with --resume, expected none: the run goes on in {folder}"
+            )
+        return o, folder
+    saved = saved_options(Path(command.config)) if command.config else None
+    # they name where the saved values come from, and set nothing
+    for name in ("dataset", "recipe") if saved else ():
+        if command.given.get(name, saved.get(name)) != saved.get(name):
+            raise opts.OptionError(
+                f"--{name}: found {command.given[name]!r}, expected {saved.get(name)!r} as in "
+                f"{command.config}"
+            )
+    o = opts.resolve(command.given, saved)
+    name = f"{o.dataset}-s{o.seed}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    folder = Path(command.out or Path("runs") / name)
+    if (folder / "opts.json").exists():
+        raise InputError(
+            f"{folder}: found a run there, expected a new folder (--resume {folder} goes on with "
+            "that run)"
+        )
+    return o, folder
+
+
+def saved_options(path):
+    """The options in a run's opts.json."""
+    if not path.exists():
+        raise InputError(
+            f"{path}: found no such file, expected the options of a run (one that was stopped "
+            "before it "
+            "wrote them has nothing to resume: start a new run)"
+        )
+    saved = load_json(path)
+    if not isinstance(saved, dict):
+        raise InputError(f"{path}: found other JSON, expected a run's options")
+    for f in dataclasses.fields(opts.Opts):
+        if f.name in saved and not opts.fits(f, saved[f.name]):
+            raise InputError(
+                f"{path}: {f.name}: found {show(saved[f.name])}, expected what {opts.flag_of(f)} "
+                "takes"
+            )
+    return saved
+
+
+def only_with(command, job, *names):
+    for name in names:
+        if getattr(command, name) and not getattr(command, job):
+            raise opts.OptionError(
+                f"--{name.replace('_', '-')}: found without --{job}, expected with it"
+            )
+
+
+def output_folder(given, run_dir, job):
+    """Where a job on a run writes: the folder given, which must not be a run's, or a new one in the
+    run's folder.
+    """
+    folder = (
+        Path(given)
+        if given
+        else run_dir / datetime.datetime.now().strftime(f"{job}-%Y%m%d-%H%M%S-%f")
+    )
+    if (folder / "opts.json").exists() and (folder / run_folder.LOG).exists():
+        raise InputError(f"{folder}: found a run there, expected another folder to write to")
+    return folder
+
+
+def device_of(o):
+    if o.device == "cuda" and not torch.cuda.is_available():
+        raise opts.OptionError(
+            "--device: found cuda, but PyTorch sees no GPU here; expected auto or cpu"
+        )
+    device = torch.device("cpu" if o.device == "cpu" or not torch.cuda.is_available() else "cuda")
+    if o.precision == "tf32" and device.type != "cuda":
+        raise opts.OptionError("--precision: found tf32, which needs a GPU; expected fp32 or bf16")
+    torch.set_float32_matmul_precision("high" if o.precision == "tf32" else "highest")
+    if o.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # the call imports PyTorch's compiler
+    if o.deterministic != torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(o.deterministic)
+    return device
+
+
+def load_data(o, say):
+    """(dataset.Data, table of the test videos' segments, table of ambiguous segments, {video:
+    YouTube id}).
+    """
+    rank, ranks = distributed.world()
+    preset = opts.PRESETS["demo"]
+    if o.dataset == "demo" and (o.features, o.annotations) == (
+        preset["features"],
+        preset["annotations"],
+    ):
+        if rank == 0:
+            say(demo.write_demo(Path(o.features).parent))
+        distributed.everywhere(None)  # all wait for the file
+    for name in ("features", "annotations"):
+        if not getattr(o, name):
+            raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
+    truth = annotations.load(o.annotations, video_labels=o.video_labels)
+    left_out = excluded(o, truth.videos, truth.aliases)
+    truth = dataclasses.replace(
+        truth, videos={name: v for name, v in truth.videos.items() if name not in left_out}
+    )
+    train_subset, test_subset = annotations.choose_subsets(truth, o.train_subset, o.test_subset)
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes on this machine
+    limit = (
+        o.feature_memory * 1e9 if o.feature_memory is not None else files.free_memory() / 2 / here
+    )
+    data = dataset.load(
+        o.features,
+        truth,
+        train_subset=train_subset,
+        test_subset=test_subset,
+        layout=o.feature_layout,
+        flow_features=o.flow_features,
+        snippet_seconds=o.snippet_seconds,
+        streams=o.streams,
+        crops=o.crops,
+        allow_missing=o.allow_missing,
+        memory_limit=limit,
+        shard=(rank, ranks),
+    )
+    tested = annotations.in_subset(truth, test_subset)
+    wrong = annotations.time_unit_problem(
+        truth.path, tested, {video.name: video.duration for video in data.test}
+    )
+    if wrong:
+        raise InputError(wrong)
+    for note in filter(
+        None,
+        (
+            *data.notes,
+            annotations.scoring_note(truth.path, test_subset, data.test),
+            _one_class_note(o, data),
+        ),
+    ):
+        say(f"warning: {note}")
+    for subset, videos in ((train_subset, data.train), (test_subset, data.test)):
+        if not videos:
+            raise InputError(
+                f"{o.annotations}: found no video of subset {subset} with features, expected at "
+                "least one"
+            )
+    # All of the subset's segments: those of a video without features (--allow-missing) are missed,
+    # not forgiven.
+    ambiguous = detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
+    return data, annotations.table(tested), ambiguous, truth.aliases
+
+
+def excluded(o, known, youtube_ids=None):
+    """The names in `known` that --exclude-video means, in any form. InputError for one that means
+    none.
+    """
+    by_id = {alias: name for name, alias in (youtube_ids or {}).items() if alias}
+    meant = {name: by_id[name] for name in o.exclude_video if name in by_id}
+    meant |= match_names([name for name in o.exclude_video if name not in meant], known)
+    for name in o.exclude_video:
+        if name not in meant:
+            raise InputError(
+                f"--exclude-video: found {name}, expected the name of an annotated video, such as "
+                f"{features.some(known, 3)}"
+            )
+    return set(meant.values())
+
+
+def _one_class_note(o, data):
+    """With one class a classifier has nothing to tell it from, and its score is 1 in every
+    video.
+    """
+    if len(data.classes) > 1 or o.video_scores or o.video_classifier == "oracle":
+        return None
+    return (
+        f"found the one class {data.classes[0]}: a video-level classifier gives it the score 1 "
+        "in every video, so "
+        "videos without it are localized too; give --video-scores FILE, or --video-classifier "
+        "oracle"
+    )
+
+
+def outside_scores(o, names, classes, youtube_ids=None, say=None):
+    """--video-scores as (N, C) for the videos `names`, or None; `say` prints how names were
+    matched.
+    """
+    if not o.video_scores:
+        return None
+    notes = []
+    found = video_scores.read_video_scores(o.video_scores, names, classes, youtube_ids, notes)
+    for note in notes if say else ():
+        say(f"warning: {note}")
+    return found
+
+
+def segments_of(path, columns=("video", "t_start", "t_end")):
+    """A table of segments as a run keeps it: numbers exactly as written, names as text (a class may
+    be NA or 007).
+    """
+    try:
+        return pd.read_csv(
+            path,
+            keep_default_na=False,
+            float_precision="round_trip",
+            dtype={"video": str, "label": str, "t_start": float, "t_end": float},
+        )[list(columns)]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"{path}: found no readable table ({error}), expected that of a finished run"
+        ) from None
+
+
+def same_run(then, now, folder, other_code):
+    """then, now: `about` of the checkpoint, {} where there is none yet, and of this process."""
+    if not then:
+        return
+    old, new = (opts.resolve({}, about["options"]) for about in (then, now))
+    opts.refuse(
+        opts.changed(old, new, "train"), f"in {folder}/opts.json: the run began with another value"
+    )
+    for name, what in (
+        ("snippet_seconds", "seconds per clip"),
+        ("dims", "dimensions"),
+        ("classes", "classes"),
+        ("train_videos", "training videos"),
+        ("fingerprint", "fingerprint"),
+    ):
+        if then[name] != now[name]:
+            raise InputError(
+                f"{folder}: found features or annotations that have changed since the run began "
+                f"({what}: "
+                f"{show(then[name])} then, {show(now[name])} now), expected the same ones"
+            )
+    if then["code"] != now["code"] and not other_code:
+        raise InputError(
+            f"{folder}: found other code than the run began with ({then['code']} then, "
+            f"{now['code']} now), "
+            "expected the same (--other-code goes on with it, and environment.json then records "
+            "both)"
+        )
+
+
+def describe(folder, about, device, truth, ambiguous, youtube_ids):
+    """Writes opts.json, environment.json (an entry for each process that worked on the run) and the
+    ground truth.
+    """
+    tables.write_json(folder / "opts.json", about["options"])
+    path = folder / "environment.json"
+    before = load_json(path) if path.exists() else []
+    tables.write_json(path, [*before, run_folder.environment(device)])
+    tables.write_csv(folder / "ground_truth.csv", truth)
+    tables.write_csv(folder / "ambiguous.csv", ambiguous)
+    if youtube_ids:
+        tables.write_json(folder / YOUTUBE_IDS, youtube_ids)
+
+
+def wanted(o):
+    """The methods a run trains, classifiers first: those that are shown, and the classifier that
+    gates them.
+    """
+    gated = any(not METHODS[name].classifies for name in o.method)
+    classifier = {o.video_classifier} if gated and not o.video_scores else set()
+    names = [name for name in METHODS if name in classifier | set(o.method)]
+    return sorted(names, key=lambda name: not METHODS[name].classifies)
+
+
+def settings_of(o, name):
+    kind = METHODS[name].Settings
+    return kind(**{f.name: getattr(o, f.name) for f in dataclasses.fields(kind)})
+
+
+def methods_of(o, about, this):
+    """The methods by name, drawn from the run's seed; no network's weights depend on which others
+    there are.
+    """
+    made = {}
+    for name in wanted(o):
+        this.generator(f"weights of {name}", 0)
+        method = METHODS[name](*about["dims"], len(about["classes"]), settings_of(o, name))
+        made[name] = cpu.prepare(method) if cpu else method
+    return made
+
+
+def option_lines(o):
+    values = "; ".join(
+        f"{opts.flag_of(f)[2:]} {opts.show(getattr(o, f.name))}" for f in dataclasses.fields(o)
+    )
+    return summary.option_lines(values, o.phases, opts.recipe_of(o))
+
+
+def data_lines(data, truth):
+    clips = [sum(v.n_clips for v in videos) for videos in (data.train, data.test)]
+    labels = np.mean([video.labels.sum() for video in data.train])
+    annotated = len(set(truth["video"]) & {video.name for video in data.test})
+    streams = " and ".join(
+        f"{stream} {dim}-d" for stream, dim in zip(("rgb", "flow"), data.dims) if dim
+    )
+    where = "in memory" if data.in_memory else "read from disk as needed"
+    return (
+        f"\nData ({data.layout} layout)\n"
+        f"  training: {len(data.train)} videos, {clips[0]} clips, {labels:.2f} labels a video\n"
+        f"  test: {len(data.test)} videos, {clips[1]} clips; {annotated} videos with segments\n"
+        f"  {len(data.classes)} classes, {streams}, clips of {data.snippet_seconds:g} s, "
+        f"{data.feature_bytes / 1e6:.0f} MB as float32, {where}\n"
+        + (
+            ""
+            if annotated
+            else "  no test video has a segment: detections are written, nothing is scored\n"
+        )
+    )
