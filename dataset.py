@@ -5,6 +5,7 @@
 The layouts of feature files are in formats/layouts.py, the dialects of annotations in
 formats/annotations.py; docs/data.md lists both. Bad input ends in an `InputError` of one line.
 """
+
 import contextlib
 import dataclasses
 import shlex
@@ -29,7 +30,7 @@ CONVENTIONS = {
 GEOMETRY_TOLERANCE = (
     0.05  # of the median ratio between clips * snippet_seconds and the annotated duration
 )
-FRAME_SECONDS = 0.04        # clips closer than this are closer than the frames of most videos
+FRAME_SECONDS = 0.04  # clips closer than this are closer than the frames of most videos
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,13 +41,14 @@ class Video:
     disk; in a set of one stream the other is None. `labels` (C,) is float32 multi-hot. A training
     video has no `segments`: what trains on it cannot see more than the video's labels.
     """
+
     name: str
-    rgb: "np.ndarray | StoredArray | None"      # (T, D)
-    flow: "np.ndarray | StoredArray | None"     # (T, D')
+    rgb: "np.ndarray | StoredArray | None"  # (T, D)
+    flow: "np.ndarray | StoredArray | None"  # (T, D')
     labels: np.ndarray  # (C,)
     duration: float  # seconds; T * snippet_seconds where the annotations have none
-    segments: np.ndarray                # (n, 2) seconds; a test video may have none
-    segment_labels: np.ndarray          # (n,) index of the class
+    segments: np.ndarray  # (n, 2) seconds; a test video may have none
+    segment_labels: np.ndarray  # (n,) index of the class
     snippet_seconds: float
 
     @property
@@ -57,6 +59,7 @@ class Video:
 @dataclasses.dataclass(frozen=True, eq=False)
 class Data:
     """What `load` returns. `notes` are warnings of one line each, for the user to see."""
+
     train: list
     test: list
     classes: tuple
@@ -64,16 +67,30 @@ class Data:
     notes: tuple
     layout: str
     in_memory: bool
-    feature_bytes: int                  # of all streams of all videos as float32
-    dims: tuple                         # (D_rgb, D_flow); None for a stream that the set lacks
-    left_out: dict                      # {name: why} of the subsets' videos without usable features
+    feature_bytes: int  # of all streams of all videos as float32
+    dims: tuple  # (D_rgb, D_flow); None for a stream that the set lacks
+    left_out: dict  # {name: why} of the subsets' videos without usable features
 
 
-# ------------------------------------------------------------------------------------------ loading
-
-def load(features, annotations, *, train_subset, test_subset, classes=None, snippet_seconds=None,
-         layout="auto", flow_features=None, video_labels="segments", allow_missing=False,
-         in_memory=True, memory_limit=None, shard=(0, 1), streams=None, crops=None):
+# ---- loading
+def load(
+    features,
+    annotations,
+    *,
+    train_subset,
+    test_subset,
+    classes=None,
+    snippet_seconds=None,
+    layout="auto",
+    flow_features=None,
+    video_labels="segments",
+    allow_missing=False,
+    in_memory=True,
+    memory_limit=None,
+    shard=(0, 1),
+    streams=None,
+    crops=None,
+):
     """Read features and annotations, check them against each other, and return `Data`.
 
     annotations: a path, or what annotations.load made of one (`video_labels` is then not used).
@@ -95,8 +112,15 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
     notes = list(truth.notes)
     classes = tuple(truth.classes if classes is None else classes)
     wanted = _wanted(truth, train_subset, test_subset, classes, notes)
-    source = open_features(features, layout=layout, flow_path=flow_features, annotations=truth.path,
-                           snippet_seconds=snippet_seconds, streams=streams, crops=crops)
+    source = open_features(
+        features,
+        layout=layout,
+        flow_path=flow_features,
+        annotations=truth.path,
+        snippet_seconds=snippet_seconds,
+        streams=streams,
+        crops=crops,
+    )
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
         adopt(source, truth, notes)
@@ -110,45 +134,66 @@ def load(features, annotations, *, train_subset, test_subset, classes=None, snip
             _videos(source, subset, shapes, problems, classes, shard if in_memory else (None, 1))
             for subset in wanted
         )
-        train = [dataclasses.replace(video, segments=video.segments[:0],
-                                     segment_labels=video.segment_labels[:0]) for video in train]
+        train = [
+            dataclasses.replace(
+                video, segments=video.segments[:0], segment_labels=video.segment_labels[:0]
+            )
+            for video in train
+        ]
         settle(source, truth, wanted, problems, allow_missing)
         _say_left_out(source, truth, wanted, problems, notes)
         _say_untrained(truth, train, classes, notes)
         if not in_memory or shard[1] > 1:
-            stack.pop_all()     # the StoredArrays keep the source open
-    return Data(train, test, classes, source.snippet_seconds, tuple(notes), source.layout,
-                in_memory, size, next(shape[1:] for shape in shapes.values()),
-                {name: str(error) for name, error in problems.items()})
+            stack.pop_all()  # the StoredArrays keep the source open
+    return Data(
+        train,
+        test,
+        classes,
+        source.snippet_seconds,
+        tuple(notes),
+        source.layout,
+        in_memory,
+        size,
+        next(shape[1:] for shape in shapes.values()),
+        {name: str(error) for name, error in problems.items()},
+    )
 
 
 def _fits(source, size, limit, notes):
     """Whether `size` bytes are within the limit; a note where they are not."""
     if limit is None or size <= limit:
         return True
-    notes.append(f"{source.path}: {size / 1e9:.2f} GB of features stay on disk "
-                 f"(limit {limit / 1e9:.2f} GB)")
+    notes.append(
+        f"{source.path}: {size / 1e9:.2f} GB of features stay on disk (limit {limit / 1e9:.2f} GB)"
+    )
     return False
 
 
 def _wanted(truth, train_subset, test_subset, classes, notes):
     """[training videos with a label, test videos] as annotated."""
-    wanted = [annotation_files.in_subset(truth, subset) if subset is not None else []
-              for subset in (train_subset, test_subset)]
+    wanted = [
+        annotation_files.in_subset(truth, subset) if subset is not None else []
+        for subset in (train_subset, test_subset)
+    ]
     both = {video.name for video in wanted[0]} & {video.name for video in wanted[1]}
     if both:
-        raise InputError(f"{truth.path}: found {count(both, 'video')} both in the training subset "
-                         f"{train_subset!r} and the test subset {test_subset!r}, expected two "
-                         "apart")
+        raise InputError(
+            f"{truth.path}: found {count(both, 'video')} both in the training subset "
+            f"{train_subset!r} and the test subset {test_subset!r}, expected two "
+            "apart"
+        )
     _check_labels(truth, wanted, classes)
     unlabelled = [video.name for video in wanted[0] if not video.labels]
     if unlabelled:
-        notes.append(f"{truth.path}: {count(unlabelled, 'training video')} without any label left "
-                     f"out: {some(unlabelled)}")
+        notes.append(
+            f"{truth.path}: {count(unlabelled, 'training video')} without any label left "
+            f"out: {some(unlabelled)}"
+        )
         wanted[0] = [video for video in wanted[0] if video.labels]
     if not any(wanted):
-        raise InputError(f"{truth.path}: found no videos in the chosen subsets, expected at least "
-                         "one")
+        raise InputError(
+            f"{truth.path}: found no videos in the chosen subsets, expected at least one"
+        )
     return wanted
 
 
@@ -160,8 +205,10 @@ def _check_labels(truth, wanted, classes):
     for video in (video for subset in wanted for video in subset):
         for label in (*video.labels, *video.segment_labels):
             if label not in known:
-                raise InputError(f"{truth.path}: {video.name}: found label {label!r}, "
-                                 f"expected one of the {len(classes)} classes ({some(classes)})")
+                raise InputError(
+                    f"{truth.path}: {video.name}: found label {label!r}, "
+                    f"expected one of the {len(classes)} classes ({some(classes)})"
+                )
 
 
 def _videos(source, annotated, shapes, problems, classes, shard):
@@ -200,21 +247,23 @@ def _video(source, video, classes, shape, in_memory):
     )
 
 
-# ------------------------------------------------------------------------------------ usable or not
-
+# ---- usable or not
 def adopt(source, truth, notes):
     """Call the features' videos by the names of the annotations; names that differ, and videos that
     the annotations lack, go to `notes`."""
     notes += source.notes
     if renamed := source.adopt(list(truth.videos.values())):
         wanted, held = next(iter(renamed.items()))
-        notes.append(f"{source.path}: {len(renamed)} of the videos of {truth.path} found under "
-                     "another name (a YouTube id, the prefix v_, a file's suffix, letter case), "
-                     f"such as {held} for {wanted}")
+        notes.append(
+            f"{source.path}: {len(renamed)} of the videos of {truth.path} found under "
+            "another name (a YouTube id, the prefix v_, a file's suffix, letter case), "
+            f"such as {held} for {wanted}"
+        )
     surplus = [name for name in source.names if name not in truth.videos]
     if surplus and len(surplus) < len(source.names):
-        notes.append(f"{source.path}: {count(surplus, 'video')} without annotation not used: "
-                     f"{some(surplus)}")
+        notes.append(
+            f"{source.path}: {count(surplus, 'video')} without annotation not used: {some(surplus)}"
+        )
 
 
 def default_subsets(truth):
@@ -224,8 +273,10 @@ def default_subsets(truth):
         train, test = annotation_files.choose_subsets(truth)
     except InputError:
         return [list(truth.videos.values())]
-    train, test = (annotation_files.in_subset(truth, subset) if subset is not None else []
-                   for subset in (train, test))
+    train, test = (
+        annotation_files.in_subset(truth, subset) if subset is not None else []
+        for subset in (train, test)
+    )
     return [[video for video in train if video.labels], test]
 
 
@@ -259,7 +310,8 @@ def examine(source, truth, names, notes):
             problems[name] = InputError(
                 f"{source.path}: {name} (the {_ordinal(i)} video): found "
                 f"{_dims(shapes.pop(name)[1:])} dimensions, expected "
-                f"{' and '.join(str(n) for n in usual if n)} as in {n_usual} others")
+                f"{' and '.join(str(n) for n in usual if n)} as in {n_usual} others"
+            )
     notes += _how_read(source, shapes)
     return shapes, {name: problems[name] for name in names if name in problems}
 
@@ -279,15 +331,19 @@ def _how_read(source, names):
         for dtype in {dtype.name for dtype in source.dtypes(name)} - {"float16", "float32"}:
             groups.setdefault(f"of type {dtype} converted to float32", []).append((name, ""))
     if cut:
-        notes.append(f"{source.path}: {count(cut, 'video')} with streams of unequal length cut to "
-                     f"the shorter: {some(cut)}")
+        notes.append(
+            f"{source.path}: {count(cut, 'video')} with streams of unequal length cut to "
+            f"the shorter: {some(cut)}"
+        )
     for how, found in sorted(groups.items()):
         if how.startswith("of type"):
-            notes.append(f"{source.path}: {count(found, 'video')} {how}: "
-                         f"{some(name for name, _ in found)}")
+            notes.append(
+                f"{source.path}: {count(found, 'video')} {how}: {some(name for name, _ in found)}"
+            )
         else:
-            notes.append(f"{source.path}: {found[0][1]} in {count(found, 'video')}, such as "
-                         f"{found[0][0]}")
+            notes.append(
+                f"{source.path}: {found[0][1]} in {count(found, 'video')}, such as {found[0][0]}"
+            )
     return notes
 
 
@@ -299,12 +355,20 @@ def _check_axes(source, truth, arrays):
         return
     length, durations = lengths.pop(), _durations(truth, shapes)
     if len(widths) > 1 and 2 * len(widths) >= len(shapes):
-        found = (f"{length} clips in every video and another number of dimensions in each "
-                 f"({min(widths)} to {max(widths)})")
-    elif (len(widths) == 1 and len(shapes) > 2 and durations
-          and np.median(list(durations.values())) < FRAME_SECONDS * length):
-        found = (f"{length} clips of {min(widths)} dimensions in every video, less than a frame "
-                 f"each by the durations of {truth.path}")
+        found = (
+            f"{length} clips in every video and another number of dimensions in each "
+            f"({min(widths)} to {max(widths)})"
+        )
+    elif (
+        len(widths) == 1
+        and len(shapes) > 2
+        and durations
+        and np.median(list(durations.values())) < FRAME_SECONDS * length
+    ):
+        found = (
+            f"{length} clips of {min(widths)} dimensions in every video, less than a frame "
+            f"each by the durations of {truth.path}"
+        )
     else:
         return
     seconds = source.snippet_seconds
@@ -315,10 +379,12 @@ def _check_axes(source, truth, arrays):
     unclear = length in ONE_STREAM_WIDTHS and "--streams" not in source.options
     ask = " --streams both" if unclear else ""
     path = "ANNOTATIONS" if truth is None else shlex.quote(str(truth.path))
-    raise InputError(f"{source.path}: found {found}, expected (clips, dimensions); are the arrays "
-                     "(dimensions, clips)? Then turn them: python tools/convert_features.py "
-                     f"{shlex.quote(source.path)} {path} OUT.h5 --transpose{source.options}{ask} "
-                     f"--snippet-seconds {'SECONDS' if seconds is None else f'{seconds:.4g}'}")
+    raise InputError(
+        f"{source.path}: found {found}, expected (clips, dimensions); are the arrays "
+        "(dimensions, clips)? Then turn them: python tools/convert_features.py "
+        f"{shlex.quote(source.path)} {path} OUT.h5 --transpose{source.options}{ask} "
+        f"--snippet-seconds {'SECONDS' if seconds is None else f'{seconds:.4g}'}"
+    )
 
 
 def _durations(truth, names):
@@ -340,14 +406,18 @@ def settle(source, truth, wanted, problems, allow_missing):
     if first and not (whole and missing):
         more = f"; {len(problems) - 1} more cannot be used" if len(problems) > 1 else ""
         raise InputError(f"{first}{more}{advice}")
-    line = (f"{source.path}: found no features for {len(missing)} of {len(names)} videos of "
-            f"{truth.path}: {some(missing)}")
+    line = (
+        f"{source.path}: found no features for {len(missing)} of {len(names)} videos of "
+        f"{truth.path}: {some(missing)}"
+    )
     if not whole:
         raise InputError(f"{line}, expected all{advice}")
     others = [name for name in source.names if name not in truth.videos]
     if others:
-        line += (f"; found there: {some(others, 3)}; expected the same names but for v_, a video's "
-                 "file suffix and letter case")
+        line += (
+            f"; found there: {some(others, 3)}; expected the same names but for v_, a video's "
+            "file suffix and letter case"
+        )
     elif len(missing) < len(names):
         line += "; these are all videos of one of the two subsets"
     raise InputError(line + source.beside())
@@ -358,30 +428,37 @@ def _say_left_out(source, truth, wanted, problems, notes):
     names = [video.name for subset in wanted for video in subset]
     missing = [name for name in problems if name not in source]
     if missing:
-        notes.append(f"{source.path}: found no features for {len(missing)} of {len(names)} videos "
-                     f"of {truth.path}: {some(missing)}; left out")
+        notes.append(
+            f"{source.path}: found no features for {len(missing)} of {len(names)} videos "
+            f"of {truth.path}: {some(missing)}; left out"
+        )
     unusable = [name for name in problems if name in source]
     if unusable:
-        notes.append(f"{source.path}: {count(unusable, 'video')} of {len(names)} that cannot be "
-                     f"used left out: {some(unusable)} (the first: {problems[unusable[0]]})")
+        notes.append(
+            f"{source.path}: {count(unusable, 'video')} of {len(names)} that cannot be "
+            f"used left out: {some(unusable)} (the first: {problems[unusable[0]]})"
+        )
     tested = [video for video in wanted[1] if video.name in problems]
     segments = sum(len(video.segments) for video in tested)
     if segments:
-        notes.append(f"{truth.path}: {count(tested, 'test video')} of these with {segments} "
-                     "segments, which stay in the ground truth and count as missed "
-                     "(--exclude-video NAME leaves a video's segments out, too)")
+        notes.append(
+            f"{truth.path}: {count(tested, 'test video')} of these with {segments} "
+            "segments, which stay in the ground truth and count as missed "
+            "(--exclude-video NAME leaves a video's segments out, too)"
+        )
 
 
 def _say_untrained(truth, train, classes, notes):
     trained = np.sum([video.labels for video in train], axis=0) if train else np.ones(len(classes))
     untrained = [label for label, n in zip(classes, trained) if not n]
     if untrained:
-        notes.append(f"{truth.path}: {count(untrained, 'class', 'classes')} without a training "
-                     f"video: {some(untrained)}")
+        notes.append(
+            f"{truth.path}: {count(untrained, 'class', 'classes')} without a training "
+            f"video: {some(untrained)}"
+        )
 
 
-# ----------------------------------------------------------------------------------------- geometry
-
+# ---- geometry
 def implied_snippet_seconds(videos, lengths):
     """Seconds per clip that make `lengths` {name: T} cover the annotated durations, in the median;
     None without any."""
@@ -404,26 +481,33 @@ def check_geometry(source, truth, videos, shapes, notes):
     if implied is not None:
         known = fitting_convention(implied)
         fits = f"the durations of {truth.path} imply {implied:.4g} s" + (
-            f"; the known convention {known:.4g} s ({CONVENTIONS[known]}) fits" if known else "")
+            f"; the known convention {known:.4g} s ({CONVENTIONS[known]}) fits" if known else ""
+        )
     if source.snippet_seconds is None:
         value = "SECONDS" if implied is None else f"{fitting_convention(implied) or implied:.4g}"
-        raise InputError(f"{source.path}: found no snippet_seconds (seconds per clip), expected it "
-                         "as the attribute snippet_seconds of the file or given as snippet_seconds "
-                         f"in opts.py (--snippet-seconds {value}){'; ' + fits if fits else ''}")
+        raise InputError(
+            f"{source.path}: found no snippet_seconds (seconds per clip), expected it "
+            "as the attribute snippet_seconds of the file or given as snippet_seconds "
+            f"in opts.py (--snippet-seconds {value}){'; ' + fits if fits else ''}"
+        )
     notes += geometry_of_segments(source, truth, videos, shapes)
     if implied is None:
         return
     if abs(source.snippet_seconds / implied - 1) > GEOMETRY_TOLERANCE:
-        notes.append(f"{source.path}: GEOMETRY: clips of {source.snippet_seconds:.4g} s cover "
-                     f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations "
-                     f"(median), so times will be wrong; {fits}: check snippet_seconds")
+        notes.append(
+            f"{source.path}: GEOMETRY: clips of {source.snippet_seconds:.4g} s cover "
+            f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations "
+            f"(median), so times will be wrong; {fits}: check snippet_seconds"
+        )
     each = np.array([video.duration / shapes[video.name][0] for video in videos if video.duration])
     off = np.abs(each / implied - 1) > 0.2
     if off.mean() > 0.1:
-        notes.append(f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds "
-                     f"per clip that differ by more than 20% from the median ({each.min():.4g} to "
-                     f"{each.max():.4g} s), so their times will be wrong (features resampled to a "
-                     "fixed length, of several frame rates, or stored as (dimensions, clips)?)")
+        notes.append(
+            f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds "
+            f"per clip that differ by more than 20% from the median ({each.min():.4g} to "
+            f"{each.max():.4g} s), so their times will be wrong (features resampled to a "
+            "fixed length, of several frame rates, or stored as (dimensions, clips)?)"
+        )
 
 
 def geometry_of_segments(source, truth, videos, shapes):
@@ -440,10 +524,16 @@ def geometry_of_segments(source, truth, videos, shapes):
     known = np.concatenate([np.full(len(video.segments), video.duration or 0) for video in videos])
     late = ends > np.where(known > 0, known, clips * step) + step
     if known.any():
-        return [] if late.mean() < 0.5 else [
-            f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of "
-            "their videos: are they in frames instead of seconds? Then every detection counts as "
-            "false"]
+        return (
+            []
+            if late.mean() < 0.5
+            else [
+                f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of "
+                "their videos: are they in frames instead of seconds? Then every detection "
+                "counts as "
+                "false"
+            ]
+        )
     last = np.array([video.segments[:, 1].max() for video in videos])  # (n,)
     length = np.array([shapes[video.name][0] for video in videos])
 
@@ -459,13 +549,17 @@ def geometry_of_segments(source, truth, videos, shapes):
             if fits
             else "no known duration of a clip fits: are the segments in frames instead of seconds?"
         )
-        return [f"{source.path}: GEOMETRY: with clips of {step:.4g} s, segments of {truth.path} "
-                f"end past the clips in {past(step)} of {len(videos)} videos, so times will be "
-                f"wrong: check snippet_seconds; {advice}"]
+        return [
+            f"{source.path}: GEOMETRY: with clips of {step:.4g} s, segments of {truth.path} "
+            f"end past the clips in {past(step)} of {len(videos)} videos, so times will be "
+            f"wrong: check snippet_seconds; {advice}"
+        ]
     if len(videos) > 2 and np.quantile(last / (length * step), 0.95) < 0.5:
-        return [f"{source.path}: GEOMETRY: with clips of {step:.4g} s, nearly no segment of "
-                f"{truth.path} ends in the second half of its video, so snippet_seconds may be too "
-                "large"]
+        return [
+            f"{source.path}: GEOMETRY: with clips of {step:.4g} s, nearly no segment of "
+            f"{truth.path} ends in the second half of its video, so snippet_seconds may be too "
+            "large"
+        ]
     return []
 
 

@@ -1,18 +1,21 @@
 """EM-MIL's training (Sec. 3.1 to 3.4): E and M steps, and the walk over the phases of the schedule.
 
-An E phase trains the assignment branch q_phi on Eq. 3's labels with the classifier frozen; an M phase trains the
-classifier p_theta on Eq. 5's labels with the assignment frozen. The frozen branch does not move during a phase, so its
-pseudo-labels are constant there: they are computed once, for all videos, when the phase begins.
+An E phase trains the assignment branch q_phi on Eq. 3's labels with the classifier frozen; an M
+phase trains the classifier p_theta on Eq. 5's labels with the assignment frozen. The frozen branch
+does not move during a phase, so its pseudo-labels are constant there: they are computed once, for
+all videos, when the phase begins.
 
 A step is any object with
     name                    "E" or "M", as the schedule names it
     branch, frozen          the branch that is trained, and the one that gives the labels
     bag_labels(bag)         the labels of the first phase (Sec. 3.4)
     pseudo_labels(bag)      the labels from the frozen branch
-    losses(bag, labels)     {stream: scalar}; `labels` is what the two functions above return, unchanged
+    losses(bag, labels)     {stream: scalar}; `labels` is what the two functions above return
     log_facts               whether the log describes its labels (they are in [0, 1])
-so another rule for the labels, hard or soft, for each class or for all, takes effect where it is written.
+so another rule for the labels, hard or soft, for each class or for all, takes effect where it is
+written.
 """
+
 import contextlib
 import time
 from typing import NamedTuple
@@ -27,13 +30,14 @@ from pseudo_labels import class_labels, key_instance_labels
 
 class Phase(NamedTuple):
     """One row of the schedule."""
-    step: str          # "E", "M", or "EM": both branches in every update (an ablation)
+
+    step: str  # "E", "M", or "EM": both branches in every update (an ablation)
     epochs: int
     lr: float
-    targets: str       # "bag": every clip of a positive bag is positive; "frozen": from the frozen branch
+    targets: str  # "bag": all clips of a positive bag are 1; "frozen": from the frozen branch
 
 
-# ------------------------------------------------------------------------------------------------ equations
+# ---- equations
 def assignment_loss(q_logits, z_hat):
     """Eq. (4): BCE(Q[t], z_hat[t]), averaged over the clips.
 
@@ -45,15 +49,16 @@ def assignment_loss(q_logits, z_hat):
 def classification_loss(p_logits, y_hat):
     """Eq. (6): BCE(P[t,c], y_hat[t,c]), averaged over the clips, summed over the classes.
 
-    p_logits: (T, C) before the sigmoid; y_hat: (T, C) in [0, 1]. NOTE(paper): the paper does not say how the terms are
-    reduced; this is the released code's way.
+    p_logits: (T, C) before the sigmoid; y_hat: (T, C) in [0, 1]. NOTE(paper): the paper does not
+    say how the terms are reduced; this is the released code's way.
     """
     return F.binary_cross_entropy_with_logits(p_logits, y_hat, reduction="sum") / len(p_logits)
 
 
-# ------------------------------------------------------------------------------------------------ steps
+# ---- steps
 class EStep:
     """Trains the assignment branch q_phi on Eq. 3's labels; the classifier is frozen."""
+
     name, log_facts = "E", True
 
     def __init__(self, model):
@@ -64,8 +69,8 @@ class EStep:
         return bag.y.new_ones(bag.length)
 
     def pseudo_labels(self, bag):
-        p = self.frozen.fuse(self.frozen(bag.rgb, bag.flow))          # (T, C)
-        return key_instance_labels(p, bag.y)                          # (T,)
+        p = self.frozen.fuse(self.frozen(bag.rgb, bag.flow))  # (T, C)
+        return key_instance_labels(p, bag.y)  # (T,)
 
     def losses(self, bag, z_hat):
         q = self.branch(bag.rgb, bag.flow)
@@ -74,6 +79,7 @@ class EStep:
 
 class MStep:
     """Trains the classifier p_theta on Eq. 5's labels; the assignment branch is frozen."""
+
     name, log_facts = "M", True
 
     def __init__(self, model, gamma, keep_peak=False):
@@ -85,34 +91,50 @@ class MStep:
         return bag.y.expand(bag.length, -1)
 
     def pseudo_labels(self, bag):
-        q = self.frozen.fuse(self.frozen(bag.rgb, bag.flow))[:, 0]    # (T,)
-        return class_labels(q, bag.y, self.gamma, self.keep_peak)     # (T, C)
+        q = self.frozen.fuse(self.frozen(bag.rgb, bag.flow))[:, 0]  # (T,)
+        return class_labels(q, bag.y, self.gamma, self.keep_peak)  # (T, C)
 
     def losses(self, bag, y_hat):
         p = self.branch(bag.rgb, bag.flow)
         return {stream: classification_loss(logits, y_hat) for stream, logits in p.present()}
 
 
-# ------------------------------------------------------------------------------------------------ training
-def fit(steps, train_set, run, phases, *, per_step=1, refresh="epoch", autocast=contextlib.nullcontext, bar=None):
+# ---- training
+def fit(
+    steps,
+    train_set,
+    run,
+    phases,
+    *,
+    per_step=1,
+    refresh="epoch",
+    autocast=contextlib.nullcontext,
+    bar=None,
+):
     """Trains the branches of `steps` in place, phase by phase.
 
-    steps: {"E": EStep, "M": MStep}. train_set: engine.loop.TrainingSet. run: engine.run_folder.RunFolder, which skips
-    what is done. phases: list of Phase. per_step: videos per update and process. refresh: in "EM" phases, labels from
-    the branches as they are at the start of an "epoch" or of every "step". autocast: context factory for the forward
-    passes. bar: has `update(epoch's losses)`, for the progress.
+    steps: {"E": EStep, "M": MStep}. train_set: engine.loop.TrainingSet. run:
+    engine.run_folder.RunFolder, which skips what is done. phases: list of Phase. per_step: videos
+    per update and process. refresh: in "EM" phases, labels from the branches as they are at the
+    start of an "epoch" or of every "step". autocast: context factory for the forward passes. bar:
+    has `update(epoch's losses)`, for the progress.
     Raises InputError where a loss is not finite.
     """
-    # NOTE(paper): one Adam per branch, so that momentum cannot move the frozen one (as it does in the released code).
-    optimizers = {name: run.register(f"adam {name}", adam(step.branch.parameters(), lr=phases[0].lr))
-                  for name, step in steps.items()}
+    # NOTE(paper): one Adam per branch, so that momentum cannot move the frozen one (as it does in
+    # the released code).
+    optimizers = {
+        name: run.register(f"adam {name}", adam(step.branch.parameters(), lr=phases[0].lr))
+        for name, step in steps.items()
+    }
     for number, phase in enumerate(phases, 1):
         stage = f"em-mil {number:02d} {phase.step}"
         if stage in run.done:
             continue
-        trained = [steps[name] for name in phase.step]                # both in an "EM" phase
+        trained = [steps[name] for name in phase.step]  # both in an "EM" phase
         began = time.perf_counter()
-        targets = {step.name: label_all(step, train_set, phase.targets, autocast) for step in trained}
+        targets = {
+            step.name: label_all(step, train_set, phase.targets, autocast) for step in trained
+        }
         facts = {"phase": number, "step": phase.step}
         for step in trained:
             if step.log_facts:
@@ -126,17 +148,28 @@ def fit(steps, train_set, run, phases, *, per_step=1, refresh="epoch", autocast=
             began = time.perf_counter()
             batches = train_set.shuffled(run.generator(stage, epoch), per_step)
             fresh = refresh == "step" and phase.targets == "frozen"
-            losses = train_epoch(batches, _loss(trained, targets, fresh, autocast),
-                                 _at_rate([optimizers[step.name] for step in trained], phase.lr),
-                                 where=f"{stage}, epoch {epoch + 1}")
-            run.log(stage=stage, epoch=epoch + 1, **facts, lr=phase.lr, loss=losses, videos=len(train_set),
-                    seconds=round(time.perf_counter() - began, 4))
+            losses = train_epoch(
+                batches,
+                _loss(trained, targets, fresh, autocast),
+                _at_rate([optimizers[step.name] for step in trained], phase.lr),
+                where=f"{stage}, epoch {epoch + 1}",
+            )
+            run.log(
+                stage=stage,
+                epoch=epoch + 1,
+                **facts,
+                lr=phase.lr,
+                loss=losses,
+                videos=len(train_set),
+                seconds=round(time.perf_counter() - began, 4),
+            )
             if bar is not None:
                 bar.update(losses)
 
 
 def label_all(step, train_set, source, autocast=contextlib.nullcontext):
-    """The labels of all videos of this process for one step: {index of the video: what the step's rule returns}.
+    """The labels of all videos of this process for one step: {index of the video: what the step's
+    rule returns}.
 
     source: "bag" (Sec. 3.4's start) or "frozen" (the pseudo-labels).
     """
@@ -146,7 +179,10 @@ def label_all(step, train_set, source, autocast=contextlib.nullcontext):
 
 
 def _loss(trained, targets, fresh, autocast):
-    """The function bags -> {name: mean loss} that an epoch minimises. fresh: labels made again in every step."""
+    """The function bags -> {name: mean loss} that an epoch minimises. fresh: labels made again in
+    every step.
+    """
+
     def loss(bags):
         terms = {}
         with autocast():
@@ -159,8 +195,11 @@ def _loss(trained, targets, fresh, autocast):
                     for stream, value in step.losses(bag, labels).items():
                         name = stream if len(trained) == 1 else f"{stream} {step.name}"
                         terms.setdefault(name, []).append(value)
-        return {name: values[0] if len(values) == 1 else torch.stack(values).mean()
-                for name, values in terms.items()}
+        return {
+            name: values[0] if len(values) == 1 else torch.stack(values).mean()
+            for name, values in terms.items()
+        }
+
     return loss
 
 
@@ -173,10 +212,11 @@ def _at_rate(optimizers, lr):
 def label_facts(labels, before, bags):
     """What the log says about the labels of a phase, over all videos.
 
-    labels: [(T,) or (T, C)] of each video; before: the same of the step's last phase, or None; bags: (N, C) multi-hot.
-    A clip counts as positive where its label, or its label of some class, is above 0.5. Returns positive: share of
-    such clips; empty: bags without one (E: videos; M: pairs of video and class); changed: share of clips whose label
-    differs from the last phase, None in the first.
+    labels: [(T,) or (T, C)] of each video; before: the same of the step's last phase, or None;
+    bags: (N, C) multi-hot. A clip counts as positive where its label, or its label of some class,
+    is above 0.5. Returns positive: share of such clips; empty: bags without one (E: videos; M:
+    pairs of video and class); changed: share of clips whose label differs from the last phase, None
+    in the first.
     """
     positive = [x > 0.5 for x in labels]
     if labels[0].ndim == 1:
@@ -186,7 +226,11 @@ def label_facts(labels, before, bags):
     changed = None
     if before is not None:
         changed = _share([_any_class(x != y) for x, y in zip(labels, before)])
-    return {"positive": _share([_any_class(x) for x in positive]), "empty": empty, "changed": changed}
+    return {
+        "positive": _share([_any_class(x) for x in positive]),
+        "empty": empty,
+        "changed": changed,
+    }
 
 
 def _any_class(mask):
@@ -198,11 +242,13 @@ def _share(masks):
 
 
 def _arrays(targets):
-    """Labels as NumPy arrays, in the order of the videos; 0/1 labels as booleans, which take a fourth of the room."""
-    if not targets:                                     # a process without videos
+    """Labels as NumPy arrays, in the order of the videos; 0/1 labels as booleans, which take a
+    fourth of the room.
+    """
+    if not targets:  # a process without videos
         return []
     labels = [targets[i] for i in sorted(targets)]
-    values = torch.cat(labels).float().cpu().numpy()    # one wait for the device
+    values = torch.cat(labels).float().cpu().numpy()  # one wait for the device
     if np.isin(values, (0, 1)).all():
         values = values > 0
     return np.split(values, np.cumsum([len(x) for x in labels])[:-1])

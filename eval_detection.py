@@ -85,9 +85,7 @@ SEGMENT = ["video", "t_start", "t_end"]
 DETECTION = SEGMENT + ["label", "score"]
 
 
-# -------------------------------------------------------------------------------------- evaluation
-
-
+# ---- evaluation
 @dataclass(frozen=True)
 class Evaluation:
     """What `evaluate` returns: T tIoU thresholds, C classes.
@@ -436,9 +434,7 @@ def check(table, source, columns):
     )
 
 
-# ------------------------------------------------------------------------ recall and error profile
-
-
+# ---- recall and error profile
 def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECALL_TIOUS):
     """Average recall with the N best proposals of every video, (len(numbers),): the share
     of ground-truth segments that one of them, of whatever class, overlaps with tIoU >=
@@ -572,9 +568,7 @@ def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguo
     return pd.Series(result.ap[0]).groupby([video for video, _ in result.classes]).mean().to_dict()
 
 
-# ---------------------------------------------------------------------- video-level classification
-
-
+# ---- video-level classification
 class ClassificationMetrics(NamedTuple):
     """Of video-level classification, each in [0, 1]; NaN where nothing counts towards it."""
 
@@ -613,9 +607,7 @@ def _ap_of_videos(scores, positive):
     return float(np.sum(np.diff(found, prepend=0) * precision) / positive.sum())
 
 
-# ------------------------------------------------------------------------------------- the command
-
-
+# ---- the command
 def main(argv=None):
     """The stand-alone command; returns the results as a dict. Bad input: one line, exit code 2."""
     from formats.files import write_atomically  # here, so that the rest can be copied on its own

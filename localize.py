@@ -1,14 +1,17 @@
-"""From clip scores to detections: Eq. (9), the threshold of Section 3.5, runs of clips, scores, seconds.
+"""From clip scores to detections: Eq. (9), the threshold of Section 3.5, runs of clips, scores,
+seconds.
 
-Arrays in, a detections table out; no torch. `detect` turns the curves of one video into rows, `table` turns the rows of
-all videos into one table. The methods (baselines/) differ in their curves and share everything from the runs on, so
-that a difference between rows of a table is a difference between methods.
+Arrays in, a detections table out; no torch. `detect` turns the curves of one video into rows,
+`table` turns the rows of all videos into one table. The methods (baselines/) differ in their curves
+and share everything from the runs on, so that a difference between rows of a table is a difference
+between methods.
 
-A clip t covers the seconds [t * snippet_seconds, (t + 1) * snippet_seconds); a run of clips [start, end) covers
-[start * snippet_seconds, end * snippet_seconds), both ends cut to the video's duration.
+A clip t covers the seconds [t * snippet_seconds, (t + 1) * snippet_seconds); a run of clips [start,
+end) covers [start * snippet_seconds, end * snippet_seconds), both ends cut to the video's duration.
 
 T clips, C classes, n runs. Scores may be anything `np.asarray` takes; the arithmetic is in float64.
 """
+
 from collections import Counter
 from dataclasses import dataclass
 
@@ -23,21 +26,23 @@ PROPOSAL_SCORES = ("mean", "max", "outer-inner", "constant")
 @dataclass(frozen=True)
 class Rule:
     """How clip scores become detections (Sec. 3.5)."""
-    lam: float = 0.8                   # Eq. 9: weight of Q
-    gammas: tuple = (0.15,)            # one threshold (the paper) or several, whose runs are pooled
-    gate: float = 0.15                 # classes with at least this video-level score, else the best one
-    score: str = "mean"                # of PROPOSAL_SCORES
-    video_weight: float = 0.0          # times the video-level score, added to a proposal's score
-    nms: float | None = None           # tIoU of `nms` over a class's proposals; None: no NMS
-    soft: bool = False                 # soft-NMS
+
+    lam: float = 0.8  # Eq. 9: weight of Q
+    gammas: tuple = (0.15,)  # one threshold (the paper) or several, whose runs are pooled
+    # classes with at least this video-level score, else the best one
+    gate: float = 0.15
+    score: str = "mean"  # of PROPOSAL_SCORES
+    video_weight: float = 0.0  # times the video-level score, added to a proposal's score
+    nms: float | None = None  # tIoU of `nms` over a class's proposals; None: no NMS
+    soft: bool = False  # soft-NMS
 
 
-# ------------------------------------------------------------------------------------------------ equations
-
+# ---- equations
 def fuse(q, p, lam):
     """Eq. (9): L[t] = lambda * Q[t] + (1 - lambda) * P[t, c].
 
-    q: (T,) assignment scores; p: (T, C) class scores, or (T,) those of one class. Returns L, the shape of p.
+    q: (T,) assignment scores; p: (T, C) class scores, or (T,) those of one class. Returns L, the
+    shape of p.
     Raises ValueError where q and p do not have the same T.
     """
     q, p = np.asarray(q, np.float64), np.asarray(p, np.float64)
@@ -47,17 +52,20 @@ def fuse(q, p, lam):
 
 
 def threshold(l, gamma):
-    """Sec. 3.5 (the scheme of Eq. 5): mean(L) + gamma * (max(L) - min(L)), over the T > 0 clips of l (T,)."""
+    """Sec. 3.5 (the scheme of Eq. 5): mean(L) + gamma * (max(L) - min(L)), over the T > 0 clips of
+    l (T,).
+    """
     low, high = l.min(), l.max()
-    # A mean lies between min and max; rounding can put it just below the value of a constant L, and every clip of it
-    # would be foreground.
+    # A mean lies between min and max; rounding can put it just below the value of a constant L, and
+    # every clip of it would be foreground.
     return float(np.clip(l.mean(), low, high) + gamma * (high - low))
 
 
 def foreground(l, gamma):
     """Sec. 3.5: clip t is foreground if L[t] > mean(L) + gamma * (max(L) - min(L)), strictly.
 
-    l: (T,). Returns a boolean (T,), True = foreground. A constant L, hence also T = 1, has no foreground.
+    l: (T,). Returns a boolean (T,), True = foreground. A constant L, hence also T = 1, has no
+    foreground.
     """
     l = np.asarray(l, np.float64)
     return l > threshold(l, gamma) if l.size else np.zeros(0, bool)
@@ -69,13 +77,16 @@ def runs(mask):
     NOTE(paper): a run that is still open at the last clip ends at T; the released code drops it.
     """
     labelled, n = ndimage.label(np.asarray(mask, bool))
-    return [(found.start, found.stop) for found, in ndimage.find_objects(labelled, n)] if n else []
+    return (
+        [(found.start, found.stop) for (found,) in ndimage.find_objects(labelled, n)] if n else []
+    )
 
 
 def gate(video_scores, gate_threshold):
     """Class indices whose video-level score is >= gate_threshold; the best class alone if none is.
 
-    video_scores: (C,). Returns a sorted int array with at least one index; the first best one on a tie.
+    video_scores: (C,). Returns a sorted int array with at least one index; the first best one on a
+    tie.
     NOTE(paper): no gate is given; the released code's has no fallback.
     """
     video_scores = np.asarray(video_scores)
@@ -83,12 +94,14 @@ def gate(video_scores, gate_threshold):
     return passed if passed.size else np.array([video_scores.argmax()])
 
 
-# ---------------------------------------------------------------------------------------------------- scores
-
+# ---- scores
 def _segment_sums(l, start, end):
-    """sum(l[start:end]) for arrays of indices, 0 where a segment is empty; exact where a cumulative sum is not."""
+    """sum(l[start:end]) for arrays of indices, 0 where a segment is empty; exact where a cumulative
+    sum is not.
+    """
     edges = np.column_stack([start, end]).ravel()
-    return np.where(end > start, np.add.reduceat(np.append(l, 0.0), edges)[::2], 0.0)  # reduceat: indices < len
+    # reduceat: indices < len
+    return np.where(end > start, np.add.reduceat(np.append(l, 0.0), edges)[::2], 0.0)
 
 
 def proposal_scores(l, runs, kind):
@@ -96,11 +109,13 @@ def proposal_scores(l, runs, kind):
 
     mean         mean of l inside the run
     max          maximum of l inside the run
-    outer-inner  mean inside minus mean outside, after AutoLoc (Shou et al., ECCV 2018): outside are the
-                 ceil((end - start) / 4) clips before the run and as many after it, so at least one on each side.
-                 What lies beyond the video is left out, and the clips that remain on both sides share one mean; a run
-                 that covers the whole video has nothing outside and keeps its inside mean (0 is subtracted).
-                 Neighbouring runs inside the margin count as outside. May be negative.
+    outer-inner  mean inside minus mean outside, after AutoLoc (Shou et al., ECCV 2018): outside are
+    the
+                 ceil((end - start) / 4) clips before the run and as many after it, so at least one
+                 on each side. What lies beyond the video is left out, and the clips that remain on
+                 both sides share one mean; a run that covers the whole video has nothing outside
+                 and keeps its inside mean (0 is subtracted). Neighbouring runs inside the margin
+                 count as outside. May be negative.
     constant     1
     """
     l = np.asarray(l, np.float64)
@@ -108,9 +123,13 @@ def proposal_scores(l, runs, kind):
     if kind == "constant":
         return np.ones(len(start))
     if kind == "max":
-        return np.maximum.reduceat(np.append(l, -np.inf), np.column_stack([start, end]).ravel())[::2]
+        return np.maximum.reduceat(np.append(l, -np.inf), np.column_stack([start, end]).ravel())[
+            ::2
+        ]
     if kind not in PROPOSAL_SCORES:
-        raise ValueError(f"found proposal score {kind!r}, expected one of {', '.join(PROPOSAL_SCORES)}")
+        raise ValueError(
+            f"found proposal score {kind!r}, expected one of {', '.join(PROPOSAL_SCORES)}"
+        )
     inside = _segment_sums(l, start, end) / (end - start)
     if kind == "mean":
         return inside
@@ -123,18 +142,22 @@ def proposal_scores(l, runs, kind):
 def nms(t_start, t_end, scores, tiou, soft=False):
     """Temporal non-maximum suppression in seconds, for the n proposals of one class in one video.
 
-    From the best score down (the earlier row on a tie), a proposal whose temporal IoU with a better one is > tiou is
-    dropped; with soft=True it stays and its score s loses IoU * |s| instead, which for s >= 0 is the linear soft-NMS
-    of Bodla et al. (ICCV 2017), s * (1 - IoU), and for s < 0 still lowers it.
+    From the best score down (the earlier row on a tie), a proposal whose temporal IoU with a better
+    one is > tiou is dropped; with soft=True it stays and its score s loses IoU * |s| instead, which
+    for s >= 0 is the linear soft-NMS of Bodla et al. (ICCV 2017), s * (1 - IoU), and for s < 0
+    still lowers it.
     Returns the kept row indices (ascending) and their scores.
     """
-    t_start, t_end, scores = (np.array(x, np.float64) for x in (t_start, t_end, scores))  # copies: scores is changed
+    # copies: scores is changed
+    t_start, t_end, scores = (np.array(x, np.float64) for x in (t_start, t_end, scores))
     left, kept = np.arange(len(scores)), []
     while left.size:
         best = left[scores[left].argmax()]
         kept.append(best)
         left = left[left != best]
-        overlap = np.clip(np.minimum(t_end[best], t_end[left]) - np.maximum(t_start[best], t_start[left]), 0, None)
+        overlap = np.clip(
+            np.minimum(t_end[best], t_end[left]) - np.maximum(t_start[best], t_start[left]), 0, None
+        )
         union = (t_end[best] - t_start[best]) + (t_end[left] - t_start[left]) - overlap
         iou = overlap / union
         if soft:
@@ -145,15 +168,16 @@ def nms(t_start, t_end, scores, tiou, soft=False):
     return kept, scores[kept]
 
 
-# ------------------------------------------------------------------------------------------------ one video, all videos
-
+# ---- one video, all videos
 def detect(video, snippet_seconds, curves, video_scores, classes, rule, propose=None):
-    """Detections of one video: gate, proposals of each class, seconds, NMS. Returns (rows, counts) for `table`.
+    """Detections of one video: gate, proposals of each class, seconds, NMS. Returns (rows, counts)
+    for `table`.
 
-    video: has `.name` and `.duration` (s). curves: (T, C), the score of each clip and class. video_scores: (C,).
-    classes: C names. propose(curve (T,), c) -> (runs, scores (n,)): default: runs above each threshold of `rule`, a run
-    found by several of them once.
-    Raises ValueError naming the video where shapes do not agree, a score is NaN or infinite, or a time is not positive.
+    video: has `.name` and `.duration` (s). curves: (T, C), the score of each clip and class.
+    video_scores: (C,). classes: C names. propose(curve (T,), c) -> (runs, scores (n,)): default:
+    runs above each threshold of `rule`, a run found by several of them once.
+    Raises ValueError naming the video where shapes do not agree, a score is NaN or infinite, or a
+    time is not positive.
     """
     curves, video_scores = np.asarray(curves, np.float64), np.asarray(video_scores, np.float64)
     _check(video, snippet_seconds, curves, video_scores, classes)
@@ -163,17 +187,26 @@ def detect(video, snippet_seconds, curves, video_scores, classes, rule, propose=
         curve = curves[:, c]
         found, scores = propose(curve, c)
         scores = scores + rule.video_weight * video_scores[c]
-        t_start, t_end = np.minimum(np.asarray(found, float).reshape(-1, 2) * snippet_seconds, video.duration).T
+        t_start, t_end = np.minimum(
+            np.asarray(found, float).reshape(-1, 2) * snippet_seconds, video.duration
+        ).T
         inside = t_end > t_start
         past_end = np.count_nonzero(~inside)
         t_start, t_end, scores = t_start[inside], t_end[inside], scores[inside]
         if rule.nms is not None:
             kept, scores = nms(t_start, t_end, scores, rule.nms, rule.soft)
             t_start, t_end = t_start[kept], t_end[kept]
-        counts.update(pairs=1, pairs_constant=int(curve.max() == curve.min()), past_end=int(past_end),
-                      pairs_empty=int(not len(scores)), proposals=len(scores))
-        rows += [(video.name, start, end, classes[c], score)
-                 for start, end, score in zip(t_start.tolist(), t_end.tolist(), scores.tolist())]
+        counts.update(
+            pairs=1,
+            pairs_constant=int(curve.max() == curve.min()),
+            past_end=int(past_end),
+            pairs_empty=int(not len(scores)),
+            proposals=len(scores),
+        )
+        rows += [
+            (video.name, start, end, classes[c], score)
+            for start, end, score in zip(t_start.tolist(), t_end.tolist(), scores.tolist())
+        ]
     return rows, counts
 
 
@@ -181,34 +214,59 @@ def _above_thresholds(rule):
     def propose(curve, _):
         found = sorted({run for gamma in rule.gammas for run in runs(foreground(curve, gamma))})
         return found, proposal_scores(curve, found, rule.score)
+
     return propose
 
 
 def _check(video, snippet_seconds, curves, video_scores, classes):
     n = len(classes)
     if curves.ndim != 2 or not len(curves) or not curves.shape[1:] == video_scores.shape == (n,):
-        raise ValueError(f"{video.name}: found clip scores {curves.shape} and video scores {video_scores.shape}, "
-                         f"expected (T, {n}) with T > 0 and ({n},)")
+        raise ValueError(
+            f"{video.name}: found clip scores {curves.shape} and video scores "
+            f"{video_scores.shape}, "
+            f"expected (T, {n}) with T > 0 and ({n},)"
+        )
     for what, values in (("clip scores", curves), ("video scores", video_scores)):
         bad = np.count_nonzero(~np.isfinite(values))
         if bad:
-            raise ValueError(f"{video.name}: found {bad} NaN or infinite of {values.size} {what}, expected finite ones")
+            raise ValueError(
+                f"{video.name}: found {bad} NaN or infinite of {values.size} {what}, expected "
+                "finite ones"
+            )
     for what, seconds in (("snippet_seconds", snippet_seconds), ("duration", video.duration)):
         if not 0 < seconds < np.inf:
-            raise ValueError(f"{video.name}: found {what} {seconds}, expected a positive number of seconds")
+            raise ValueError(
+                f"{video.name}: found {what} {seconds}, expected a positive number of seconds"
+            )
 
 
 def table(videos):
     """One table from an iterable of (rows, counts), as `detect` returns for each video.
 
-    Returns a DataFrame (video, t_start, t_end, label, score), times in seconds, and the summed counts:
-    videos; gate_fallback (videos without a class above the gate, so that their best one was taken); pairs (video and
-    class that were localized); pairs_constant (of these, with one value on all clips, T = 1 included: no proposal by
-    the formula); pairs_empty (of these, all without a proposal, the constant ones included); past_end (proposals
-    dropped because they start at or after the video's duration); proposals.
+    Returns a DataFrame (video, t_start, t_end, label, score), times in seconds, and the summed
+    counts: videos; gate_fallback (videos without a class above the gate, so that their best one was
+    taken); pairs (video and class that were localized); pairs_constant (of these, with one value on
+    all clips, T = 1 included: no proposal by the formula); pairs_empty (of these, all without a
+    proposal, the constant ones included); past_end (proposals dropped because they start at or
+    after the video's duration); proposals.
     """
-    rows, counts = [], Counter(dict.fromkeys(("videos", "gate_fallback", "pairs", "pairs_constant", "pairs_empty",
-                                              "past_end", "proposals"), 0))
+    rows, counts = (
+        [],
+        Counter(
+            dict.fromkeys(
+                (
+                    "videos",
+                    "gate_fallback",
+                    "pairs",
+                    "pairs_constant",
+                    "pairs_empty",
+                    "past_end",
+                    "proposals",
+                ),
+                0,
+            )
+        ),
+    )
     for video_rows, video_counts in videos:
         rows += video_rows
         counts.update(video_counts)

@@ -1,7 +1,10 @@
-"""Every setting of a run. Edit DATASET (or a row of PRESETS) below, or give a flag: `python run.py --help`.
+"""Every setting of a run. Edit DATASET (or a row of PRESETS) below, or give a flag: `python run.py
+--help`.
 
-A flag wins over the recipe, the recipe over the preset of `--dataset`, the preset over the defaults.
+A flag wins over the recipe, the recipe over the preset of `--dataset`, the preset over the
+defaults.
 """
+
 import argparse
 import dataclasses
 import difflib
@@ -11,135 +14,307 @@ import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-DATASET = "demo"                      # "demo", "thumos14", "thumos14-unt", "activitynet12" or "custom"
+# "demo", "thumos14", "thumos14-unt", "activitynet12" or "custom"
+DATASET = "demo"
 
-THUMOS14 = dict(cycle=10, cycle_epochs=30, alternate_epochs=35, lr=1e-4, boost=4.0, boost_from=31,
-                lam=0.8, gamma=0.15, gate=0.15, video_classifier="untrimmednet", wtalc_iterations=10000,
-                tious=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7))
-ACTIVITYNET12 = dict(cycle=5, cycle_epochs=65, alternate_epochs=0, lr=1e-4, boost=1.0, boost_from=1,
-                     lam=0.3, gamma=0.0, gate=0.15, video_classifier="wtalc", wtalc_iterations=20000,
-                     tious=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95))
+THUMOS14 = dict(
+    cycle=10,
+    cycle_epochs=30,
+    alternate_epochs=35,
+    lr=1e-4,
+    boost=4.0,
+    boost_from=31,
+    lam=0.8,
+    gamma=0.15,
+    gate=0.15,
+    video_classifier="untrimmednet",
+    wtalc_iterations=10000,
+    tious=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+)
+ACTIVITYNET12 = dict(
+    cycle=5,
+    cycle_epochs=65,
+    alternate_epochs=0,
+    lr=1e-4,
+    boost=1.0,
+    boost_from=1,
+    lam=0.3,
+    gamma=0.0,
+    gate=0.15,
+    video_classifier="wtalc",
+    wtalc_iterations=20000,
+    tious=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
+)
 
 PRESETS = {
-    # The embedded set: THUMOS14's row on generated data, written under data/demo on first use. Its gate is 1.5 times
-    # chance (1 / 6): THUMOS14's 0.15 lies below chance for 6 classes and would pass nearly all of them.
-    "demo": dict(THUMOS14, features="data/demo/features.h5", annotations="data/demo/annotations.json", gate=0.25,
-                 wtalc_iterations=2000),
-    # W-TALC's files do not say how long a clip is: put snippet_seconds=0.64 into the row for its I3D features (the
-    # paper's own clips were 1.25 s), 0.4 for UntrimmedNet's. tools/inspect_features.py shows what fits.
-    "thumos14": dict(THUMOS14, features="data/thumos14/Thumos14reduced-I3D-JOINTFeatures.npy",
-                     annotations="data/thumos14/Thumos14reduced-Annotations", snippet_seconds=None),
+    # The embedded set: THUMOS14's row on generated data, written under data/demo on first use. Its
+    # gate is 1.5 times chance (1 / 6): THUMOS14's 0.15 lies below chance for 6 classes and would
+    # pass nearly all of them.
+    "demo": dict(
+        THUMOS14,
+        features="data/demo/features.h5",
+        annotations="data/demo/annotations.json",
+        gate=0.25,
+        wtalc_iterations=2000,
+    ),
+    # W-TALC's files do not say how long a clip is: put snippet_seconds=0.64 into the row for its
+    # I3D features (the paper's own clips were 1.25 s), 0.4 for UntrimmedNet's.
+    # tools/inspect_features.py shows what fits.
+    "thumos14": dict(
+        THUMOS14,
+        features="data/thumos14/Thumos14reduced-I3D-JOINTFeatures.npy",
+        annotations="data/thumos14/Thumos14reduced-Annotations",
+        snippet_seconds=None,
+    ),
     # The paper's row EM-MIL-UNT: features of the UntrimmedNet backbone.
-    "thumos14-unt": dict(THUMOS14, features="data/thumos14/Thumos14reduced-UNT-JOINTFeatures.npy",
-                         annotations="data/thumos14/Thumos14reduced-Annotations", snippet_seconds=None),
-    "activitynet12": dict(ACTIVITYNET12, features="data/activitynet12/ActivityNet1.2-I3D-JOINTFeatures.npy",
-                          annotations="data/activitynet12/ActivityNet1.2-Annotations", snippet_seconds=None),
-    # Your own set: give --features and --annotations. ActivityNet1.2's schedule, lambda and gamma; UntrimmedNet as
-    # classifier; THUMOS14's tIoUs.
-    "custom": dict(ACTIVITYNET12, video_classifier="untrimmednet", tious=THUMOS14["tious"], wtalc_iterations=10000),
+    "thumos14-unt": dict(
+        THUMOS14,
+        features="data/thumos14/Thumos14reduced-UNT-JOINTFeatures.npy",
+        annotations="data/thumos14/Thumos14reduced-Annotations",
+        snippet_seconds=None,
+    ),
+    "activitynet12": dict(
+        ACTIVITYNET12,
+        features="data/activitynet12/ActivityNet1.2-I3D-JOINTFeatures.npy",
+        annotations="data/activitynet12/ActivityNet1.2-Annotations",
+        snippet_seconds=None,
+    ),
+    # Your own set: give --features and --annotations. ActivityNet1.2's schedule, lambda and gamma;
+    # UntrimmedNet as classifier; THUMOS14's tIoUs.
+    "custom": dict(
+        ACTIVITYNET12,
+        video_classifier="untrimmednet",
+        tious=THUMOS14["tious"],
+        wtalc_iterations=10000,
+    ),
 }
 
 RECIPES = {
     "paper": {},
-    # The released code where it is a runnable choice: 4x learning rate ten epochs early, and the lambda and gamma that
-    # its test code amounts to. NOTE(paper): Sec. 4.1 gives the values of "paper". The released code's constant score
-    # of proposals is left out: with it the order of ties alone decides AP (--proposal-score constant shows it).
+    # The released code where it is a runnable choice: 4x learning rate ten epochs early, and the
+    # lambda and gamma that its test code amounts to. NOTE(paper): Sec. 4.1 gives the values of
+    # "paper". The released code's constant score of proposals is left out: with it the order of
+    # ties alone decides AP (--proposal-score constant shows it).
     "release": dict(boost_from=21, lam=0.5, test_gamma=0.05),
 }
 
-# Allowed values of options whose list another module owns (methods, protocols, ...); run.py fills it.
+# Allowed values of options whose list another module owns (methods, protocols, ...); run.py fills
+# it.
 CHOICES = {}
 
 
-# ------------------------------------------------------------------------------------------------ the options
+# ---- the options
 class OptionError(ValueError):
     """One line for the user: the option, its value, what is allowed."""
 
 
-def option(default, text, *, low=None, high=None, choices=None, when="train", flag=None, **open_ends):
-    """A field of Opts. when: what a change needs: "train" (training again), "test" (evaluating again), "run" (nothing)."""
-    return field(default=default, metadata=dict(help=text, low=low, high=high, choices=choices, when=when, flag=flag,
-                                                low_open=False, high_open=False) | open_ends)
+def option(
+    default, text, *, low=None, high=None, choices=None, when="train", flag=None, **open_ends
+):
+    """A field of Opts. when: what a change needs: "train" (training again), "test" (evaluating
+    again), "run" (nothing).
+    """
+    return field(
+        default=default,
+        metadata=dict(
+            help=text,
+            low=low,
+            high=high,
+            choices=choices,
+            when=when,
+            flag=flag,
+            low_open=False,
+            high_open=False,
+        )
+        | open_ends,
+    )
 
 
 @dataclass(frozen=True)
 class Opts:
-    """The resolved options of one run; immutable, validated on construction (raises OptionError)."""
+    """The resolved options of one run; immutable, validated on construction (raises
+    OptionError).
+    """
+
     dataset: str = option("demo", "preset to start from", choices=tuple(PRESETS))
-    recipe: str = option("paper", "the paper's values, or what the released code (THUMOS14 only) amounts to: "
-                         "--boost-from 21 --lambda 0.5 --test-gamma 0.05",
-                         choices=tuple(RECIPES))
+    recipe: str = option(
+        "paper",
+        "the paper's values, or what the released code (THUMOS14 only) amounts to: "
+        "--boost-from 21 --lambda 0.5 --test-gamma 0.05",
+        choices=tuple(RECIPES),
+    )
     method: tuple = option(("em-mil",), "localizers to evaluate, one table row each", when="test")
     # data
     features: str = option("", "feature file or folder (docs/data.md)", when="run")
-    flow_features: str | None = option(None, "second file, where the flow stream has one of its own", when="run")
+    flow_features: str | None = option(
+        None, "second file, where the flow stream has one of its own", when="run"
+    )
     feature_layout: str = option("auto", "force a layout instead of recognising it")
-    streams: str | None = option(None, "streams of the set; default: both, and a question where it could be one",
-                                 choices=("both", "rgb", "flow"))
-    crops: str | None = option(None, "of several crops a clip: their mean, or the first one", choices=("mean", "first"))
+    streams: str | None = option(
+        None,
+        "streams of the set; default: both, and a question where it could be one",
+        choices=("both", "rgb", "flow"),
+    )
+    crops: str | None = option(
+        None, "of several crops a clip: their mean, or the first one", choices=("mean", "first")
+    )
     annotations: str = option("", "annotation file or folder", when="run")
     train_subset: str = option("auto", "subset to train on; auto: train/training, else validation")
-    test_subset: str = option("auto", "subset to test on; auto: test/testing, else validation, where it has segments")
-    video_labels: str = option("segments", "source of the training labels in W-TALC's annotation folder",
-                               choices=("segments", "labels_all"))
-    snippet_seconds: float | None = option(None, "duration of a clip [s]; default: what the feature file says",
-                                           low=0.0, low_open=True)
+    test_subset: str = option(
+        "auto", "subset to test on; auto: test/testing, else validation, where it has segments"
+    )
+    video_labels: str = option(
+        "segments",
+        "source of the training labels in W-TALC's annotation folder",
+        choices=("segments", "labels_all"),
+    )
+    snippet_seconds: float | None = option(
+        None, "duration of a clip [s]; default: what the feature file says", low=0.0, low_open=True
+    )
     allow_missing: bool = option(False, "go on without the videos that have no usable features")
     exclude_video: tuple = option((), "videos to leave out, by name", when="test")
-    feature_memory: float | None = option(None, "memory for features [GB]; larger sets are read from disk as they are "
-                                          "needed. Default: half of the memory that is free", low=0.0, when="run")
+    feature_memory: float | None = option(
+        None,
+        "memory for features [GB]; larger sets are read from disk as they are "
+        "needed. Default: half of the memory that is free",
+        low=0.0,
+        when="run",
+    )
     # the schedule (Sec. 4.1)
     cycle: int = option(10, "epochs of a phase while phases are long", low=1)
-    cycle_epochs: int = option(30, "epochs trained in phases of that length, starting with M", low=1)
+    cycle_epochs: int = option(
+        30, "epochs trained in phases of that length, starting with M", low=1
+    )
     alternate_epochs: int = option(35, "epochs after those, E and M in turn, one epoch each", low=0)
     lr: float = option(1e-4, "learning rate of Adam", low=0.0, low_open=True)
-    boost: float = option(4.0, "factor on the learning rate from epoch --boost-from on", low=0.0, low_open=True)
-    boost_from: int = option(31, "first epoch (from 1) of the boosted learning rate; must begin a phase", low=1)
+    boost: float = option(
+        4.0, "factor on the learning rate from epoch --boost-from on", low=0.0, low_open=True
+    )
+    boost_from: int = option(
+        31, "first epoch (from 1) of the boosted learning rate; must begin a phase", low=1
+    )
     # EM-MIL
     seed: int = option(1, "seed of everything random", low=0, high=2**32 - 1)
-    gamma: float = option(0.15, "Eq. 5: threshold between mean and range of Q, in training and at test", low=0.0, high=1.0,
-                          high_open=True)
-    keep_peak: bool = option(False, "Eq. 5: a positive bag with no clip above the threshold keeps its top clip")
-    rgb_weight: float = option(0.5, "weight of the RGB stream in the fused scores; flow has the rest", low=0.0, high=1.0)
-    objective: str = option("pseudo-labels", "what the branches learn from (attention: an ablation of Table 3)",
-                            choices=("pseudo-labels", "attention"))
-    joint: str = option("off", "train both branches in every update, with new pseudo-labels every epoch or step "
-                        "(an ablation of Table 3)", choices=("off", "epoch", "step"))
-    videos_per_step: int = option(1, "videos per update and process; the paper's recipe is 1, more is a different one",
-                                  low=1)
-    precision: str = option("fp32", "arithmetic of EM-MIL's products in training (classifiers: fp32 or tf32)",
-                            choices=("fp32", "tf32", "bf16"))
+    gamma: float = option(
+        0.15,
+        "Eq. 5: threshold between mean and range of Q, in training and at test",
+        low=0.0,
+        high=1.0,
+        high_open=True,
+    )
+    keep_peak: bool = option(
+        False, "Eq. 5: a positive bag with no clip above the threshold keeps its top clip"
+    )
+    rgb_weight: float = option(
+        0.5, "weight of the RGB stream in the fused scores; flow has the rest", low=0.0, high=1.0
+    )
+    objective: str = option(
+        "pseudo-labels",
+        "what the branches learn from (attention: an ablation of Table 3)",
+        choices=("pseudo-labels", "attention"),
+    )
+    joint: str = option(
+        "off",
+        "train both branches in every update, with new pseudo-labels every epoch or step "
+        "(an ablation of Table 3)",
+        choices=("off", "epoch", "step"),
+    )
+    videos_per_step: int = option(
+        1, "videos per update and process; the paper's recipe is 1, more is a different one", low=1
+    )
+    precision: str = option(
+        "fp32",
+        "arithmetic of EM-MIL's products in training (classifiers: fp32 or tf32)",
+        choices=("fp32", "tf32", "bf16"),
+    )
     # the video-level classifier (Sec. 3.5)
-    video_classifier: str = option("untrimmednet", "what says which classes a test video has; oracle: its annotations "
-                                   "(marked in every table)", when="test")
-    video_scores: str | None = option(None, "CSV or JSON of video-level scores to take instead of a classifier's",
-                                      when="test")
+    video_classifier: str = option(
+        "untrimmednet",
+        "what says which classes a test video has; oracle: its annotations (marked in every table)",
+        when="test",
+    )
+    video_scores: str | None = option(
+        None, "CSV or JSON of video-level scores to take instead of a classifier's", when="test"
+    )
     untrimmednet_epochs: int = option(45, "epochs of UntrimmedNet", low=1)
     wtalc_iterations: int = option(10000, "iterations of W-TALC, batches of 10 videos", low=1)
-    wtalc_max_clips: int = option(750, "W-TALC trains on random crops of at most so many clips", low=1)
+    wtalc_max_clips: int = option(
+        750, "W-TALC trains on random crops of at most so many clips", low=1
+    )
     # localization (Sec. 3.5)
-    lam: float = option(0.8, "Eq. 9: weight of Q in L = lambda Q + (1 - lambda) P", low=0.0, high=1.0, when="test",
-                        flag="--lambda")
-    test_gamma: float | None = option(None, "Sec. 3.5: gamma at test; default: --gamma", low=0.0, high=1.0,
-                                      high_open=True, when="test")
-    gate: float = option(0.15, "classes of a test video: score at least this, else the best one", low=0.0, high=1.0,
-                         when="test")
-    proposal_score: str = option("mean", "score of a proposal, from L inside it (and around it); W-TALC has one already, and "
-                                 "ignores the options from here to --soft-nms", when="test")
-    video_weight: float = option(0.0, "weight of the video-level class score in a proposal's score", low=0.0, when="test")
-    thresholds: tuple = option((), "several gammas at test instead of one; combine with --nms", low=0.0, high=1.0,
-                               high_open=True, when="test")
-    nms: float | None = option(None, "tIoU above which the lower-scored proposal of a class goes", low=0.0, high=1.0,
-                               when="test")
-    soft_nms: bool = option(False, "with --nms: lower the score by the overlap (linear) instead of dropping", when="test")
+    lam: float = option(
+        0.8,
+        "Eq. 9: weight of Q in L = lambda Q + (1 - lambda) P",
+        low=0.0,
+        high=1.0,
+        when="test",
+        flag="--lambda",
+    )
+    test_gamma: float | None = option(
+        None,
+        "Sec. 3.5: gamma at test; default: --gamma",
+        low=0.0,
+        high=1.0,
+        high_open=True,
+        when="test",
+    )
+    gate: float = option(
+        0.15,
+        "classes of a test video: score at least this, else the best one",
+        low=0.0,
+        high=1.0,
+        when="test",
+    )
+    proposal_score: str = option(
+        "mean",
+        "score of a proposal, from L inside it (and around it); W-TALC has one already, and "
+        "ignores the options from here to --soft-nms",
+        when="test",
+    )
+    video_weight: float = option(
+        0.0, "weight of the video-level class score in a proposal's score", low=0.0, when="test"
+    )
+    thresholds: tuple = option(
+        (),
+        "several gammas at test instead of one; combine with --nms",
+        low=0.0,
+        high=1.0,
+        high_open=True,
+        when="test",
+    )
+    nms: float | None = option(
+        None,
+        "tIoU above which the lower-scored proposal of a class goes",
+        low=0.0,
+        high=1.0,
+        when="test",
+    )
+    soft_nms: bool = option(
+        False,
+        "with --nms: lower the score by the overlap (linear) instead of dropping",
+        when="test",
+    )
     # evaluation
-    tious: tuple = option((0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "tIoU thresholds of the table", low=0.0, high=1.0,
-                          low_open=True, when="test", flag="--tiou")
+    tious: tuple = option(
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
+        "tIoU thresholds of the table",
+        low=0.0,
+        high=1.0,
+        low_open=True,
+        when="test",
+        flag="--tiou",
+    )
     protocol: str = option("activitynet", "evaluator", when="test")
-    ambiguous: str | None = option(None, "ambiguous segments for the THUMOS protocols (Ambiguous_test.txt or CSV)",
-                                   when="test")
+    ambiguous: str | None = option(
+        None, "ambiguous segments for the THUMOS protocols (Ambiguous_test.txt or CSV)", when="test"
+    )
     # the run
-    device: str = option("auto", "where to train; auto: CUDA if there is one", choices=("auto", "cpu", "cuda"), when="run")
+    device: str = option(
+        "auto",
+        "where to train; auto: CUDA if there is one",
+        choices=("auto", "cpu", "cuda"),
+        when="run",
+    )
     deterministic: bool = option(False, "PyTorch's deterministic algorithms only", when="run")
     pictures: int = option(6, "test videos to draw (Fig. 5)", low=0, when="run")
 
@@ -148,13 +323,25 @@ class Opts:
             _check(f, getattr(self, f.name))
         if self.soft_nms and self.nms is None:
             raise OptionError("--soft-nms: found without --nms, expected --nms with its tIoU")
-        starts = [1, *(1 + n for n in itertools.accumulate(epochs for _, epochs, _, _ in schedule(self)))][:-1]
-        if self.boost != 1 and self.boost_from not in starts and self.boost_from <= self.cycle_epochs + self.alternate_epochs:
-            raise OptionError(f"--boost-from: found {self.boost_from}, expected the first epoch of a phase: "
-                              f"{', '.join(map(str, starts[:6]))}, ...")
+        starts = [
+            1,
+            *(1 + n for n in itertools.accumulate(epochs for _, epochs, _, _ in schedule(self))),
+        ][:-1]
+        if (
+            self.boost != 1
+            and self.boost_from not in starts
+            and self.boost_from <= self.cycle_epochs + self.alternate_epochs
+        ):
+            raise OptionError(
+                f"--boost-from: found {self.boost_from}, expected the first epoch of a phase: "
+                f"{', '.join(map(str, starts[:6]))}, ..."
+            )
         if self.recipe == "release" and self.dataset == "activitynet12":
-            raise OptionError("--recipe: found release with activitynet12, expected paper: the released code cannot do "
-                              "ActivityNet1.2, and its lambda and gamma are THUMOS14's")
+            raise OptionError(
+                "--recipe: found release with activitynet12, expected paper: the released code "
+                "cannot do "
+                "ActivityNet1.2, and its lambda and gamma are THUMOS14's"
+            )
 
     @property
     def gammas_at_test(self):
@@ -170,10 +357,11 @@ class Opts:
 def schedule(o):
     """The phases as rows (step, epochs, learning rate, source of the targets), from an Opts.
 
-    Long phases M, E, M, ... of `cycle` epochs (the last one shorter if need be), then E, M, ... of one epoch. The
-    first phase labels every clip of a positive bag 1 (Sec. 3.4). `joint` trains both branches in every update instead,
-    for as many updates, with labels from the first epoch's end on. NOTE(paper): Sec. 4.1 does not say which step comes
-    first after the long phases, nor how long ActivityNet1.2 is trained; E and 65 epochs are ours.
+    Long phases M, E, M, ... of `cycle` epochs (the last one shorter if need be), then E, M, ... of
+    one epoch. The first phase labels every clip of a positive bag 1 (Sec. 3.4). `joint` trains both
+    branches in every update instead, for as many updates, with labels from the first epoch's end
+    on. NOTE(paper): Sec. 4.1 does not say which step comes first after the long phases, nor how
+    long ActivityNet1.2 is trained; E and 65 epochs are ours.
     """
     total = o.cycle_epochs + o.alternate_epochs
 
@@ -182,7 +370,9 @@ def schedule(o):
 
     if o.joint != "off":
         return [("EM", 1, lr(e), "bag" if e == 1 else "frozen") for e in range(1, total + 1)]
-    lengths = [min(o.cycle, o.cycle_epochs - e) for e in range(0, o.cycle_epochs, o.cycle)] + [1] * o.alternate_epochs
+    lengths = [min(o.cycle, o.cycle_epochs - e) for e in range(0, o.cycle_epochs, o.cycle)] + [
+        1
+    ] * o.alternate_epochs
     rows, epoch = [], 1
     for k, epochs in enumerate(lengths):
         rows.append(("ME"[k % 2], epochs, lr(epoch), "bag" if k == 0 else "frozen"))
@@ -190,7 +380,7 @@ def schedule(o):
     return rows
 
 
-# ------------------------------------------------------------------------------------------------ the command line
+# ---- the command line
 def flag_of(f):
     """The flag of a field."""
     return f.metadata["flag"] or "--" + f.name.replace("_", "-")
@@ -207,7 +397,9 @@ def _check(f, value):
         if choices and v not in choices:
             raise OptionError(f"{flag_of(f)}: found {v!r}, expected one of {', '.join(choices)}")
         if number and not _in_range(f.metadata, v):
-            raise OptionError(f"{flag_of(f)}: found {v!r}, expected a number in {_range(f.metadata)}")
+            raise OptionError(
+                f"{flag_of(f)}: found {v!r}, expected a number in {_range(f.metadata)}"
+            )
 
 
 def _in_range(m, v):
@@ -233,7 +425,13 @@ def _kind(f):
 
 def show(value):
     """A value as its flag would take it; "none" where there is none."""
-    return " ".join(map(str, value)) or "none" if isinstance(value, tuple) else "none" if value in (None, "") else str(value)
+    return (
+        " ".join(map(str, value)) or "none"
+        if isinstance(value, tuple)
+        else "none"
+        if value in (None, "")
+        else str(value)
+    )
 
 
 def _defaults(f):
@@ -248,56 +446,106 @@ def _defaults(f):
 ACTIONS = {
     "resume": "go on with an interrupted run of this folder, to the result it would have had",
     "evaluate": "score a finished run's stored clip scores again, with other test-time options",
-    "predict": "localize in the videos of --features with the networks of this run; no annotations needed",
+    "predict": "localize in the videos of --features with this run; needs no annotations",
     "config": "repeat the run of this opts.json",
 }
 REMOVED = {"--checkpoint-every": "a checkpoint is written at the end of each phase and every 30 s"}
 
 
 def parse(argv=None, prog="run.py"):
-    """The command line: an object with `given` (fields of Opts that flags set) and the command's own arguments.
+    """The command line: an object with `given` (fields of Opts that flags set) and the command's
+    own arguments.
 
     Touches no disk. Unknown or abbreviated flags end the program with code 2.
     """
     parser = argparse.ArgumentParser(
-        prog=prog, allow_abbrev=False, argument_default=argparse.SUPPRESS,
-        description="EM-MIL: train, localize, evaluate. A flag wins over --recipe, --recipe over the preset of "
-                    f"--dataset. Without --dataset: DATASET in opts.py (now {DATASET}).")
-    parser.add_argument("--out", help="folder of this run; default: runs/DATASET-sSEED-TIME (--predict: see there)")
-    parser.add_argument("--dry-run", action="store_true", help="print options and schedule, touch nothing")
+        prog=prog,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+        description="EM-MIL: train, localize, evaluate. A flag wins over --recipe, --recipe over "
+        "the preset of "
+        f"--dataset. Without --dataset: DATASET in opts.py (now {DATASET}).",
+    )
+    parser.add_argument(
+        "--out", help="folder of this run; default: runs/DATASET-sSEED-TIME (--predict: see there)"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print options and schedule, touch nothing"
+    )
     actions = parser.add_mutually_exclusive_group()
     for name, text in ACTIONS.items():
         actions.add_argument(f"--{name}", metavar="FILE" if name == "config" else "RUN", help=text)
-    parser.add_argument("--other-code", action="store_true", help="--resume: go on although the code has changed")
-    parser.add_argument("--keep-going", action="store_true", help="--predict: report a bad video and go on (exit code 3)")
-    parser.add_argument("--save-clip-scores", action="store_true", help="--predict: write Q, P, L to clip_scores.h5")
-    parser.add_argument("--per-class", action="store_true", help="print the AP of every class, not only best and worst")
-    parser.add_argument("--export", nargs="+", choices=CHOICES.get("export"), help="write the detections for these annotation tools")
-    parser.add_argument("--tensorboard", action="store_true", help="write the log for TensorBoard (RUN/tensorboard)")
+    parser.add_argument(
+        "--other-code", action="store_true", help="--resume: go on although the code has changed"
+    )
+    parser.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="--predict: report a bad video and go on (exit code 3)",
+    )
+    parser.add_argument(
+        "--save-clip-scores", action="store_true", help="--predict: write Q, P, L to clip_scores.h5"
+    )
+    parser.add_argument(
+        "--per-class",
+        action="store_true",
+        help="print the AP of every class, not only best and worst",
+    )
+    parser.add_argument(
+        "--export",
+        nargs="+",
+        choices=CHOICES.get("export"),
+        help="write the detections for these annotation tools",
+    )
+    parser.add_argument(
+        "--tensorboard", action="store_true", help="write the log for TensorBoard (RUN/tensorboard)"
+    )
     for f in dataclasses.fields(Opts):
         _add_flag(parser, f)
     argv = sys.argv[1:] if argv is None else argv
     for word in argv:
         if str(word).split("=")[0] in REMOVED:
             flag = word.split("=")[0]
-            raise OptionError(f"{flag}: found an option of an earlier version, expected none: {REMOVED[flag]}")
+            raise OptionError(
+                f"{flag}: found an option of an earlier version, expected none: {REMOVED[flag]}"
+            )
     found = vars(parser.parse_args(argv))
     fields = {f.name for f in dataclasses.fields(Opts)}
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items() if k in fields}
-    rest = dict(out=None, dry_run=False, other_code=False, keep_going=False, save_clip_scores=False, per_class=False,
-                export=(), tensorboard=False, **dict.fromkeys(ACTIONS))
-    return SimpleNamespace(given=given, **{**rest, **{k: v for k, v in found.items() if k not in fields}})
+    rest = dict(
+        out=None,
+        dry_run=False,
+        other_code=False,
+        keep_going=False,
+        save_clip_scores=False,
+        per_class=False,
+        export=(),
+        tensorboard=False,
+        **dict.fromkeys(ACTIONS),
+    )
+    return SimpleNamespace(
+        given=given, **{**rest, **{k: v for k, v in found.items() if k not in fields}}
+    )
 
 
 def _add_flag(parser, f):
     text = f"{f.metadata['help']} [{_defaults(f)}]".replace("%", "%%")
     if f.type in (bool, "bool"):
-        parser.add_argument(flag_of(f), dest=f.name, action=argparse.BooleanOptionalAction, help=text)
+        parser.add_argument(
+            flag_of(f), dest=f.name, action=argparse.BooleanOptionalAction, help=text
+        )
         return
     choices = choices_of(f)
     metavar = "|".join(choices) if choices else _kind(f).__name__.upper().replace("STR", "TEXT")
     many = f.type in (tuple, "tuple")
-    parser.add_argument(flag_of(f), dest=f.name, type=_kind(f), nargs="+" if many else None, help=text, metavar=metavar)
+    parser.add_argument(
+        flag_of(f),
+        dest=f.name,
+        type=_kind(f),
+        nargs="+" if many else None,
+        help=text,
+        metavar=metavar,
+    )
 
 
 def resolve(given, saved=None):
@@ -309,13 +557,19 @@ def resolve(given, saved=None):
         return Opts(**{**from_json(saved), **given})
     dataset, recipe = given.get("dataset", DATASET), given.get("recipe", "paper")
     if dataset not in PRESETS:
-        raise OptionError(f"DATASET: found {dataset!r}, expected one of {', '.join(PRESETS)}{_nearest(dataset, PRESETS)}")
+        raise OptionError(
+            f"DATASET: found {dataset!r}, expected one of "
+            f"{', '.join(PRESETS)}{_nearest(dataset, PRESETS)}"
+        )
     if recipe not in RECIPES:
         raise OptionError(f"--recipe: found {recipe!r}, expected one of {', '.join(RECIPES)}")
     known = {f.name for f in dataclasses.fields(Opts)}
     for name in PRESETS[dataset]:
         if name not in known:
-            raise OptionError(f"PRESETS[{dataset}] in opts.py: found {name}, which is no option{_nearest(name, known)}")
+            raise OptionError(
+                f"PRESETS[{dataset}] in opts.py: found {name}, which is no "
+                f"option{_nearest(name, known)}"
+            )
     return Opts(**{"dataset": dataset, **PRESETS[dataset], **RECIPES[recipe], **given})
 
 
@@ -324,34 +578,62 @@ def _nearest(name, known):
     return f"; did you mean {near[0]}?" if near else ""
 
 
-# ------------------------------------------------------------------------------------------------ what may change later
+# ---- what may change later
 # Options that say what is measured, not how: they are no departure from a recipe.
-NOT_OF_THE_RECIPE = {"dataset", "recipe", "features", "flow_features", "feature_layout", "annotations", "snippet_seconds",
-                     "seed", "method", "tious", "protocol", "ambiguous", "device", "feature_memory", "pictures"}
+NOT_OF_THE_RECIPE = {
+    "dataset",
+    "recipe",
+    "features",
+    "flow_features",
+    "feature_layout",
+    "annotations",
+    "snippet_seconds",
+    "seed",
+    "method",
+    "tious",
+    "protocol",
+    "ambiguous",
+    "device",
+    "feature_memory",
+    "pictures",
+}
 
 
 def recipe_of(o):
-    """What the header says about an Opts: "paper", or "paper, but gamma 0.2, ..." with every option that differs."""
+    """What the header says about an Opts: "paper", or "paper, but gamma 0.2, ..." with every option
+    that differs.
+    """
     plain = resolve({"dataset": o.dataset, "recipe": o.recipe})
-    differs = [f"{flag_of(f)[2:]} {show(getattr(o, f.name))}" for f in dataclasses.fields(o)
-               if f.name not in NOT_OF_THE_RECIPE and getattr(o, f.name) != getattr(plain, f.name)]
+    differs = [
+        f"{flag_of(f)[2:]} {show(getattr(o, f.name))}"
+        for f in dataclasses.fields(o)
+        if f.name not in NOT_OF_THE_RECIPE and getattr(o, f.name) != getattr(plain, f.name)
+    ]
     return o.recipe + (f", but {', '.join(differs)}" if differs else "")
 
 
 def from_json(saved):
-    """The fields of a saved opts.json: lists become tuples. Raises OptionError for a name that is no option."""
+    """The fields of a saved opts.json: lists become tuples. Raises OptionError for a name that is
+    no option.
+    """
     known = {f.name for f in dataclasses.fields(Opts)}
     for name in saved:
         if name not in known:
-            raise OptionError(f"saved options: found {name!r}, which is no option of this version (a run of an earlier "
-                              "version cannot go on with this one: train again)")
+            raise OptionError(
+                f"saved options: found {name!r}, which is no option of this version (a run of an "
+                "earlier "
+                "version cannot go on with this one: train again)"
+            )
     return {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
 
 
 def changed(old, new, when):
     """Names of the fields with `when` in which two Opts differ."""
-    return [f.name for f in dataclasses.fields(Opts)
-            if f.metadata["when"] == when and getattr(old, f.name) != getattr(new, f.name)]
+    return [
+        f.name
+        for f in dataclasses.fields(Opts)
+        if f.metadata["when"] == when and getattr(old, f.name) != getattr(new, f.name)
+    ]
 
 
 def refuse(names, why):
@@ -379,16 +661,18 @@ def _fits(value, kind):
 def at_test(given, saved, no_effect, apart=()):
     """Opts for using a trained run: only what touches test time may differ from `saved` (dict).
 
-    --gamma means the gamma of the test there. no_effect: fields that are refused because they would do nothing. apart:
-    fields that are not options of the run there. Raises OptionError.
+    --gamma means the gamma of the test there. no_effect: fields that are refused because they would
+    do nothing. apart: fields that are not options of the run there. Raises OptionError.
     """
     given = {name: value for name, value in given.items() if name not in apart}
     if "gamma" in given and "test_gamma" in given:
-        raise OptionError("--gamma: found with --test-gamma, expected one: both are the gamma of the test here")
+        raise OptionError(
+            "--gamma: found with --test-gamma, expected one: both are the gamma of the test here"
+        )
     if "gamma" in given:
         given["test_gamma"] = given.pop("gamma")
     if "test_gamma" in given:
-        given.setdefault("thresholds", ())              # the run's thresholds would win over it
+        given.setdefault("thresholds", ())  # the run's thresholds would win over it
     old, o = resolve({}, saved), resolve(given, saved)
     refuse(changed(old, o, "train"), "of a trained run; train again to change it")
     refuse([name for name in given if name in no_effect], "here, where it has no effect")

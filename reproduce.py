@@ -8,6 +8,7 @@ selected on the test set but the videos of `figure5 --pick best worst`, and that
 
 `python reproduce.py compare A B` tests whether two sets of runs differ (docs/experiment.md).
 """
+
 import argparse
 import sys
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from paper.setup import set_up
 
 class Command(NamedTuple):
     """needs: Setup -> {variant: options of run.py beside the user's}; page: Setup -> pages.Page."""
+
     title: str
     needs: object
     page: object
@@ -32,26 +34,44 @@ def _plain(_):
 
 
 COMMANDS = {
-    "table1": Command("Table 1: mAP at tIoU 0.1 to 0.7, beside the published results on THUMOS14",
-                      lambda s: tables.needs_table(s, eval_detection.TIOUS),
-                      lambda s: tables.page_table(s, "table1", eval_detection.TIOUS, "thumos14")),
-    "table2": Command("Table 2: mAP at tIoU 0.5, 0.7, 0.9 and over 0.5:0.05:0.95, beside those on "
-                      "ActivityNet1.2",
-                      lambda s: tables.needs_table(s, tables.TABLE2_TIOUS),
-                      lambda s: tables.page_table(s, "table2", tables.TABLE2_TIOUS,
-                                                  "activitynet12")),
-    "table3": Command("Table 3: what the pseudo-labels and the alternation contribute",
-                      lambda s: dict(tables.ablations(s).values()), tables.page_table3),
-    "lambda": Command("mAP@0.5 over lambda (Eq. 9), and over lambda and gamma at test", _plain,
-                      sweeps.page_lambda),
-    "gamma": Command("mAP@0.5 over gamma (Eq. 5) in training and at test (Sec. 4.1)",
-                     sweeps.needs_gamma, sweeps.page_gamma),
-    "figure5": Command("Figure 5: score maps, ground truth and predictions of test videos", _plain,
-                       figures.page_figure5),
-    "convergence": Command("How the pseudo-labels shrink from all-positive bags (Sec. 3.4)", _plain,
-                           figures.page_convergence),
-    "timing": Command("Training time of Table 1's runs, beside the paper's (Sec. 4.2)",
-                      lambda s: tables.needs_table(s, eval_detection.TIOUS), tables.page_timing),
+    "table1": Command(
+        "Table 1: mAP at tIoU 0.1 to 0.7, beside the published results on THUMOS14",
+        lambda s: tables.needs_table(s, eval_detection.TIOUS),
+        lambda s: tables.page_table(s, "table1", eval_detection.TIOUS, "thumos14"),
+    ),
+    "table2": Command(
+        "Table 2: mAP at tIoU 0.5, 0.7, 0.9 and over 0.5:0.05:0.95, beside those on ActivityNet1.2",
+        lambda s: tables.needs_table(s, tables.TABLE2_TIOUS),
+        lambda s: tables.page_table(s, "table2", tables.TABLE2_TIOUS, "activitynet12"),
+    ),
+    "table3": Command(
+        "Table 3: what the pseudo-labels and the alternation contribute",
+        lambda s: dict(tables.ablations(s).values()),
+        tables.page_table3,
+    ),
+    "lambda": Command(
+        "mAP@0.5 over lambda (Eq. 9), and over lambda and gamma at test", _plain, sweeps.page_lambda
+    ),
+    "gamma": Command(
+        "mAP@0.5 over gamma (Eq. 5) in training and at test (Sec. 4.1)",
+        sweeps.needs_gamma,
+        sweeps.page_gamma,
+    ),
+    "figure5": Command(
+        "Figure 5: score maps, ground truth and predictions of test videos",
+        _plain,
+        figures.page_figure5,
+    ),
+    "convergence": Command(
+        "How the pseudo-labels shrink from all-positive bags (Sec. 3.4)",
+        _plain,
+        figures.page_convergence,
+    ),
+    "timing": Command(
+        "Training time of Table 1's runs, beside the paper's (Sec. 4.2)",
+        lambda s: tables.needs_table(s, eval_detection.TIOUS),
+        tables.page_timing,
+    ),
 }
 # Table 1 is THUMOS14's, Table 2 ActivityNet1.2's; on data of another kind both are made.
 OTHER_DATA = {"table1": ("activitynet12",), "table2": ("thumos14", "thumos14-unt")}
@@ -64,7 +84,7 @@ def main(argv=None):
     stopped by a signal, and the same command goes on.
     """
     argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
-    console.Console()                                   # an ASCII terminal shows ? for ±
+    console.Console()  # an ASCII terminal shows ? for ±
     with console.signals():
         try:
             if argv[:1] == ["compare"]:
@@ -92,30 +112,51 @@ def setup_of(argv):
 
 def _parser():
     lines = [f"  {name:<12} {command.title}" for name, command in COMMANDS.items()]
-    lines += [f"  {'all':<12} all of these that fit the dataset; runs in common are trained once",
-              f"  {'compare A B':<12} whether two sets of runs differ (see compare --help)"]
+    lines += [
+        f"  {'all':<12} all of these that fit the dataset; runs in common are trained once",
+        f"  {'compare A B':<12} whether two sets of runs differ (see compare --help)",
+    ]
     parser = argparse.ArgumentParser(
-        prog="reproduce.py", allow_abbrev=False,
+        prog="reproduce.py",
+        allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="The paper's tables and figures, mean ± std over seeds:\n\n" + "\n".join(lines),
         epilog="Options of run.py (--dataset, --features, --cycle, ...) go through to it, except "
-               "those\nthat a command sets itself.")
+        "those\nthat a command sets itself.",
+    )
     add = parser.add_argument
     add("command", choices=[*COMMANDS, "all"], metavar="command")
     add("--seeds", type=int, default=5, help="number of seeds, 1 to N [5]")
-    add("--jobs", type=int,
-        help="runs side by side, sharing the cores [up to 4 on CPUs, 1 on a GPU]")
+    add(
+        "--jobs",
+        type=int,
+        help="runs side by side, sharing the cores [up to 4 on CPUs, 1 on a GPU]",
+    )
     add("--out", default="runs", help="folder for the runs and the pages [runs]")
-    add("--joint", nargs="+", choices=("step", "epoch"), default=["step"],
-        help="table3: how often the row Pseudo labeling makes its labels [step]")
-    add("--unt-features", help="table1: features of the UntrimmedNet backbone, for the row "
-        "EM-MIL-UNT [on thumos14: those of the preset thumos14-unt, if there]")
+    add(
+        "--joint",
+        nargs="+",
+        choices=("step", "epoch"),
+        default=["step"],
+        help="table3: how often the row Pseudo labeling makes its labels [step]",
+    )
+    add(
+        "--unt-features",
+        help="table1: features of the UntrimmedNet backbone, for the row "
+        "EM-MIL-UNT [on thumos14: those of the preset thumos14-unt, if there]",
+    )
     add("--videos", nargs="+", default=[], help="figure5: test videos to draw, by name")
-    add("--pick", nargs="+", choices=("best", "worst", "random"),
-        help="figure5: or a choice of them [best worst]")
+    add(
+        "--pick",
+        nargs="+",
+        choices=("best", "worst", "random"),
+        help="figure5: or a choice of them [best worst]",
+    )
     add("--n", type=int, default=1, help="figure5: videos of each --pick [1]")
-    add("--video-dir",
-        help="figure5: folder of the videos, for a row of thumbnails (pip install av)")
+    add(
+        "--video-dir",
+        help="figure5: folder of the videos, for a row of thumbnails (pip install av)",
+    )
     return parser
 
 
@@ -135,7 +176,7 @@ def _run_commands(s):
         except InputError as error:
             if len(names) == 1 and not s.failed:
                 raise
-            console.printed(f"error: {name}: {error}", sys.stderr)          # the other pages go on
+            console.printed(f"error: {name}: {error}", sys.stderr)  # the other pages go on
             code = 2
             continue
         lines = pages.head(s, COMMANDS[name].title, COMMANDS[name].needs(s), page)

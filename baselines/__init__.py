@@ -2,16 +2,20 @@
 
 A method is a network (nn.Module) with
     name, title         on the command line and in files; in tables
-    classifies          whether its scores have "video" (C,), which says which classes a video holds
+    classifies          whether its scores have "video" (C,): which classes a video holds
     Settings            dataclass of the options it needs, by their names in opts.py
-    __init__(rgb_dim, flow_dim, n_classes, settings)        a dimension is None for a stream that the set lacks
+    __init__(rgb_dim, flow_dim, n_classes, settings)
+                        a dimension is None for a stream that the set lacks
     epochs              how often `bar.update` is called in `fit`
-    fit(train_set, run, bar)                                train_set: engine.loop, run: engine.run_folder
-    scores(rgb, flow)   {key: tensor} of one video, (T,), (T, C) or (C,), without gradients; what is stored
-    localize(record, classes, snippet_seconds, video_scores, rule)          a class method: it needs no weights
-                        -> (rows, counts) as localize.detect; record.scores[name] is what `scores` returned (NumPy)
+    fit(train_set, run, bar)
+                        engine.loop.TrainingSet, engine.run_folder.RunFolder
+    scores(rgb, flow)   {key: tensor} of one video, (T,), (T, C) or (C,), without gradients
+    localize(record, classes, snippet_seconds, video_scores, rule)
+                        a class method: (rows, counts) as localize.detect; record.scores[name] is
+                        what `scores` returned, as NumPy
 To add one: a file beside this one, and its line in METHODS.
 """
+
 from baselines.em_mil import EMMILMethod
 from baselines.untrimmednet import UntrimmedNet
 from baselines.wtalc import WTALC

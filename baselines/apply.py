@@ -1,4 +1,5 @@
 """Methods applied to videos: scores of clips, video-level scores that gate, detections."""
+
 import numpy as np
 import torch
 
@@ -11,7 +12,8 @@ from formats.files import InputError
 def record_of(video, methods, device):
     """What the methods {name: method} say about the clips of one video (a dataset.Video)."""
     rgb, flow = (
-        x if x is None else torch.from_numpy(np.asarray(x)).to(device) for x in (video.rgb, video.flow)
+        x if x is None else torch.from_numpy(np.asarray(x)).to(device)
+        for x in (video.rgb, video.flow)
     )
     scores = {
         name: {key: values.cpu().numpy() for key, values in method.scores(rgb, flow).items()}
@@ -21,10 +23,12 @@ def record_of(video, methods, device):
 
 
 def class_scores(name, records, classifier, outside=None):
-    """Yields (record, video-level scores (C,)) that gate the method `name`; None for a video without a true class.
+    """Yields (record, video-level scores (C,)) that gate the method `name`; None for a video
+    without a true class.
 
-    classifier: name of the method that gates those which are no classifiers, or "oracle": the true labels gate all.
-    outside: (N, C) video-level scores from a file, which gate all. InputError where a method has no scores.
+    classifier: name of the method that gates those which are no classifiers, or "oracle": the true
+    labels gate all. outside: (N, C) video-level scores from a file, which gate all. InputError
+    where a method has no scores.
     """
     oracle = outside is None and classifier == "oracle"
     gating = name if METHODS[name].classifies else classifier
@@ -32,8 +36,11 @@ def class_scores(name, records, classifier, outside=None):
     for k, record in enumerate(records):
         for other in needed:
             if other not in record.scores:
-                raise InputError(f"found no scores of {METHODS[other].title} in this run, expected a run that has "
-                                 "trained it")
+                raise InputError(
+                    f"found no scores of {METHODS[other].title} in this run, expected a run that "
+                    "has "
+                    "trained it"
+                )
         if outside is not None:
             yield record, outside[k]
         elif oracle:
@@ -43,9 +50,12 @@ def class_scores(name, records, classifier, outside=None):
 
 
 def localized(name, gated, classes, snippet_seconds, rule):
-    """(rows, counts) of each video for localize.table. gated: what `class_scores` yields; rule: localize.Rule."""
+    """(rows, counts) of each video for localize.table. gated: what `class_scores` yields; rule:
+    localize.Rule.
+    """
     for record, of_video in gated:
-        if of_video is None:                            # nothing to localize, and the gate would take a class anyway
+        # nothing to localize, and the gate would take a class anyway
+        if of_video is None:
             yield [], {"videos": 1}
         else:
             yield METHODS[name].localize(record, classes, snippet_seconds, of_video, rule)

@@ -1,8 +1,10 @@
 """Table 3's "Alternating": EM-MIL's alternation with attention in place of pseudo-labels.
 
-Each branch minimises UntrimmedNet's attention-MIL loss while the other is frozen: q_phi as weights of the clips
-(softmax over time), p_theta as probabilities of the classes (softmax over classes), in logarithms throughout.
+Each branch minimises UntrimmedNet's attention-MIL loss while the other is frozen: q_phi as weights
+of the clips (softmax over time), p_theta as probabilities of the classes (softmax over classes), in
+logarithms throughout.
 """
+
 import torch
 
 from baselines.untrimmednet import attention_mil_loss, log_average
@@ -10,24 +12,28 @@ from baselines.untrimmednet import attention_mil_loss, log_average
 
 class AttentionEStep:
     """Trains the attention over time; the class probabilities are frozen."""
+
     name, log_facts = "E", False
 
     def __init__(self, model):
         self.model, self.branch = model, model.assignment
 
     def pseudo_labels(self, bag):
-        return log_class_probabilities(self.model, bag.rgb, bag.flow)           # (T, C)
+        return log_class_probabilities(self.model, bag.rgb, bag.flow)  # (T, C)
 
     bag_labels = pseudo_labels
 
     def losses(self, bag, log_class):
         logits = self.branch(bag.rgb, bag.flow)
-        return {stream: attention_mil_loss(s[:, 0].log_softmax(0), log_class, bag.y)
-                for stream, s in logits.present()}
+        return {
+            stream: attention_mil_loss(s[:, 0].log_softmax(0), log_class, bag.y)
+            for stream, s in logits.present()
+        }
 
 
 class AttentionMStep:
     """Trains the class probabilities; the attention over time is frozen."""
+
     name, log_facts = "M", False
 
     def __init__(self, model):
@@ -38,11 +44,14 @@ class AttentionMStep:
         return bag.y.new_zeros(bag.length).log_softmax(0)
 
     def pseudo_labels(self, bag):
-        return log_attention(self.model, bag.rgb, bag.flow)                     # (T,)
+        return log_attention(self.model, bag.rgb, bag.flow)  # (T,)
 
     def losses(self, bag, log_weights):
         logits = self.branch(bag.rgb, bag.flow)
-        return {stream: attention_mil_loss(log_weights, s.log_softmax(1), bag.y) for stream, s in logits.present()}
+        return {
+            stream: attention_mil_loss(log_weights, s.log_softmax(1), bag.y)
+            for stream, s in logits.present()
+        }
 
 
 def log_class_probabilities(model, rgb, flow):
@@ -54,14 +63,21 @@ def log_class_probabilities(model, rgb, flow):
 def log_attention(model, rgb, flow):
     """Log of the softmax over time, fused over the streams, (T,)."""
     logits = model.assignment(rgb, flow)
-    return log_average([s[:, 0].log_softmax(0) for _, s in logits.present()], model.assignment.rgb_weight)
+    return log_average(
+        [s[:, 0].log_softmax(0) for _, s in logits.present()], model.assignment.rgb_weight
+    )
 
 
 @torch.no_grad()
 def attention_scores(model, rgb, flow):
-    """Q and P at test: the attention over its largest value in the video (T,), and the class probabilities (T, C).
+    """Q and P at test: the attention over its largest value in the video (T,), and the class
+    probabilities (T, C).
 
-    NOTE(paper): the paper does not say how the ablation is localized; its sigmoids have not been trained.
+    NOTE(paper): the paper does not say how the ablation is localized; its sigmoids have not been
+    trained.
     """
     attention = log_attention(model, rgb, flow)
-    return {"q": (attention - attention.max()).exp(), "p": log_class_probabilities(model, rgb, flow).exp()}
+    return {
+        "q": (attention - attention.max()).exp(),
+        "p": log_class_probabilities(model, rgb, flow).exp(),
+    }

@@ -1,4 +1,5 @@
 """EM-MIL as a method: the network of model.py, trained by em_trainer.py, localized by Sec. 3.5."""
+
 import contextlib
 import functools
 from dataclasses import dataclass
@@ -14,14 +15,16 @@ from model import EMMIL
 @dataclass(frozen=True)
 class Settings:
     """How EM-MIL is trained, by the names of the options in opts.py."""
-    phases: tuple              # rows (step, epochs, lr, targets)
+
+    phases: tuple  # rows (step, epochs, lr, targets)
     gamma: float
     keep_peak: bool
     rgb_weight: float
-    objective: str             # "pseudo-labels" or "attention" (Table 3's Alternating)
-    joint: str                 # "off", or how often an "EM" phase makes its labels: "epoch" or "step"
+    objective: str  # "pseudo-labels" or "attention" (Table 3's Alternating)
+    # "off", or how often an "EM" phase makes its labels: "epoch" or "step"
+    joint: str
     videos_per_step: int
-    precision: str             # "fp32", "tf32" or "bf16"
+    precision: str  # "fp32", "tf32" or "bf16"
 
 
 class EMMILMethod(EMMIL):
@@ -43,8 +46,16 @@ class EMMILMethod(EMMIL):
         autocast = contextlib.nullcontext
         if s.precision == "bf16":
             autocast = functools.partial(torch.autocast, train_set.device.type, torch.bfloat16)
-        em_trainer.fit(steps, train_set, run, self.phases, per_step=s.videos_per_step, refresh=s.joint,
-                       autocast=autocast, bar=bar)
+        em_trainer.fit(
+            steps,
+            train_set,
+            run,
+            self.phases,
+            per_step=s.videos_per_step,
+            refresh=s.joint,
+            autocast=autocast,
+            bar=bar,
+        )
 
     @torch.no_grad()
     def scores(self, rgb, flow):
@@ -56,7 +67,9 @@ class EMMILMethod(EMMIL):
 
     @classmethod
     def localize(cls, record, classes, snippet_seconds, video_scores, rule):
-        """Sec. 3.5: L = lambda * Q + (1 - lambda) * P of each class that passes the gate; its runs are proposals."""
+        """Sec. 3.5: L = lambda * Q + (1 - lambda) * P of each class that passes the gate; its runs
+        are proposals.
+        """
         scores = record.scores[cls.name]
-        curves = localize.fuse(scores["q"], scores["p"], rule.lam)    # (T, C)
+        curves = localize.fuse(scores["q"], scores["p"], rule.lam)  # (T, C)
         return localize.detect(record, snippet_seconds, curves, video_scores, classes, rule)

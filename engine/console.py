@@ -1,4 +1,7 @@
-"""What a program prints and how it ends: lines that are also in RUN/log.txt, progress, signals, one line for an error."""
+"""What a program prints and how it ends: lines that are also in RUN/log.txt, progress, signals, one
+line for an error.
+"""
+
 import contextlib
 import os
 import signal
@@ -10,12 +13,15 @@ from tqdm import tqdm
 from engine.distributed import world
 from formats.files import InputError
 
-EVERY = 60                             # seconds between lines of progress where there is no terminal
+# seconds between lines of progress where there is no terminal
+EVERY = 60
 STOPS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stopped(BaseException):
-    """A signal asked the process to stop. Like KeyboardInterrupt no Exception, which code could take for an error."""
+    """A signal asked the process to stop. Like KeyboardInterrupt no Exception, which code could
+    take for an error.
+    """
 
     def __init__(self, signum):
         super().__init__(signum)
@@ -26,9 +32,11 @@ class Stopped(BaseException):
 def signals(restore=True):
     """Ctrl-C, SIGTERM and SIGHUP raise Stopped inside the block.
 
-    restore: give the handlers back that were there before. A program that ends anyway does not, so that a second
-    signal on the heels of the first finds nothing to interrupt. Outside the main thread Python admits no handlers.
+    restore: give the handlers back that were there before. A program that ends anyway does not, so
+    that a second signal on the heels of the first finds nothing to interrupt. Outside the main
+    thread Python admits no handlers.
     """
+
     def handler(signum, _):
         raise Stopped(signum)
 
@@ -55,8 +63,9 @@ class Console:
     def __init__(self):
         self.lines, self.path = [], None
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(AttributeError, ValueError):     # no such stream, or closed
-                stream.reconfigure(errors="replace")                  # an ASCII terminal shows ? for ±
+            with contextlib.suppress(AttributeError, ValueError):  # no such stream, or closed
+                # an ASCII terminal shows ? for ±
+                stream.reconfigure(errors="replace")
 
     def keep_in(self, path):
         """From here on lines go to the file at `path` too, those before included."""
@@ -79,24 +88,32 @@ class Console:
             with open(self.path, "a", encoding="utf-8") as file:
                 file.write(f"{text}\n")
         except OSError as error:
-            raise InputError(f"{self.path}: found {error.strerror or error}, expected to write there") from None
+            raise InputError(
+                f"{self.path}: found {error.strerror or error}, expected to write there"
+            ) from None
 
 
 def printed(text, stream=None):
-    """Prints at once. Where nobody reads any more (`| head`), or the disk is full, the program goes on without."""
+    """Prints at once. Where nobody reads any more (`| head`), or the disk is full, the program goes
+    on without.
+    """
     stream = stream or sys.stdout
     try:
         print(text, file=stream, flush=True)
-    except (OSError, ValueError):                                     # ValueError: the stream has been closed
+    # ValueError: the stream has been closed
+    except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class Bar(tqdm):
-    """tqdm, whose destructor calls `close` and fails there on a bar that a signal stops while it is made."""
+    """tqdm, whose destructor calls `close` and fails there on a bar that a signal stops while it is
+    made.
+    """
 
     def close(self):
-        if hasattr(self, "start_t"):                                  # the last attribute that tqdm sets
+        # the last attribute that tqdm sets
+        if hasattr(self, "start_t"):
             super().close()
 
 
@@ -119,7 +136,10 @@ class Progress:
             self.said = now
             left = (now - self.began) / self.done * (self.epochs - self.done)
             values = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
-            self.say(f"  {self.title}: epoch {self.done} of {self.epochs}, loss {values}, about {left / 60:.0f} min left")
+            self.say(
+                f"  {self.title}: epoch {self.done} of {self.epochs}, loss {values}, about "
+                f"{left / 60:.0f} min left"
+            )
 
     def close(self):
         if self.bar is not None:
@@ -131,7 +151,9 @@ def name_of(signum):
 
 
 def end(code, line, once=False):
-    """Ends the program with a line on stderr. once: every process comes here, and process 0 prints for all."""
+    """Ends the program with a line on stderr. once: every process comes here, and process 0 prints
+    for all.
+    """
     ignore_signals()
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stdout.flush()

@@ -1,14 +1,17 @@
-"""What only makes a CPU faster: oneDNN's products, memory that is kept, few threads. The program works without it.
+"""What only makes a CPU faster: oneDNN's products, memory that is kept, few threads. The program
+works without it.
 
-PyTorch sends float32 products on CPU to MKL, which on AMD processors does not use their widest instructions; oneDNN,
-which PyTorch has for its convolutions, does. PyTorch offers it without a derivative, so a head's derivative is written
-here, both layers in one piece.
+PyTorch sends float32 products on CPU to MKL, which on AMD processors does not use their widest
+instructions; oneDNN, which PyTorch has for its convolutions, does. PyTorch offers it without a
+derivative, so a head's derivative is written here, both layers in one piece.
 """
+
 import ctypes
 import os
 
-# Read when PyTorch starts, so set before its import. Huge pages; and threads that wait at a barrier give their core
-# back at once: where another program holds a core, they would spin for longer than they compute.
+# Read when PyTorch starts, so set before its import. Huge pages; and threads that wait at a barrier
+# give their core back at once: where another program holds a core, they would spin for longer than
+# they compute.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -17,14 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-SMALL = 60_000            # values of a video; hapt30 has 10,000, the demo 12,000, THUMOS14 275,000
+SMALL = 60_000  # values of a video; hapt30 has 10,000, the demo 12,000, THUMOS14 275,000
 
 
 def prepare(network):
     """Lays the network's convolution weights out for `head_forward` and returns the network.
 
-    The values and the state dict stay the same: only the memory order changes, from (256, D, 3) to (256, 3, D), so
-    that the weights are one matrix beside three shifted copies of the features.
+    The values and the state dict stay the same: only the memory order changes, from (256, D, 3) to
+    (256, 3, D), so that the weights are one matrix beside three shifted copies of the features.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv1d):
@@ -36,22 +39,25 @@ def prepare(network):
 def keep_memory():
     """Makes glibc's malloc keep freed memory for the next step; does nothing elsewhere.
 
-    By default it returns the few MB of a step's gradients to the system and asks for them again, which costs a quarter
-    of the training time.
+    By default it returns the few MB of a step's gradients to the system and asks for them again,
+    which costs a quarter of the training time.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return
-    mallopt(-3, 1 << 30)                                # M_MMAP_THRESHOLD: large tensors share the heap
-    mallopt(-1, (1 << 31) - 1)                          # M_TRIM_THRESHOLD: the heap's end is kept
+    # M_MMAP_THRESHOLD: large tensors share the heap
+    mallopt(-3, 1 << 30)
+    mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD: the heap's end is kept
 
 
 def choose_threads(clips, features):
-    """One thread where a step is small: a second one gains nothing there, and waits for busy cores at every operator.
+    """One thread where a step is small: a second one gains nothing there, and waits for busy cores
+    at every operator.
 
-    clips: of a video, on average; features: of a clip, over both streams. A number that the user has set
-    (OMP_NUM_THREADS) stays. The choice depends on the data alone, so that the bits do not depend on the machine's load.
+    clips: of a video, on average; features: of a clip, over both streams. A number that the user
+    has set (OMP_NUM_THREADS) stays. The choice depends on the data alone, so that the bits do not
+    depend on the machine's load.
     """
     if "OMP_NUM_THREADS" not in os.environ and clips * features < SMALL:
         torch.set_num_threads(1)
@@ -75,47 +81,58 @@ AVAILABLE = torch.backends.mkldnn.is_available() and _works()
 
 
 def head_forward(conv, linear, x):
-    """linear(relu(conv(x))) over the clips x (T, D), for Conv1d(D, H, 3, padding=1). Returns (T, K)."""
+    """linear(relu(conv(x))) over the clips x (T, D), for Conv1d(D, H, 3, padding=1). Returns (T,
+    K).
+    """
     kind = x.device.type
     autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     if not AVAILABLE or kind != "cpu" or x.dtype != torch.float32 or x.requires_grad or autocast:
-        return linear(F.relu(conv(x.T).T)).to(x.dtype)                # PyTorch's own layers
-    weight = conv.weight.permute(0, 2, 1).reshape(conv.out_channels, -1)       # (H, 3D), a view after `prepare`
-    return _TwoLayers.apply(shifted(x, _rows_for(len(x))), len(x), weight, conv.bias, linear.weight, linear.bias)
+        return linear(F.relu(conv(x.T).T)).to(x.dtype)  # PyTorch's own layers
+    # (H, 3D), a view after `prepare`
+    weight = conv.weight.permute(0, 2, 1).reshape(conv.out_channels, -1)
+    return _TwoLayers.apply(
+        shifted(x, _rows_for(len(x))), len(x), weight, conv.bias, linear.weight, linear.bias
+    )
 
 
 def shifted(x, rows):
-    """The clip before, the clip itself and the clip after, side by side: the rows that the convolution multiplies.
+    """The clip before, the clip itself and the clip after, side by side: the rows that the
+    convolution multiplies.
 
     x: (T, D). Returns (rows, 3D) with rows >= T; zeros past both ends.
     """
     t, d = x.shape
-    padded = F.pad(x, (0, 0, 1, 1 + rows - t))                        # (rows + 2, D)
-    return padded.as_strided((rows, 3 * d), (d, 1)).contiguous()      # row t is padded[t : t + 3], flattened
+    padded = F.pad(x, (0, 0, 1, 1 + rows - t))  # (rows + 2, D)
+    # row t is padded[t : t + 3], flattened
+    return padded.as_strided((rows, 3 * d), (d, 1)).contiguous()
 
 
 def _rows_for(n):
     """n or a few rows more, a number of at most four binary digits and zeros behind them.
 
-    oneDNN compiles a program for each shape and keeps it with some MB of work space: videos of all lengths need few.
+    oneDNN compiles a program for each shape and keeps it with some MB of work space: videos of all
+    lengths need few.
     """
     step = 1 << max(n.bit_length() - 4, 0)
     return -(-n // step) * step
 
 
 class _TwoLayers(torch.autograd.Function):
-    """The hidden layer is held as (H, rows), one clip a column, so that no product has to transpose it first."""
+    """The hidden layer is held as (H, rows), one clip a column, so that no product has to transpose
+    it first.
+    """
 
     @staticmethod
     def forward(ctx, x, t, weight1, bias1, weight2, bias2):
-        hidden = onednn_product(weight1, x).add_(bias1[:, None]).relu_()       # (H, rows)
+        hidden = onednn_product(weight1, x).add_(bias1[:, None]).relu_()  # (H, rows)
         ctx.save_for_backward(x, hidden, weight2)
-        return torch.addmm(bias2, hidden.T, weight2.T)[:t]            # (t, K)
+        return torch.addmm(bias2, hidden.T, weight2.T)[:t]  # (t, K)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         x, hidden, weight2 = ctx.saved_tensors
-        grad = F.pad(grad, (0, 0, 0, len(x) - len(grad)))             # (rows, K)
-        inner = torch.ops.aten.threshold_backward(weight2.T @ grad.T, hidden, 0)        # (H, rows): 0 where hidden is
+        grad = F.pad(grad, (0, 0, 0, len(x) - len(grad)))  # (rows, K)
+        # (H, rows): 0 where hidden is
+        inner = torch.ops.aten.threshold_backward(weight2.T @ grad.T, hidden, 0)
         return None, None, onednn_product(inner, x.T), inner.sum(1), grad.T @ hidden.T, grad.sum(0)

@@ -1,8 +1,10 @@
-"""Several processes (torchrun): who there is, and what they exchange. With one process every function is a no-op.
+"""Several processes (torchrun): who there is, and what they exchange. With one process every
+function is a no-op.
 
-Process r owns the videos r, r + ranks, r + 2 * ranks, ... of the training set. All processes step together with the sum
-of their gradients, so their weights stay equal; features never travel.
+Process r owns the videos r, r + ranks, r + 2 * ranks, ... of the training set. All processes step
+together with the sum of their gradients, so their weights stay equal; features never travel.
 """
+
 import contextlib
 import os
 
@@ -32,8 +34,10 @@ def join_processes():
     local = int(os.environ.get("LOCAL_RANK", 0))
     if gpus:
         if local >= gpus:
-            raise InputError(f"torchrun: found process {local + 1} on a machine of {gpus} GPUs, "
-                             "expected at most one process for each GPU")
+            raise InputError(
+                f"torchrun: found process {local + 1} on a machine of {gpus} GPUs, "
+                "expected at most one process for each GPU"
+            )
         torch.cuda.set_device(local)
     with _one_line():
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
@@ -65,8 +69,9 @@ def sum_gradients(parameters):
     """Adds up the gradients of all processes, in place."""
     if world()[1] == 1:
         return
-    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1)
-                      for p in parameters])
+    flat = torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in parameters]
+    )
     with _one_line():
         dist.all_reduce(flat)
     for p, summed in zip(parameters, flat.split([p.numel() for p in parameters])):
@@ -76,7 +81,9 @@ def sum_gradients(parameters):
 
 @contextlib.contextmanager
 def all_or_none():
-    """Where one process fails with an InputError inside the block, all do, with the first one's line."""
+    """Where one process fails with an InputError inside the block, all do, with the first one's
+    line.
+    """
     line = None
     try:
         yield
@@ -100,5 +107,7 @@ def _one_line():
     except RuntimeError as error:
         rank, ranks = os.environ["RANK"], os.environ["WORLD_SIZE"]
         found = str(error).split("\n")[0][:200]
-        raise InputError(f"process {rank} of {ranks}: found the others out of reach ({found}), "
-                         "expected all of them to go on until the end") from None
+        raise InputError(
+            f"process {rank} of {ranks}: found the others out of reach ({found}), "
+            "expected all of them to go on until the end"
+        ) from None

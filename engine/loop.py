@@ -1,7 +1,9 @@
 """The training loop: bags on the device, one epoch of Adam steps, whatever the loss.
 
-A batch is a list of whole videos (bags). `train_epoch` is the same for EM-MIL and for the networks it is compared with.
+A batch is a list of whole videos (bags). `train_epoch` is the same for EM-MIL and for the networks
+it is compared with.
 """
+
 import queue
 import threading
 from typing import NamedTuple
@@ -13,12 +15,15 @@ from engine.distributed import error_on_all, everywhere, sum_gradients, world
 
 
 class Bag(NamedTuple):
-    """A training video: T clips in two streams, and its video-level labels. A stream that the set lacks is None."""
-    index: int                         # of the video in the whole training set
+    """A training video: T clips in two streams, and its video-level labels. A stream that the set
+    lacks is None.
+    """
+
+    index: int  # of the video in the whole training set
     name: str
-    rgb: torch.Tensor | None           # (T, D)
-    flow: torch.Tensor | None          # (T, D')
-    y: torch.Tensor                    # (C,) multi-hot
+    rgb: torch.Tensor | None  # (T, D)
+    flow: torch.Tensor | None  # (T, D')
+    y: torch.Tensor  # (C,) multi-hot
 
     @property
     def length(self):
@@ -29,20 +34,25 @@ class Bag(NamedTuple):
 class TrainingSet:
     """The training videos of this process, on `device`.
 
-    videos: objects with `.name`, `.rgb` (T, D), `.flow` (T, D') and `.labels` (C,), in the same order on every process.
-    NumPy features are moved to `device` once and stay there; features that stay on disk are read by a thread, at most
-    `read_ahead` batches before their turn.
+    videos: objects with `.name`, `.rgb` (T, D), `.flow` (T, D') and `.labels` (C,), in the same
+    order on every process. NumPy features are moved to `device` once and stay there; features that
+    stay on disk are read by a thread, at most `read_ahead` batches before their turn.
     """
 
     def __init__(self, videos, device="cpu", read_ahead=8):
         rank, ranks = world()
         self.device, self.read_ahead = torch.device(device), read_ahead
         self.names = [video.name for video in videos]
-        self.labels = torch.from_numpy(np.stack([video.labels for video in videos])).to(device)   # (N, C)
-        self.mine = list(range(rank, len(videos), ranks))             # indices of this process's videos
+        # (N, C)
+        self.labels = torch.from_numpy(np.stack([video.labels for video in videos])).to(device)
+        # indices of this process's videos
+        self.mine = list(range(rank, len(videos), ranks))
         self.videos = {i: videos[i] for i in self.mine}
-        in_memory = all(x is None or isinstance(x, np.ndarray)
-                        for video in self.videos.values() for x in (video.rgb, video.flow))
+        in_memory = all(
+            x is None or isinstance(x, np.ndarray)
+            for video in self.videos.values()
+            for x in (video.rgb, video.flow)
+        )
         self.held = {i: self._bag(i) for i in self.mine} if in_memory else None
 
     def __len__(self):
@@ -50,7 +60,9 @@ class TrainingSet:
 
     def _bag(self, i):
         video = self.videos[i]
-        return self._moved(Bag(i, video.name, self._tensor(video.rgb), self._tensor(video.flow), self.labels[i]))
+        return self._moved(
+            Bag(i, video.name, self._tensor(video.rgb), self._tensor(video.flow), self.labels[i])
+        )
 
     def _tensor(self, features):
         if features is None:
@@ -60,7 +72,9 @@ class TrainingSet:
         return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
     def _moved(self, bag):
-        rgb, flow = (x if x is None else x.to(self.device, non_blocking=True) for x in (bag.rgb, bag.flow))
+        rgb, flow = (
+            x if x is None else x.to(self.device, non_blocking=True) for x in (bag.rgb, bag.flow)
+        )
         return bag._replace(rgb=rgb, flow=flow)
 
     def bags(self):
@@ -68,7 +82,9 @@ class TrainingSet:
         return (bag for bags in self.read([[i] for i in self.mine]) for bag in bags)
 
     def read(self, batches):
-        """Yields a list of Bags for each list of indices (of this process's videos) in `batches`."""
+        """Yields a list of Bags for each list of indices (of this process's videos) in
+        `batches`.
+        """
         if self.held is not None:
             yield from ([self.held[i] for i in batch] for batch in batches)
             return
@@ -88,7 +104,7 @@ class TrainingSet:
                         return
                     put([self._bag(i) for i in batch])
                 put(None)
-            except Exception as error:                                # the consumer raises it
+            except Exception as error:  # the consumer raises it
                 put(error)
 
         thread = threading.Thread(target=work, daemon=True)
@@ -103,18 +119,22 @@ class TrainingSet:
             thread.join()
 
     def shuffled(self, rng, per_step=1):
-        """The steps of one epoch, for `train_epoch`: yields (bags, number of videos over all processes).
+        """The steps of one epoch, for `train_epoch`: yields (bags, number of videos over all
+        processes).
 
-        per_step: videos per step and process. rng: NumPy generator, in the same state on every process. The set is cut
-        into per_step * ranks stripes (video i lies in stripe i modulo their number), each stripe is permuted, and a
-        step takes one video of every stripe that still has one. So several processes make the same steps as one
-        process with per_step * ranks videos a step.
+        per_step: videos per step and process. rng: NumPy generator, in the same state on every
+        process. The set is cut into per_step * ranks stripes (video i lies in stripe i modulo their
+        number), each stripe is permuted, and a step takes one video of every stripe that still has
+        one. So several processes make the same steps as one process with per_step * ranks videos a
+        step.
         """
         rank, ranks = world()
         n_stripes = per_step * ranks
         stripes = [rng.permutation(np.arange(s, len(self), n_stripes)) for s in range(n_stripes)]
         steps = range(-(-len(self) // n_stripes))
-        mine = [[int(stripe[k]) for stripe in stripes[rank::ranks] if k < len(stripe)] for k in steps]
+        mine = [
+            [int(stripe[k]) for stripe in stripes[rank::ranks] if k < len(stripe)] for k in steps
+        ]
         counts = [sum(k < len(stripe) for stripe in stripes) for k in steps]
         return zip(self.read(mine), counts)
 
@@ -127,13 +147,16 @@ def adam(parameters, lr, weight_decay=0.0):
 def train_epoch(batches, loss, optimizers, where=""):
     """One step of `optimizers` for each batch; returns {name: loss, mean over the steps}.
 
-    batches: yields (bags, number of videos of the step over all processes). loss(bags) -> {name: scalar tensor}, each
-    the mean over the bags; their sum is minimised. where: names the epoch in an error.
-    Raises InputError, with the names of the videos, where a loss is not finite: the epoch's end is the first time that
-    the host reads a loss, so that no step waits for the device.
+    batches: yields (bags, number of videos of the step over all processes). loss(bags) -> {name:
+    scalar tensor}, each the mean over the bags; their sum is minimised. where: names the epoch in
+    an error.
+    Raises InputError, with the names of the videos, where a loss is not finite: the epoch's end is
+    the first time that the host reads a loss, so that no step waits for the device.
     """
     ranks = world()[1]
-    parameters = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    parameters = [
+        p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]
+    ]
     names, steps, history = [], [], []
     for bags, videos in batches:
         for p in parameters:
@@ -142,14 +165,15 @@ def train_epoch(batches, loss, optimizers, where=""):
         if bags:
             losses = loss(bags)
             names = list(losses)
-            if ranks > 1:                                             # this process's part of the step's mean
+            # this process's part of the step's mean
+            if ranks > 1:
                 losses = {name: value * (len(bags) / videos) for name, value in losses.items()}
-            torch.autograd.backward(list(losses.values()))            # of their sum
+            torch.autograd.backward(list(losses.values()))  # of their sum
             history.append(torch.stack([value.detach() for value in losses.values()]))
         sum_gradients(parameters)
         for optimizer in optimizers:
             optimizer.step()
-    history = torch.stack(history).cpu() if history else torch.zeros(0, 0)     # (steps, losses)
+    history = torch.stack(history).cpu() if history else torch.zeros(0, 0)  # (steps, losses)
     if ranks > 1:
         names, history = _summed(names, history)
     _check_finite(history, steps, where)
@@ -166,7 +190,7 @@ def _summed(names, history):
     whole = torch.zeros(max(len(part) for _, part in parts), len(names))
     for part_names, part in parts:
         if part_names:
-            whole[:len(part)] += part
+            whole[: len(part)] += part
     return names, whole
 
 
@@ -175,5 +199,8 @@ def _check_finite(history, steps, where):
     if len(bad):
         step = int(bad[0])
         videos = ", ".join(name for names in everywhere(steps[step]) for name in names)
-        raise error_on_all(f"training {where}: found the loss {history[step].sum().item()} on {videos}, expected a "
-                           "finite number (look at the features' values and the learning rate)")
+        raise error_on_all(
+            f"training {where}: found the loss {history[step].sum().item()} on {videos}, "
+            "expected a "
+            "finite number (look at the features' values and the learning rate)"
+        )

@@ -1,8 +1,9 @@
 """A run's folder: log, checkpoint, resume, lock, and the record of where and with what it was made.
 
-Everything random is drawn from (seed, stage, epoch), and a resumed run begins at the first epoch that is not done, so
-its result is the uninterrupted one's, bit for bit.
+Everything random is drawn from (seed, stage, epoch), and a resumed run begins at the first epoch
+that is not done, so its result is the uninterrupted one's, bit for bit.
 """
+
 import contextlib
 import hashlib
 import io
@@ -25,21 +26,33 @@ from formats.files import InputError, load_pt, write_atomically
 CHECKPOINT, LOG, LABELS = "checkpoint.pt", "log.jsonl", "labels"
 FORMAT = "em-mil run 2"
 KEYS = {"about", "parts", "stage", "epoch", "done", "log_bytes"}
-SAVE_EVERY = 30                        # seconds between checkpoints, besides one at the end of each stage
+# seconds between checkpoints, besides one at the end of each stage
+SAVE_EVERY = 30
 ROOT = Path(__file__).resolve().parents[1]
 # The source files that decide a run's weights, scores and detections.
-CODE = ("model.py", "pseudo_labels.py", "em_trainer.py", "dataset.py", "localize.py", "eval_detection.py",
-        "engine/*.py", "baselines/*.py", "formats/*.py")
+CODE = (
+    "model.py",
+    "pseudo_labels.py",
+    "em_trainer.py",
+    "dataset.py",
+    "localize.py",
+    "eval_detection.py",
+    "engine/*.py",
+    "baselines/*.py",
+    "formats/*.py",
+)
 
 
 class RunFolder:
-    """The folder of one run: `epochs` and `generator` for training, `log` and `save` for what it leaves.
+    """The folder of one run: `epochs` and `generator` for training, `log` and `save` for what it
+    leaves.
 
-    folder: made where it does not exist. seed: of everything random. about: plain values that the checkpoint holds
-    (options, classes, dimensions). resume: load the folder's checkpoint; parts registered later take their saved state.
-    A run that was stopped before its first checkpoint starts from the beginning.
-    Raises InputError where another process uses the folder, where the checkpoint is broken or of another version, and
-    without `resume` where there is a checkpoint.
+    folder: made where it does not exist. seed: of everything random. about: plain values that the
+    checkpoint holds (options, classes, dimensions). resume: load the folder's checkpoint; parts
+    registered later take their saved state. A run that was stopped before its first checkpoint
+    starts from the beginning.
+    Raises InputError where another process uses the folder, where the checkpoint is broken or of
+    another version, and without `resume` where there is a checkpoint.
     """
 
     def __init__(self, folder, *, seed=0, about=None, resume=False):
@@ -47,8 +60,9 @@ class RunFolder:
         self.parts, self.saved_parts = {}, {}
         self.stage, self.epoch, self.done = None, 0, []
         self.log_bytes, self.saved_at = 0, time.monotonic()
-        self.writes = world()[0] == 0                                 # process 0 writes for all
-        self.lock = filelock.FileLock(self.folder / ".lock", fallback_to_soft=False)      # a soft one outlives a kill
+        self.writes = world()[0] == 0  # process 0 writes for all
+        # a soft one outlives a kill
+        self.lock = filelock.FileLock(self.folder / ".lock", fallback_to_soft=False)
         try:
             if self.writes:
                 self._take_lock()
@@ -64,11 +78,14 @@ class RunFolder:
 
     def _take_lock(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:                                                          # ends with the process, however that ends
+        # ends with the process, however that ends
+        try:
             self.lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise InputError(f"{self.folder}: in use by another run, expected one folder for each run") from None
-        except (OSError, NotImplementedError):                        # a file system without locks
+            raise InputError(
+                f"{self.folder}: in use by another run, expected one folder for each run"
+            ) from None
+        except (OSError, NotImplementedError):  # a file system without locks
             pass
 
     def close(self):
@@ -76,15 +93,20 @@ class RunFolder:
         self.lock.release(force=True)
 
     def _tidy(self):
-        """Removes temporary files of a killed process, and log lines of epochs that are trained again."""
+        """Removes temporary files of a killed process, and log lines of epochs that are trained
+        again.
+        """
         for place in ("", "figures/", f"{LABELS}/"):
             for left in self.folder.glob(f"{place}.*.????????.*"):
                 left.unlink()
         path = self.folder / LOG
         with _writing(path), open(path, "ab") as log:
             if log.tell() < self.log_bytes:
-                raise InputError(f"{path}: found {log.tell()} bytes, expected the {self.log_bytes} that {CHECKPOINT} "
-                                 "goes with")
+                raise InputError(
+                    f"{path}: found {log.tell()} bytes, expected the {self.log_bytes} that "
+                    f"{CHECKPOINT} "
+                    "goes with"
+                )
             log.truncate(self.log_bytes)
 
     def _load(self):
@@ -94,14 +116,18 @@ class RunFolder:
         self.log_bytes = state["log_bytes"]
 
     def register(self, name, part):
-        """Adds a network or optimizer to the checkpoint and gives it its saved state, if any. Returns it."""
+        """Adds a network or optimizer to the checkpoint and gives it its saved state, if any.
+        Returns it.
+        """
         self.parts[name] = part
         if name in self.saved_parts:
             load_state(part, self.saved_parts[name], f"{self.folder / CHECKPOINT}: {name}")
         return part
 
     def epochs(self, stage, n):
-        """The numbers (from 0) of the epochs of a stage that are not done yet; saves as they get done."""
+        """The numbers (from 0) of the epochs of a stage that are not done yet; saves as they get
+        done.
+        """
         if stage in self.done:
             return
         if self.stage != stage:
@@ -115,7 +141,9 @@ class RunFolder:
         self.save()
 
     def generator(self, stage, epoch):
-        """NumPy generator for (seed, stage, epoch); PyTorch's generator is seeded to match (dropout)."""
+        """NumPy generator for (seed, stage, epoch); PyTorch's generator is seeded to match
+        (dropout).
+        """
         words = [self.seed, zlib.crc32(stage.encode()), epoch]
         torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
         return np.random.default_rng(words)
@@ -133,19 +161,32 @@ class RunFolder:
         self.saved_at = time.monotonic()
         if not self.writes:
             return
-        parts = {**self.saved_parts, **{name: part.state_dict() for name, part in self.parts.items()}}
-        state = {"format": FORMAT, "about": self.about, "parts": parts, "stage": self.stage, "epoch": self.epoch,
-                 "done": self.done, "log_bytes": self.log_bytes}
-        whole = io.BytesIO()                                          # a full disk is one line then, not PyTorch's many
+        parts = {
+            **self.saved_parts,
+            **{name: part.state_dict() for name, part in self.parts.items()},
+        }
+        state = {
+            "format": FORMAT,
+            "about": self.about,
+            "parts": parts,
+            "stage": self.stage,
+            "epoch": self.epoch,
+            "done": self.done,
+            "log_bytes": self.log_bytes,
+        }
+        # a full disk is one line then, not PyTorch's many
+        whole = io.BytesIO()
         torch.save(state, whole)
         path = self.folder / CHECKPOINT
         with _writing(path), write_atomically(path) as temporary:
             temporary.write_bytes(whole.getbuffer())
-            with open(self.folder / LOG, "ab") as log:                # on the disk before the checkpoint counts its bytes
+            # on the disk before the checkpoint counts its bytes
+            with open(self.folder / LOG, "ab") as log:
                 os.fsync(log.fileno())
 
     def save_labels(self, name, mine):
-        """Writes the labels of a phase, labels/NAME.npz, of all processes. mine: [(T, ...) NumPy array] of this one.
+        """Writes the labels of a phase, labels/NAME.npz, of all processes. mine: [(T, ...) NumPy
+        array] of this one.
 
         Returns (all labels in the order of the set) on every process.
         """
@@ -155,16 +196,22 @@ class RunFolder:
             with _writing(path):
                 path.parent.mkdir(exist_ok=True)
                 with write_atomically(path) as temporary:
-                    np.savez_compressed(temporary, labels=np.concatenate(labels), clips=[len(x) for x in labels])
+                    np.savez_compressed(
+                        temporary, labels=np.concatenate(labels), clips=[len(x) for x in labels]
+                    )
         return labels
 
     def read_labels(self, name):
-        """What `save_labels` wrote under this name: a list of (T, ...) arrays, or None where there is none."""
+        """What `save_labels` wrote under this name: a list of (T, ...) arrays, or None where there
+        is none.
+        """
         return read_labels(self.folder, name)
 
 
 def read_labels(folder, name):
-    """The labels of one phase of a run, a list of (T, ...) arrays in the order of the set; None where there are none."""
+    """The labels of one phase of a run, a list of (T, ...) arrays in the order of the set; None
+    where there are none.
+    """
     path = Path(folder) / LABELS / f"{name}.npz"
     if not path.exists():
         return None
@@ -172,7 +219,9 @@ def read_labels(folder, name):
         with np.load(path, allow_pickle=False) as file:
             return np.split(file["labels"], np.cumsum(file["clips"])[:-1])
     except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: found no readable labels ({error}), expected those of a phase") from None
+        raise InputError(
+            f"{path}: found no readable labels ({error}), expected those of a phase"
+        ) from None
 
 
 def read_log(folder):
@@ -181,39 +230,54 @@ def read_log(folder):
     try:
         return [json.loads(line) for line in path.read_text().splitlines()]
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: found no readable log ({error}), expected the log of a run") from None
+        raise InputError(
+            f"{path}: found no readable log ({error}), expected the log of a run"
+        ) from None
 
 
 def load_checkpoint(folder):
-    """The checkpoint in a run's folder. InputError where it is missing, broken, or of another program or version."""
+    """The checkpoint in a run's folder. InputError where it is missing, broken, or of another
+    program or version.
+    """
     path = Path(folder) / CHECKPOINT
     state = load_pt(path)
     found = state.get("format") if isinstance(state, dict) else None
     if found == "em-mil run 1":
-        raise InputError(f"{path}: found a run of an earlier version of this program, which this one cannot go on "
-                         "with; train again")
+        raise InputError(
+            f"{path}: found a run of an earlier version of this program, which this one cannot "
+            "go on "
+            "with; train again"
+        )
     if found != FORMAT or not KEYS <= state.keys():
         raise InputError(f"{path}: found something else, expected a checkpoint of this program")
     return state
 
 
 def load_state(part, state, where):
-    """Gives a network or optimizer its saved state. InputError, which begins with `where`, if it does not fit."""
+    """Gives a network or optimizer its saved state. InputError, which begins with `where`, if it
+    does not fit.
+    """
     try:
         part.load_state_dict(state)
         if isinstance(part, torch.optim.Optimizer):
             _lay_out_moments(part)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = str(error).strip().split("\n")[-1].strip()
-        raise InputError(f"{where}: found the state of another network ({why}), expected this one's") from None
+        raise InputError(
+            f"{where}: found the state of another network ({why}), expected this one's"
+        ) from None
 
 
 def _lay_out_moments(adam):
-    """Fused Adam reads memory, not indices: the moments get the shape and memory order of their parameter."""
+    """Fused Adam reads memory, not indices: the moments get the shape and memory order of their
+    parameter.
+    """
     for p, state in adam.state.items():
         for name in ("exp_avg", "exp_avg_sq"):
             if state[name].shape != p.shape:
-                raise ValueError(f"{name} is {tuple(state[name].shape)}, its parameter {tuple(p.shape)}")
+                raise ValueError(
+                    f"{name} is {tuple(state[name].shape)}, its parameter {tuple(p.shape)}"
+                )
             state[name] = torch.empty_like(p).copy_(state[name])
 
 
@@ -223,11 +287,14 @@ def _writing(path):
     try:
         yield
     except OSError as error:
-        raise InputError(f"{path}: found {error.strerror or error}, expected to write there; the last checkpoint "
-                         "is whole") from None
+        raise InputError(
+            f"{path}: found {error.strerror or error}, expected to write there; the last "
+            "checkpoint "
+            "is whole"
+        ) from None
 
 
-# ------------------------------------------------------------------------------------------------ where and with what
+# ---- where and with what
 def code_hash():
     """16 hex digits of the source files that decide a run's weights, scores and detections."""
     digest = hashlib.blake2b(digest_size=8)
@@ -240,22 +307,35 @@ def code_hash():
 def environment(device):
     """Where and with what a run is made: commit, code, versions, device."""
     top = _git("rev-parse", "--show-toplevel")
-    ours = bool(top) and Path(top).resolve() == ROOT                  # not a copy inside somebody's repository
+    # not a copy inside somebody's repository
+    ours = bool(top) and Path(top).resolve() == ROOT
     import h5py
     import pandas
+
     versions = {module.__name__: module.__version__ for module in (torch, np, pandas, h5py)}
     gpu = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
-    return {"commit": (_git("rev-parse", "HEAD") or None) if ours else None,
-            "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if ours else None,
-            "code": code_hash(), "python": platform.python_version(), "machine": platform.platform(),
-            "versions": versions, "device": gpu or platform.processor() or platform.machine(),
-            "threads": torch.get_num_threads(), "processes": world()[1]}
+    return {
+        "commit": (_git("rev-parse", "HEAD") or None) if ours else None,
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if ours else None,
+        "code": code_hash(),
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "versions": versions,
+        "device": gpu or platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "processes": world()[1],
+    }
 
 
 def _git(*words):
     try:
         # safe.directory: the checkout may belong to another user.
-        done = subprocess.run(["git", "-c", f"safe.directory={ROOT}", *words], cwd=ROOT, capture_output=True, text=True)
-    except OSError:                                                   # no git on this machine
+        done = subprocess.run(
+            ["git", "-c", f"safe.directory={ROOT}", *words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+    except OSError:  # no git on this machine
         return ""
     return done.stdout.strip()

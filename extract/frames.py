@@ -82,7 +82,7 @@ def clips(frames, clip, step):
         yield [*window, *[window[-1]] * (clip - len(window))]
 
 
-# ------------------------------------------------------------------------ decoding
+# ---- decoding
 @contextlib.contextmanager
 def _opened(path):
     """(container, video stream) of a file. InputError where FFmpeg finds none."""
@@ -102,9 +102,7 @@ def _opened(path):
             if stream.codec_context and not stream.disposition & av.stream.Disposition.attached_pic
         ]
         if not streams:
-            raise InputError(
-                f"{path}: found no video stream, expected one (a file of sound only?)"
-            )
+            raise InputError(f"{path}: found no video stream, expected one (a file of sound only?)")
         streams[0].thread_type = "AUTO"
         yield container, streams[0]
 
@@ -149,8 +147,7 @@ def _shown(container, stream, path, notes):
         yield held, begin - first + last
     if damaged:
         notes.append(
-            f"{path}: {len(damaged)} damaged packets passed over, the frame before stays on "
-            "screen"
+            f"{path}: {len(damaged)} damaged packets passed over, the frame before stays on screen"
         )
     if late:
         notes.append(f"{path}: {late} frames with a time not after the frame before them left out")

@@ -76,9 +76,7 @@ class Annotations:
         return {name: video.alias for name, video in self.videos.items() if video.alias}
 
 
-# ----------------------------------------------------------------------------------------- loading
-
-
+# ---- loading
 def load(path, video_labels="segments"):
     """Read annotations of any dialect; which one it is, the content says.
 
@@ -175,9 +173,7 @@ def _load_wtalc(folder, rows, video_labels):
     return dataclasses.replace(truth, videos=videos, notes=notes)
 
 
-# ------------------------------------------------------------------------------ subsets and tables
-
-
+# ---- subsets and tables
 def in_subset(annotations, subset):
     """The videos of a subset, in file order: those of exactly that name, else of its group
     of names, in any case.
@@ -250,9 +246,7 @@ def table(videos):
     return rows
 
 
-# -------------------------------------------------------------------------------- what looks wrong
-
-
+# ---- what looks wrong
 def scoring_note(path, subset, videos):
     """A line on the videos of the test subset without segments, None where all have some.
 
@@ -300,9 +294,7 @@ def time_unit_problem(path, videos, durations=None):
     )
 
 
-# ----------------------------------------------------------------------------- from raw to checked
-
-
+# ---- from raw to checked
 def _annotations(path, raw, classes=None, ambiguous=(), notes=()):
     """Check `Raw` videos and make the Annotations of them.
 

@@ -35,6 +35,7 @@ precision of 0.81 over clips (0.07 by chance), and its runs a mAP@0.5 of 40%, as
 methods had on THUMOS14 in those years (BSN 36.9%, P-GCN 49.1%). So evidence overlaps with
 background, and nothing gets everything right.
 """
+
 import hashlib
 import json
 import pathlib
@@ -48,15 +49,15 @@ from formats.files import write_atomically
 CLASSES = ("chop", "jump", "kick", "pour", "throw", "wave")
 VIDEOS = {"training": 60, "testing": 40}
 DIMS = {"rgb": 96, "flow": 64}
-SNIPPET_SECONDS = 0.64                        # 16 frames at 25 per second, usual for I3D
-DURATION = 20.0, 110.0                        # seconds, log-uniform
-ACTION_SECONDS = 2.0, 25.0                    # log-normal around 6 s, cut to this range
-ACTION_SHARE = 0.6                            # of a video at most; THUMOS14 has about a third
-CORE_SHARE = 0.25, 0.5                        # of an action
-TWO_CLASSES = 0.15                            # share of videos; THUMOS14's training part: 1 in 7
-FOREIGN_SCENE, FOREIGN_BURSTS = 0.25, 1 / 3   # share of videos
-NEAR_MISS_EVERY, SHAKE_EVERY = 30.0, 20.0     # seconds between two, on average
-NOISE_MEMORY = 0.7                            # correlation of a clip's noise with the clip before
+SNIPPET_SECONDS = 0.64  # 16 frames at 25 per second, usual for I3D
+DURATION = 20.0, 110.0  # seconds, log-uniform
+ACTION_SECONDS = 2.0, 25.0  # log-normal around 6 s, cut to this range
+ACTION_SHARE = 0.6  # of a video at most; THUMOS14 has about a third
+CORE_SHARE = 0.25, 0.5  # of an action
+TWO_CLASSES = 0.15  # share of videos; THUMOS14's training part: 1 in 7
+FOREIGN_SCENE, FOREIGN_BURSTS = 0.25, 1 / 3  # share of videos
+NEAR_MISS_EVERY, SHAKE_EVERY = 30.0, 20.0  # seconds between two, on average
+NOISE_MEMORY = 0.7  # correlation of a clip's noise with the clip before
 AMPLITUDE = {
     "rgb": dict(core=6.0, remainder=2.0, scene=6.0, shake=0.0, video_style=1.5, action_style=1.0),
     "flow": dict(core=6.0, remainder=4.0, scene=0.5, shake=6.0, video_style=0.5, action_style=1.0),
@@ -72,7 +73,7 @@ def _noise(rng, n_clips, dim):
     """Noise of unit variance that remembers the clip before. (T, D)"""
     x = rng.standard_normal((n_clips, dim))
     for t in range(1, n_clips):
-        x[t] = NOISE_MEMORY * x[t - 1] + np.sqrt(1 - NOISE_MEMORY ** 2) * x[t]
+        x[t] = NOISE_MEMORY * x[t - 1] + np.sqrt(1 - NOISE_MEMORY**2) * x[t]
     return x
 
 
@@ -82,8 +83,12 @@ def _vocabulary(rng, dim):
     n = len(CLASSES)
     own, shared = _directions(rng, n, dim), np.repeat(_directions(rng, n // 2, dim), 2, axis=0)
     remainder = (own + shared) / np.linalg.norm(own + shared, axis=1, keepdims=True)
-    return {"core": _directions(rng, n, dim), "remainder": remainder,
-            "scene": _directions(rng, n, dim), "shake": _directions(rng, 3, dim)}
+    return {
+        "core": _directions(rng, n, dim),
+        "remainder": remainder,
+        "scene": _directions(rng, n, dim),
+        "shake": _directions(rng, 3, dim),
+    }
 
 
 def _plan(rng, c):

@@ -20,9 +20,7 @@ COLUMNS = ["video", "t_start", "t_end", "label", "score"]
 FAR_PAST_END = 2.0  # s past a video's end, and at least 5% of its duration: no rounding explains it
 
 
-# ----------------------------------------------------------------------------------------- reading
-
-
+# ---- reading
 def read_detections(path):
     """A table of detections from ActivityNet result JSON (`.json`), CSV with a header
     (`.csv`) or the THUMOS14 kit's text form (`.txt`: `video start end class-id score`,
@@ -151,9 +149,7 @@ def _table(rows, columns):
     )
 
 
-# ----------------------------------------------------------------------------------------- writing
-
-
+# ---- writing
 def write_detections(table, path):
     """Writes a detections table in the form that the suffix names (see `read_detections`),
     whole or not at all.
@@ -196,9 +192,7 @@ def under_aliases(table, aliases):
     return table.assign(video=table["video"].map(lambda name: aliases.get(name) or name))
 
 
-# -------------------------------------------------------------------------- against a ground truth
-
-
+# ---- against a ground truth
 def with_known_names(table, path, names, aliases=None):
     """(table, note or None): videos under another form of a name in `names` (`v_`, `.mp4`,
     letter case, YouTube id in `aliases` {name: id}) are called by that name. path: of the

@@ -51,9 +51,7 @@ class Raw(NamedTuple):
     alias: str | None = None  # its YouTube id, where `name` is another
 
 
-# -------------------------------------------------------------------------------------------- JSON
-
-
+# ---- JSON
 def read_json(path, rows):
     """ActivityNet's `database`, or the videos themselves at the top, as BSN, BMN and
     mmaction2 have them.
@@ -161,9 +159,7 @@ def _charades_action(where, item):
     return str(item[0]) if isinstance(item[0], int) else item[0], item[1:]
 
 
-# --------------------------------------------------------------------------------------------- CSV
-
-
+# ---- CSV
 def read_csv_truth(path, rows):
     """CSV with a line per segment, a line per video and label, or a line per video with
     Charades' `actions`.
@@ -236,9 +232,7 @@ def _charades_cell(where, text):
     return [(label, times) for label, *times in actions]
 
 
-# ------------------------------------------------------------------------------------------ W-TALC
-
-
+# ---- W-TALC
 def wtalc_names(folder):
     """The video names of a W-TALC annotation folder: the order of the arrays in its joint
     feature file."""
@@ -335,9 +329,7 @@ def is_list(value):
     return isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) > 0
 
 
-# ---------------------------------------------------------------------------------------- THUMOS14
-
-
+# ---- THUMOS14
 def thumos_files(folder):
     """{(subset, class): path} of the files CLASS_val.txt and CLASS_test.txt in a folder, or
     in the folders in it."""
@@ -427,9 +419,7 @@ def _thumos_classes(path):
     return classes
 
 
-# ------------------------------------------------------------------------------- a file per subset
-
-
+# ---- a file per subset
 def subset_files(folder):
     """The .json and .csv files in a folder whose names end with a subset, as
     anet_anno_train.json does."""

@@ -120,10 +120,7 @@ def _via(found, classes, suffix):
     ids = {label: c for c, label in options.items()}
     numbers = {video: str(number) for number, video in enumerate(found, 1)}
     segments = [(numbers[video], row) for video, rows in found.items() for row in rows]
-    anchor = {
-        "anchor_id": "FILE1_Z2_XY0",
-        "default_option_id": "",
-    }  # a segment of time of one file
+    anchor = {"anchor_id": "FILE1_Z2_XY0", "default_option_id": ""}  # a segment of time of one file
     return {
         "project": {
             "pid": "__VIA_PROJECT_ID__",

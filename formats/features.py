@@ -5,6 +5,7 @@ float32 are here and are the same for all of them. Nothing is read before its he
 checked, and a video's name is only looked up among the names that a layout listed, so that no name
 becomes a path. Bad input ends in an `InputError` of one line.
 """
+
 import hashlib
 import json
 import os
@@ -21,14 +22,15 @@ from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, sh
 from formats.names import match_names
 
 LAYOUTS = ("auto", *layouts.LAYOUTS)
-ONE_STREAM_WIDTHS = (512, 768, 1024, 1280, 1408)    # usual ones: CLIP, VideoMAE, I3D, InternVideo
+ONE_STREAM_WIDTHS = (512, 768, 1024, 1280, 1408)  # usual ones: CLIP, VideoMAE, I3D, InternVideo
 USUAL_CROPS, MOST_CROPS = (5, 10), 32
-SAMPLE = 8                                  # videos are looked at to see what kind of set it is
+SAMPLE = 8  # videos are looked at to see what kind of set it is
 
 
 class StoredArray:
     """One stream of one video, left on disk: `.shape`, `.dtype`; np.asarray(it) reads and checks it
     each time."""
+
     dtype = np.dtype(np.float32)
 
     def __init__(self, source, name, stream, shape):
@@ -39,8 +41,7 @@ class StoredArray:
         return array if dtype is None else array.astype(dtype, copy=False)
 
 
-# ------------------------------------------------------------------------------------------ sources
-
+# ---- sources
 class FeatureSource:
     """The features of many videos, left on disk until asked for. Made by `open_features`.
 
@@ -50,9 +51,9 @@ class FeatureSource:
 
     def __init__(self, path, found, *, streams=None, crops=None, transpose=False):
         self.path, self.layout, self.names = str(path), found.layout, list(found.entries)
-        self.snippet_seconds = found.snippet_seconds    # declared or given; None: unknown
+        self.snippet_seconds = found.snippet_seconds  # declared or given; None: unknown
         self.notes = list(found.notes)
-        self.options = ""               # those given to open_features, as a command takes them
+        self.options = ""  # those given to open_features, as a command takes them
         self.streams = (streams,) if streams in STREAMS else STREAMS
         # whether an array "features" is both streams side by side
         self._halves = streams not in STREAMS or found.joint
@@ -66,8 +67,11 @@ class FeatureSource:
         """Call the stored videos by the names of the annotated ones (objects with .name and
         .alias), where these differ by what formats/names.py sees through. Returns {annotated name:
         stored name} of the renamed ones."""
-        matched = match_names([video.name for video in videos], self.names,
-                              {video.name: video.alias for video in videos})
+        matched = match_names(
+            [video.name for video in videos],
+            self.names,
+            {video.name: video.alias for video in videos},
+        )
         renamed = {held: wanted for wanted, held in matched.items() if wanted != held}
         self._entries = {renamed.get(name, name): entry for name, entry in self._entries.items()}
         self.names = list(self._entries)
@@ -92,14 +96,18 @@ class FeatureSource:
         if "features" in shapes:
             length, width = shapes["features"]
             if self._halves and width % 2:
-                raise InputError(f"{self.path}: {name}: found {width} dimensions, expected an even "
-                                 "number: RGB and flow side by side (--streams rgb or --streams "
-                                 "flow reads a single stream)")
+                raise InputError(
+                    f"{self.path}: {name}: found {width} dimensions, expected an even "
+                    "number: RGB and flow side by side (--streams rgb or --streams "
+                    "flow reads a single stream)"
+                )
             return dict.fromkeys(self.streams, (length, width // 2 if self._halves else width))
         missing = [stream for stream in self.streams if stream not in shapes]
         if missing:
-            raise InputError(f"{self.path}: {name}: found {' and '.join(shapes)} only, expected "
-                             f"{missing[0]}{', too' if len(self.streams) == 2 else ''}")
+            raise InputError(
+                f"{self.path}: {name}: found {' and '.join(shapes)} only, expected "
+                f"{missing[0]}{', too' if len(self.streams) == 2 else ''}"
+            )
         return {stream: shapes[stream] for stream in self.streams}
 
     def shape(self, name):
@@ -109,9 +117,11 @@ class FeatureSource:
             shapes = self.stream_shapes(name)
             lengths = [length for length, _ in shapes.values()]
             if max(lengths) - min(lengths) > max(2, 0.01 * max(lengths)):
-                raise InputError(f"{self.path}: {name}: found {lengths[0]} clips of rgb and "
-                                 f"{lengths[1]} of flow, expected equal lengths (up to 2 clips or "
-                                 "1%)")
+                raise InputError(
+                    f"{self.path}: {name}: found {lengths[0]} clips of rgb and "
+                    f"{lengths[1]} of flow, expected equal lengths (up to 2 clips or "
+                    "1%)"
+                )
             widths = (shapes[stream][1] if stream in shapes else None for stream in STREAMS)
             self._shapes[name] = min(lengths), *widths
         return self._shapes[name]
@@ -151,8 +161,13 @@ class FeatureSource:
         if path.is_dir() and not layouts.is_part(path.name):
             return ""
         opened = {Path(handle.filename).name for handle in self._handles} | {path.name}
-        others = [other.name for other in layouts.visible(path.parent) if other.name not in opened
-                  and other.suffix == path.suffix and layouts.is_part(other.stem)]
+        others = [
+            other.name
+            for other in layouts.visible(path.parent)
+            if other.name not in opened
+            and other.suffix == path.suffix
+            and layouts.is_part(other.stem)
+        ]
         if not others:
             return ""
         return f"; beside it: {some(others)}; give the folder {path.parent} to read all"
@@ -178,7 +193,7 @@ class FeatureSource:
         else:
             plain = _without_ones(shape)
             if len(plain) == 3 and self._crops and (axis := self._find_crops()) is not None:
-                plain = plain[:axis] + plain[axis + 1:]
+                plain = plain[:axis] + plain[axis + 1 :]
             if len(plain) == 2 and len(shape) > 1:
                 return plain[::-1] if self._transpose else plain
             found = f"a {len(shape)}-D array {shape_text(array.shape)}"
@@ -189,8 +204,12 @@ class FeatureSource:
         None without one."""
         if self._crop_axis is None:
             shapes = [shape for shape in _plain_shapes(self) if len(shape) == 3]
-            same = [axis for axis in (1, 0) if len({shape[axis] for shape in shapes}) == 1
-                    and 2 <= shapes[0][axis] <= MOST_CROPS]
+            same = [
+                axis
+                for axis in (1, 0)
+                if len({shape[axis] for shape in shapes}) == 1
+                and 2 <= shapes[0][axis] <= MOST_CROPS
+            ]
             usual = [axis for axis in same if shapes[0][axis] in USUAL_CROPS]
             self._crop_axis = next(iter(usual or (same if len(set(shapes)) > 1 else ())), None)
         return self._crop_axis
@@ -231,9 +250,11 @@ class FeatureSource:
             finite = np.isfinite(np.vdot(array, array))
         if not finite and not (good := np.isfinite(array)).all():
             clip, dimension = np.argwhere(~good)[0]
-            raise InputError(f"{self.path}: {name}: found {array[clip, dimension]} in {stream}, "
-                             f"clip {clip} ({(~good).sum()} of {array.size} values), expected "
-                             "finite numbers")
+            raise InputError(
+                f"{self.path}: {name}: found {array[clip, dimension]} in {stream}, "
+                f"clip {clip} ({(~good).sum()} of {array.size} values), expected "
+                "finite numbers"
+            )
         return array
 
 
@@ -251,10 +272,18 @@ def describe(layout):
     return layouts.LAYOUTS[layout][0]
 
 
-# --------------------------------------------------------------------------------------------- open
-
-def open_features(path, *, layout="auto", flow_path=None, annotations=None, snippet_seconds=None,
-                  streams=None, crops=None, transpose=False):
+# ---- open
+def open_features(
+    path,
+    *,
+    layout="auto",
+    flow_path=None,
+    annotations=None,
+    snippet_seconds=None,
+    streams=None,
+    crops=None,
+    transpose=False,
+):
     """Open the features at `path` as a `FeatureSource`; reads headers at most.
 
     layout: one of LAYOUTS; "auto" recognises it by looking. flow_path: the second file or folder
@@ -270,8 +299,9 @@ def open_features(path, *, layout="auto", flow_path=None, annotations=None, snip
     if layout not in LAYOUTS:
         raise InputError(f"feature layout: found {layout!r}, expected one of {', '.join(LAYOUTS)}")
     if flow_path is not None and layout not in ("auto", "per-video", "hdf5"):
-        raise InputError(f"{flow_path}: found a second path for the flow stream, expected none "
-                         f"({layout} layout)")
+        raise InputError(
+            f"{flow_path}: found a second path for the flow stream, expected none ({layout} layout)"
+        )
     found = layouts.read_layout(path, layout, annotations)
     if flow_path is not None and found.entries:
         flow = layouts.read_layout(flow_path, layout, annotations)
@@ -279,8 +309,12 @@ def open_features(path, *, layout="auto", flow_path=None, annotations=None, snip
         found.handles += flow.handles
         found.layout = "hdf5" if found.layout == "canonical" else found.layout
     source = FeatureSource(path, found, streams=streams, crops=crops, transpose=transpose)
-    given = {"--flow-features": flow_path, "--feature-layout": layout if layout != "auto" else None,
-             "--streams": streams, "--crops": crops}
+    given = {
+        "--flow-features": flow_path,
+        "--feature-layout": layout if layout != "auto" else None,
+        "--streams": streams,
+        "--crops": crops,
+    }
     source.options = "".join(
         f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value
     )
@@ -299,8 +333,10 @@ def open_features(path, *, layout="auto", flow_path=None, annotations=None, snip
 def _set_seconds(source, seconds):
     declared, source.snippet_seconds = source.snippet_seconds, seconds
     if declared and not np.isclose(declared, seconds, rtol=1e-3):
-        source.notes.append(f"{source.path}: the file declares {declared:g} s per clip; the given "
-                            f"{seconds:g} s is used")
+        source.notes.append(
+            f"{source.path}: the file declares {declared:g} s per clip; the given "
+            f"{seconds:g} s is used"
+        )
 
 
 def _sample(source):
@@ -311,7 +347,7 @@ def _sample(source):
             arrays = source._arrays(name)
             if all(array.shape for array in arrays.values()):
                 opened.append(arrays)
-        except InputError:          # reported where the video is needed
+        except InputError:  # reported where the video is needed
             pass
     return opened
 
@@ -326,27 +362,32 @@ def _ask(source, found, streams, crops, flow_path):
     is read."""
     shape = next((shape for shape in _plain_shapes(source) if len(shape) == 3), None)
     if shape and crops is None and (axis := source._find_crops()) is not None:
-        raise InputError(f"{source.path}: found arrays of three axes, such as {shape_text(shape)}, "
-                         f"which look like {shape[axis]} crops a clip: --crops mean averages them, "
-                         "--crops first takes the first")
+        raise InputError(
+            f"{source.path}: found arrays of three axes, such as {shape_text(shape)}, "
+            f"which look like {shape[axis]} crops a clip: --crops mean averages them, "
+            "--crops first takes the first"
+        )
     kinds = {frozenset(entry) for entry in source._entries.values() if not callable(entry)}
     kinds |= {frozenset(arrays) for arrays in _sample(source)}
-    only, = kinds if len(kinds) == 1 else (frozenset(STREAMS),)
+    (only,) = kinds if len(kinds) == 1 else (frozenset(STREAMS),)
     if streams in STREAMS:
         if only == {"features"} and not found.joint:
-            source.notes.append(f"{source.path}: every array is taken as one stream, {streams}, as "
-                                "given")
+            source.notes.append(
+                f"{source.path}: every array is taken as one stream, {streams}, as given"
+            )
     elif only == {"features"} and not found.joint and streams is None and flow_path is None:
         _ask_halves(source)
     elif only in ({"rgb"}, {"flow"}):
-        stream, = only
+        (stream,) = only
         if streams is None and found.layout == "canonical":
             source.streams = (stream,)
             source.notes.append(f"{source.path}: found {stream} only; it is the only stream")
         else:
             other = "flow" if stream == "rgb" else "rgb"
-            raise InputError(f"{source.path}: found {stream} only, expected {other}, too: give the "
-                             f"path that holds both, or --streams {stream} for {stream} alone")
+            raise InputError(
+                f"{source.path}: found {stream} only, expected {other}, too: give the "
+                f"path that holds both, or --streams {stream} for {stream} alone"
+            )
 
 
 def _ask_halves(source):
@@ -357,15 +398,19 @@ def _ask_halves(source):
     if word:
         other = _beside(path, word)
         more = f", --flow-features {other} to read both" if other and word == "rgb" else ""
-        raise InputError(f"{path}: found a {'file' if path.is_file() else 'folder'} named {word}, "
-                         f"which may be one stream or both: --streams {word} to read one{more}, "
-                         f"{both}")
+        raise InputError(
+            f"{path}: found a {'file' if path.is_file() else 'folder'} named {word}, "
+            f"which may be one stream or both: --streams {word} to read one{more}, "
+            f"{both}"
+        )
     widths = {shape[0 if source._transpose else -1] for shape in _plain_shapes(source)}
     if len(widths) == 1 and widths <= set(ONE_STREAM_WIDTHS):
-        width, = widths
-        raise InputError(f"{path}: found one array a video, {width} wide, a usual width of one "
-                         f"stream: --streams rgb or --streams flow if it is one, {both} "
-                         f"({width // 2} each)")
+        (width,) = widths
+        raise InputError(
+            f"{path}: found one array a video, {width} wide, a usual width of one "
+            f"stream: --streams rgb or --streams flow if it is one, {both} "
+            f"({width // 2} each)"
+        )
 
 
 def _beside(path, word):
@@ -375,8 +420,7 @@ def _beside(path, word):
     return next((other for other in there if other.name.lower() == name), None)
 
 
-# ------------------------------------------------------------------------------------------ writing
-
+# ---- writing
 def write_canonical(path, items, snippet_seconds, dtype="float16", compression=None):
     """Write one canonical HDF5 file from `items`, an iterable of (name, rgb (T, D), flow (T, D'));
     returns their count.
@@ -394,8 +438,10 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
                 sums, n = {}, 0
                 for n, (name, rgb, flow) in enumerate(items, 1):
                     if name in ("", ".") or "/" in name or "\0" in name or name in file:
-                        raise InputError(f"{path}: found {show(name)} as the name of a video, "
-                                         "expected a new one without / and NUL")
+                        raise InputError(
+                            f"{path}: found {show(name)} as the name of a video, "
+                            "expected a new one without / and NUL"
+                        )
                     for stream, array in zip(STREAMS, (rgb, flow)):
                         if array is None:
                             continue
@@ -412,8 +458,10 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
                 for key, expected in sums.items():
                     array = file[key][()]
                     if (array.shape, zlib.crc32(array)) != expected:
-                        raise InputError(f"{path}: {key}: found other values than were written, "
-                                         "expected the same (is the disk sound?)")
+                        raise InputError(
+                            f"{path}: {key}: found other values than were written, "
+                            "expected the same (is the disk sound?)"
+                        )
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path}: found {one_line(error)}, expected to write the file") from None
     return n
@@ -422,14 +470,17 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
 def _fitting(array, dtype, where):
     array = np.asarray(array)
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"{where}: found an array {shape_text(array.shape)}, expected "
-                         "(clips, dimensions)")
+        raise InputError(
+            f"{where}: found an array {shape_text(array.shape)}, expected (clips, dimensions)"
+        )
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(array, dtype=dtype)
     if not np.isfinite(stored).all():
         hint = " (float32 holds more)" if dtype == "float16" else ""
-        raise InputError(f"{where}: found values up to {np.abs(array).max():.4g}, expected finite "
-                         f"ones of {dtype}{hint}")
+        raise InputError(
+            f"{where}: found values up to {np.abs(array).max():.4g}, expected finite "
+            f"ones of {dtype}{hint}"
+        )
     return stored
 
 
@@ -452,8 +503,11 @@ def fingerprint(*paths):
     """
     digest = hashlib.blake2b(digest_size=8)
     for path in (Path(path) for path in paths if path is not None):
-        files = sorted(Path(folder, name) for folder, _, names in os.walk(path, followlinks=True)
-                       for name in names) or [path]
+        files = sorted(
+            Path(folder, name)
+            for folder, _, names in os.walk(path, followlinks=True)
+            for name in names
+        ) or [path]
         total = sum(file.stat().st_size for file in files if file.is_file())
         step = 4096 * max(1, -(-total // 2**25))
         for name in files:

@@ -3,6 +3,7 @@
 Every reader of this project raises `InputError` for bad input: one line that names the file, what
 was found and what to do.
 """
+
 import contextlib
 import errno
 import json
@@ -15,7 +16,7 @@ import uuid
 import warnings
 import zipfile
 
-MAX_JSON = 512 * 2**20        # bytes; parsed, JSON takes some ten times as much memory
+MAX_JSON = 512 * 2**20  # bytes; parsed, JSON takes some ten times as much memory
 
 
 class InputError(ValueError):
@@ -60,8 +61,9 @@ def open_file(path):
     except PermissionError:
         raise InputError(f"{path}: found no permission to read, expected a readable file") from None
     except OSError as error:
-        raise InputError(f"{path}: found {error.strerror or error}, expected a readable "
-                         "file") from None
+        raise InputError(
+            f"{path}: found {error.strerror or error}, expected a readable file"
+        ) from None
 
 
 def load_pt(path):
@@ -72,12 +74,14 @@ def load_pt(path):
     become gigabytes on the first copy).
     """
     import torch
+
     with open_file(path) as (file, size):
         try:
             with zipfile.ZipFile(file) as archive:
                 if sum(m.file_size for m in archive.infolist()) > size:
-                    raise InputError(f"{path}: found a compressed archive, expected a file of "
-                                     "torch.save")
+                    raise InputError(
+                        f"{path}: found a compressed archive, expected a file of torch.save"
+                    )
         except zipfile.BadZipFile:
             pass  # the format of torch before 1.6, or no such file at all
         file.seek(0)
@@ -104,10 +108,15 @@ def load_pt(path):
             queue += value.values()
         elif isinstance(value, (list, tuple)):
             queue += value
-        elif isinstance(value, torch.Tensor) and value.layout == torch.strided \
-                and value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise InputError(f"{path}: found a tensor {tuple(value.shape)} larger than its "
-                             "storage, expected a plain one")
+        elif (
+            isinstance(value, torch.Tensor)
+            and value.layout == torch.strided
+            and value.numel() * value.element_size() > value.untyped_storage().nbytes()
+        ):
+            raise InputError(
+                f"{path}: found a tensor {tuple(value.shape)} larger than its "
+                "storage, expected a plain one"
+            )
     return content
 
 
@@ -119,19 +128,22 @@ def load_json(path):
     knows the video they belong to and refuses them there. Raises InputError for broken, too deeply
     nested, wrongly encoded or huge files.
     """
+
     def once(pairs):
         content = dict(pairs)
         if len(content) != len(pairs):
             seen = set()
             name = next(k for k, _ in pairs if k in seen or seen.add(k))
-            raise InputError(f"{path}: {name}: found this name twice in one object, expected each "
-                             "once")
+            raise InputError(
+                f"{path}: {name}: found this name twice in one object, expected each once"
+            )
         return content
 
     with open_file(path) as (file, size):
         if size > MAX_JSON:
-            raise InputError(f"{path}: found {size} bytes, expected a JSON file of at most "
-                             f"{MAX_JSON}")
+            raise InputError(
+                f"{path}: found {size} bytes, expected a JSON file of at most {MAX_JSON}"
+            )
         data = file.read()
     try:
         return json.loads(data, object_pairs_hook=once)
@@ -147,8 +159,9 @@ def load_json(path):
     except RecursionError:
         raise InputError(f"{path}: found JSON nested too deeply, expected a few levels") from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: found bytes at {error.start} that are not {error.encoding}, "
-                         "expected UTF-8") from None
+        raise InputError(
+            f"{path}: found bytes at {error.start} that are not {error.encoding}, expected UTF-8"
+        ) from None
     except (ValueError, MemoryError) as error:
         raise InputError(f"{path}: found {show(str(error))}, expected valid JSON") from None
 
@@ -178,20 +191,30 @@ def write_atomically(path):
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"{path}: found {error.strerror}, expected room to write the "
-                             "file") from None
+            raise InputError(
+                f"{path}: found {error.strerror}, expected room to write the file"
+            ) from None
         raise
 
 
 def free_memory():
     """Bytes of memory that this process may take."""
     try:
-        fields = dict(line.split(":") for line in pathlib.Path("/proc/meminfo").read_text().splitlines())
+        fields = dict(
+            line.split(":") for line in pathlib.Path("/proc/meminfo").read_text().splitlines()
+        )
         free = int(fields["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):             # not Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 8e9
-    try:                                                # a container's limit, if it has one
-        limit, used = (int(pathlib.Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, KeyError, ValueError):  # not Linux
+        return (
+            os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+            if hasattr(os, "sysconf")
+            else 8e9
+        )
+    try:  # a container's limit, if it has one
+        limit, used = (
+            int(pathlib.Path(f"/sys/fs/cgroup/memory.{name}").read_text())
+            for name in ("max", "current")
+        )
         return max(min(free, limit - used), 0)
     except (OSError, ValueError):
         return free

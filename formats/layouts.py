@@ -6,6 +6,7 @@ A reader gives `Found`. Its entries map a video's name to {stream: array}. A str
 place of the array or of the dict; `resolve` calls it when the video is asked for, so that a damaged
 video stops only those who need it.
 """
+
 import contextlib
 import functools
 import math
@@ -27,23 +28,25 @@ STREAMS = ("rgb", "flow")
 HDF5 = (".h5", ".hdf5")
 # The first kind that a folder has is read.
 ARRAY_FILES = ((".npy", ".npz"), (".pt", ".pth"), (".pkl", ".pickle"))
-EXPECTED = ("expected an HDF5 file, or a folder with VIDEO.npy, .npz, .pt or .pkl, or with folders "
-            "rgb and flow of these (docs/data.md lists all layouts)")
+EXPECTED = (
+    "expected an HDF5 file, or a folder with VIDEO.npy, .npz, .pt or .pkl, or with folders "
+    "rgb and flow of these (docs/data.md lists all layouts)"
+)
 
 
 @dataclass
 class Found:
     """What a reader found at a path."""
+
     layout: str
-    entries: dict                       # name -> {stream: array}, or a function that gives this
+    entries: dict  # name -> {stream: array}, or a function that gives this
     snippet_seconds: float | None = None
-    handles: tuple = ()                 # open files
+    handles: tuple = ()  # open files
     notes: tuple = ()
-    joint: bool = False                 # "features" is RGB and flow side by side for certain
+    joint: bool = False  # "features" is RGB and flow side by side for certain
 
 
-# ------------------------------------------------------------------------------------------- arrays
-
+# ---- arrays
 class H5Array:
     """A dataset of an open HDF5 file, opened and checked when its shape is first asked for, and
     kept open."""
@@ -58,22 +61,30 @@ class H5Array:
             # videos
             found = h5py.h5d.open(self._parent.id, self._key.encode())
             made, dataset = found.get_create_plist(), h5py.Dataset(found)
-            if (made.get_external_count() or made.get_layout() == h5py.h5d.VIRTUAL
-                    or h5py.h5f.get_name(found) != h5py.h5f.get_name(self._parent.id)):
-                raise InputError(f"{self._where}: found a dataset stored in another file, expected "
-                                 "the values here")
+            if (
+                made.get_external_count()
+                or made.get_layout() == h5py.h5d.VIRTUAL
+                or h5py.h5f.get_name(found) != h5py.h5f.get_name(self._parent.id)
+            ):
+                raise InputError(
+                    f"{self._where}: found a dataset stored in another file, expected "
+                    "the values here"
+                )
             if dataset.shape is None:
-                raise InputError(f"{self._where}: found an empty dataset, expected "
-                                 "(clips, dimensions)")
+                raise InputError(
+                    f"{self._where}: found an empty dataset, expected (clips, dimensions)"
+                )
             claimed, held = (
                 math.prod(dataset.shape) * dataset.dtype.itemsize,
                 found.get_storage_size(),
             )
             # deflate packs at most 1032 to 1: a larger shape is more than the file can hold
             if claimed > held * (1100 if made.get_nfilters() else 1):
-                raise InputError(f"{self._where}: found a claim of {claimed} bytes "
-                                 f"{shape_text(dataset.shape)} over {held} stored ones, expected "
-                                 "all values in the file")
+                raise InputError(
+                    f"{self._where}: found a claim of {claimed} bytes "
+                    f"{shape_text(dataset.shape)} over {held} stored ones, expected "
+                    "all values in the file"
+                )
             return dataset
 
     @functools.cached_property
@@ -114,7 +125,7 @@ class FileArray:
 
 def _pt_array(tensor, path, key=None):
     array = _numpy(tensor, path)
-    header = array.shape, array.dtype   # without the values, which are read again when needed
+    header = array.shape, array.dtype  # without the values, which are read again when needed
     return FileArray(lambda: header, functools.partial(_read_pt, path, key))
 
 
@@ -124,18 +135,19 @@ def _read_pt(path, key=None):
 
 
 def _numpy(tensor, path):
-    import torch    # here, so that nobody without .pt files pays for it
+    import torch  # here, so that nobody without .pt files pays for it
+
     if not isinstance(tensor, torch.Tensor):
-        raise InputError(f"{path}: found {type(tensor).__name__}, expected a tensor "
-                         "(clips, dimensions)")
+        raise InputError(
+            f"{path}: found {type(tensor).__name__}, expected a tensor (clips, dimensions)"
+        )
     tensor = tensor.detach()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
 
 
-# --------------------------------------------------------------------------------------------- HDF5
-
+# ---- HDF5
 def _open_h5(path):
-    with open_file(path):     # a clearer message than HDF5's where the path itself is wrong
+    with open_file(path):  # a clearer message than HDF5's where the path itself is wrong
         pass
     with in_one_line(path):
         # without chunk cache: every dataset is read whole, and thousands of them stay open in a
@@ -151,15 +163,22 @@ def _h5_file(path):
         first = next((file.get(name) for name in file), None)
         is_group = isinstance(first, h5py.Group)
         canonical = first is None or is_group and ("rgb" in first or "flow" in first)
-        parts = {}      # name of a group -> the stream whose videos it has, None for all streams
+        parts = {}  # name of a group -> the stream whose videos it has, None for all streams
         if is_group and not canonical and len(file) <= 6:
-            parts = {name: stream_word(name) for name in file
-                     if stream_word(name) or name.lower() in SUBSETS}
+            parts = {
+                name: stream_word(name)
+                for name in file
+                if stream_word(name) or name.lower() in SUBSETS
+            }
         if parts and len(parts) == len(file):
-            entries = _merged([
-                (name, stream, functools.partial(resolve, entry), part)
-                for part, stream in parts.items()
-                for name, entry in _h5_group(file[part], f"{path}: {part}").items()], path)
+            entries = _merged(
+                [
+                    (name, stream, functools.partial(resolve, entry), part)
+                    for part, stream in parts.items()
+                    for name, entry in _h5_group(file[part], f"{path}: {part}").items()
+                ],
+                path,
+            )
         else:
             entries = _h5_group(file, path)
         seconds = file.attrs.get("snippet_seconds")
@@ -183,11 +202,16 @@ def _h5_video(group, name, where):
         keys = list(member)
     streams = {stream_word(key): key for key in keys}
     if set(streams) & set(STREAMS):
-        return {stream: H5Array(group, f"{name}/{streams[stream]}", f"{where}: {stream}")
-                for stream in STREAMS if stream in streams}
+        return {
+            stream: H5Array(group, f"{name}/{streams[stream]}", f"{where}: {stream}")
+            for stream in STREAMS
+            if stream in streams
+        }
     if len(keys) != 1:
-        raise InputError(f"{where}: found a group of {some(keys) or 'nothing'}, "
-                         "expected `rgb` and `flow`, or one dataset")
+        raise InputError(
+            f"{where}: found a group of {some(keys) or 'nothing'}, "
+            "expected `rgb` and `flow`, or one dataset"
+        )
     return {"features": H5Array(group, f"{name}/{keys[0]}", where)}
 
 
@@ -206,16 +230,22 @@ def _h5_folder(path):
             for name, entry in one.entries.items()
         ]
     if len(seconds) > 1:
-        raise InputError(f"{path}: found files of "
-                         f"{' and '.join(f'{s:g}' for s in sorted(seconds))} s per clip, expected "
-                         "one duration")
+        raise InputError(
+            f"{path}: found files of "
+            f"{' and '.join(f'{s:g}' for s in sorted(seconds))} s per clip, expected "
+            "one duration"
+        )
     note = f"{path}: {count(files, 'file')} read as one set: {some(file.name for file in files)}"
-    return Found("hdf5", _merged(parts, path), next(iter(seconds), None),
-                 tuple(handle for one in found for handle in one.handles), (note,))
+    return Found(
+        "hdf5",
+        _merged(parts, path),
+        next(iter(seconds), None),
+        tuple(handle for one in found for handle in one.handles),
+        (note,),
+    )
 
 
-# ---------------------------------------------------------------------------- one file, many videos
-
+# ---- one file, many videos
 def _joint_file(path, annotations):
     """`Found` of a .npy, .pkl or .pt file with all videos: a dict by name, or W-TALC's list in the
     order of videoname.npy."""
@@ -237,16 +267,21 @@ def _joint_file(path, annotations):
             joint=joint,
         )
     if not isinstance(items, list):
-        raise InputError(f"{path}: found one array, expected one per video: a dict "
-                         f"{{video: array}}, or a folder with a file per video")
+        raise InputError(
+            f"{path}: found one array, expected one per video: a dict "
+            f"{{video: array}}, or a folder with a file per video"
+        )
     listed = _videoname(Path(path).parent, annotations)
     if listed is None:
-        raise InputError(f"{path}: found no videoname.npy, expected it in the annotation folder: "
-                         "the joint file alone does not say which video is which")
+        raise InputError(
+            f"{path}: found no videoname.npy, expected it in the annotation folder: "
+            "the joint file alone does not say which video is which"
+        )
     names = annotation_files.wtalc_names(listed.parent)
     if len(names) != len(items):
-        raise InputError(f"{path}: found {len(items)} arrays, expected {len(names)}: one per name "
-                         f"in {listed}")
+        raise InputError(
+            f"{path}: found {len(items)} arrays, expected {len(names)}: one per name in {listed}"
+        )
     return Found(
         "joint-npy", {name: {"features": item} for name, item in zip(names, items)}, joint=joint
     )
@@ -273,8 +308,10 @@ def _streams_of(item, where):
     arrays = {key: value for key, value in item.items() if len(getattr(value, "shape", ())) > 1}
     arrays = arrays or item
     if len(arrays) != 1:
-        raise InputError(f"{where}: found arrays {some(map(str, item)) or 'none'}, expected rgb "
-                         "and flow, or one array of (clips, dimensions)")
+        raise InputError(
+            f"{where}: found arrays {some(map(str, item)) or 'none'}, expected rgb "
+            "and flow, or one array of (clips, dimensions)"
+        )
     return {"features": _as_array(next(iter(arrays.values())), where)}
 
 
@@ -286,8 +323,7 @@ def _as_array(value, where):
     return FileArray(lambda: (array.shape, array.dtype), lambda: array)
 
 
-# --------------------------------------------------------------------------------- a file per video
-
+# ---- a file per video
 def _per_video(path):
     """`Found` of a folder with a file per video, or one per video and stream."""
     files, descended = _array_files(Path(path))
@@ -304,8 +340,10 @@ def _per_video(path):
             place = file.relative_to(path).as_posix()
             parts.append((name, marked, functools.partial(_file_streams, file), place))
     if use_marks and any(not stream for _, stream in files):
-        notes.append(f"{path}: the streams are told by the files' names, such as "
-                     f"{some((f.name for f, _ in files), 2)}")
+        notes.append(
+            f"{path}: the streams are told by the files' names, such as "
+            f"{some((f.name for f, _ in files), 2)}"
+        )
     if descended:
         notes.append(f"{path}: the features are read from {some(descended)}")
     return Found("per-video", _merged(parts, path), notes=tuple(notes))
@@ -374,9 +412,16 @@ def _file_streams(file):
         return {"features": FileArray(lambda: header, functools.partial(npy.load_npy, file))}
     if suffix == ".npz":
         headers = npy.npz_headers(file)
-        return _streams_of({key: FileArray(functools.partial(headers.get, key),
-                                           functools.partial(npy.load_npz_member, file, key))
-                            for key in headers}, file)
+        return _streams_of(
+            {
+                key: FileArray(
+                    functools.partial(headers.get, key),
+                    functools.partial(npy.load_npz_member, file, key),
+                )
+                for key in headers
+            },
+            file,
+        )
     if suffix in (".pkl", ".pickle"):
         return _streams_of(npy.index_pickle(file), file)
     content = load_pt(file)
@@ -402,9 +447,11 @@ def _released_pt(path):
         for key in ("X_flow", "Name_flow"):
             other = _numbers(folder / key)
             if other != numbers:
-                raise InputError(f"{folder}: found {len(numbers)} files in X_RGB and {len(other)} "
-                                 f"in {key}, expected the same N.pt in both (not so: "
-                                 f"{some(sorted(numbers ^ other))})")
+                raise InputError(
+                    f"{folder}: found {len(numbers)} files in X_RGB and {len(other)} "
+                    f"in {key}, expected the same N.pt in both (not so: "
+                    f"{some(sorted(numbers ^ other))})"
+                )
         for number in sorted(numbers, key=lambda number: (len(number), number)):
             named = folder / "Name_flow" / number
             name, place = name_text(load_pt(named), named), f"{folder.name}/{number}"
@@ -419,8 +466,7 @@ def _numbers(folder):
     return {file.name for file in folder.glob("*.pt") if not file.name.startswith(".")}
 
 
-# ------------------------------------------------------------------------------------- put together
-
+# ---- put together
 def resolve(entry):
     """{stream: array} of an entry."""
     arrays = {}
@@ -453,10 +499,13 @@ def _merged(parts, path):
         stream = stream or "features"
         earlier = places.setdefault(name, {})
         if stream in earlier or "features" in earlier or stream == "features" and earlier:
-            entries[name] = functools.partial(_refuse, f"{path}: {name}: found twice, expected "
-                                                       "each video once "
-                                                       f"({', '.join(earlier.values())} and "
-                                                       f"{place})")
+            entries[name] = functools.partial(
+                _refuse,
+                f"{path}: {name}: found twice, expected "
+                "each video once "
+                f"({', '.join(earlier.values())} and "
+                f"{place})",
+            )
         elif not callable(entries.get(name)):
             entries.setdefault(name, {})[stream] = entry
         earlier[stream] = place
@@ -467,15 +516,16 @@ def _refuse(message):
     raise InputError(message)
 
 
-# ---------------------------------------------------------------------------------------- recognise
-
+# ---- recognise
 def _joint_npy(path, annotations):
     if os.path.isdir(path):
         joint = [file for file in visible(path) if file.name.endswith("JOINTFeatures.npy")]
         if len(joint) != 1:
-            raise InputError(f"{path}: found {count(joint, 'file')} *JOINTFeatures.npy, expected "
-                             "one: name the file")
-        path, = joint
+            raise InputError(
+                f"{path}: found {count(joint, 'file')} *JOINTFeatures.npy, expected "
+                "one: name the file"
+            )
+        (path,) = joint
     return _joint_file(path, annotations)
 
 
@@ -485,20 +535,32 @@ def _hdf5(path, annotations):
 
 # layout: what it looks like, and its reader (path, annotations) -> Found
 LAYOUTS = {
-    "canonical": ("One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of "
-                  "them), the file's attribute "
-                  "`snippet_seconds`", lambda path, annotations: _h5_file(path)),
-    "joint-npy": ("One .npy, .pkl or .pt file with all videos, (T, 2D) with RGB first: a dict by "
-                  "name, or a list in the order of videoname.npy (W-TALC)", _joint_npy),
-    "per-video": ("A folder with files per video (.npy, .npz, .pt, .pkl): VIDEO.npy with both "
-                  "streams side by side, rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO_rgb.npy and "
-                  "VIDEO_flow.npy",
-                  lambda path, annotations: _per_video(path)),
-    "released-pt": ("The layout of the released EM-MIL code, "
-                    "DIR/{trainSet,...}/{X_RGB,X_flow,Name_flow}/N.pt",
-                    lambda path, annotations: _released_pt(path)),
-    "hdf5": ("HDF5 of other shapes: a dataset per video, groups `rgb` and `flow` of these, or "
-             "several files", _hdf5),
+    "canonical": (
+        "One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of "
+        "them), the file's attribute "
+        "`snippet_seconds`",
+        lambda path, annotations: _h5_file(path),
+    ),
+    "joint-npy": (
+        "One .npy, .pkl or .pt file with all videos, (T, 2D) with RGB first: a dict by "
+        "name, or a list in the order of videoname.npy (W-TALC)",
+        _joint_npy,
+    ),
+    "per-video": (
+        "A folder with files per video (.npy, .npz, .pt, .pkl): VIDEO.npy with both "
+        "streams side by side, rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO_rgb.npy and "
+        "VIDEO_flow.npy",
+        lambda path, annotations: _per_video(path),
+    ),
+    "released-pt": (
+        "The layout of the released EM-MIL code, DIR/{trainSet,...}/{X_RGB,X_flow,Name_flow}/N.pt",
+        lambda path, annotations: _released_pt(path),
+    ),
+    "hdf5": (
+        "HDF5 of other shapes: a dataset per video, groups `rgb` and `flow` of these, or "
+        "several files",
+        _hdf5,
+    ),
 }
 
 
@@ -534,8 +596,9 @@ def _recognise(path):
     ):
         return path, "joint-npy"
     swapped = " (are features and annotations swapped?)" if start.lstrip()[:1] == b"{" else ""
-    raise InputError(f"{path}: found a file that is neither HDF5 nor NumPy, expected "
-                     f"features{swapped}")
+    raise InputError(
+        f"{path}: found a file that is neither HDF5 nor NumPy, expected features{swapped}"
+    )
 
 
 def _whole_layout(folder):
@@ -569,10 +632,9 @@ def nothing_found(path):
     return f"{path}: found no videos, but {there}, {EXPECTED}{advice}"
 
 
-# -------------------------------------------------------------------------------------------- words
-
+# ---- words
 def stream_word(name):
-    """"rgb" or "flow" where the name of a folder, file or key has that word (I3D_RGB,
+    """ "rgb" or "flow" where the name of a folder, file or key has that word (I3D_RGB,
     FlowFeatures), else None."""
     apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
     words = set(re.findall(r"rgb|(?<![a-z])flow(?![a-z])", apart))
@@ -589,8 +651,12 @@ def _holds_features(folder):
     """Whether a folder has files that may be features anywhere inside; W-TALC's annotations are
     none."""
     suffixes = {*HDF5, *(suffix for kind in ARRAY_FILES for suffix in kind)}
-    return any(not name.startswith(".") and Path(name).suffix.lower() in suffixes
-               for _, _, names in os.walk(folder) if "videoname.npy" not in names for name in names)
+    return any(
+        not name.startswith(".") and Path(name).suffix.lower() in suffixes
+        for _, _, names in os.walk(folder)
+        if "videoname.npy" not in names
+        for name in names
+    )
 
 
 def visible(folder):
@@ -634,13 +700,13 @@ def in_one_line(where):
     except InputError:
         raise
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
-        raise InputError(f"{where}: found broken data ({one_line(error)}), expected readable "
-                         "features") from None
+        raise InputError(
+            f"{where}: found broken data ({one_line(error)}), expected readable features"
+        ) from None
 
 
 def one_line(error):
-    system = re.search("error message = "
-                       "'([^']*)'", str(error))  # what HDF5 wraps into a paragraph
+    system = re.search("error message = '([^']*)'", str(error))  # what HDF5 wraps into a paragraph
     return (
         system[1] if system else " ".join(str(error).strip("'\"").split()) or type(error).__name__
     )

@@ -21,9 +21,7 @@ SUBSETS = {
 }
 
 
-# ------------------------------------------------------------------------------------------ videos
-
-
+# ---- videos
 def match_names(wanted, held, aliases=None):
     """{wanted name: held name} of the videos that both sides have, in the order of
     `wanted`.
@@ -82,9 +80,7 @@ _STEPS = [
 ]
 
 
-# ----------------------------------------------------------------------------------------- subsets
-
-
+# ---- subsets
 def subset_group(name):
     """What a subset's name means: "train", "validation" or "test" for their usual names in
     any case, else the name in lower case without blanks around it."""
@@ -134,9 +130,7 @@ def _first_of(groups, names):
     return next((name for group in groups for name in names if subset_group(name) == group), None)
 
 
-# -------------------------------------------------------------------------------------------- text
-
-
+# ---- text
 def decoded(value):
     """A name from a pickled or binary file as text: UTF-8 if its bytes are, else Latin-1;
     other types are unchanged.

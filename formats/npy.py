@@ -5,6 +5,7 @@ knows the handful of names NumPy needs to rebuild arrays and nothing else, calls
 with unchecked arguments, and allocates nothing that the file does not hold. Whatever is wrong with
 a file comes out as one `InputError` line.
 """
+
 import ast
 import contextlib
 import io
@@ -87,14 +88,17 @@ def _members(path):
                 entries = archive.infolist()
                 # deflate packs at most 1032 to 1: a file that promises more is not unpacked
                 if sum(entry.file_size for entry in entries) > 1032 * size:
-                    raise InputError(f"{path}: found more data promised than {size} bytes can "
-                                     "hold, expected a .npz")
+                    raise InputError(
+                        f"{path}: found more data promised than {size} bytes can "
+                        "hold, expected a .npz"
+                    )
                 members = {}
                 for entry in entries:
                     name = entry.filename.removesuffix(".npy")
                     if name in members:
-                        raise InputError(f"{path}: found {show(name)} twice, expected each name "
-                                         "once")
+                        raise InputError(
+                            f"{path}: found {show(name)} twice, expected each name once"
+                        )
                     members[name] = entry
                 yield archive, members
         except (
@@ -130,8 +134,10 @@ def index_object_npy(path):
     if whole.shape == () and isinstance(items[0], list):
         items = items[0]
     elif len(whole.shape) > 1:
-        raise InputError(f"{path}: found an object array of shape {whole.shape}, expected one "
-                         "array per video, (N,)")
+        raise InputError(
+            f"{path}: found an object array of shape {whole.shape}, expected one "
+            "array per video, (N,)"
+        )
     return [_item(path, i, value, size) for i, value in enumerate(items)]
 
 
@@ -174,15 +180,18 @@ class ArrayItem:
         except InputError:
             raise
         except (ValueError, TypeError, RecursionError, OverflowError) as error:
-            raise InputError(f"{self.path}: item {self.index}: found {error}, expected "
-                             "numbers") from None
+            raise InputError(
+                f"{self.path}: item {self.index}: found {error}, expected numbers"
+            ) from None
 
 
 def _rows(path, start, size, dtype, shape, fortran):
     if len(shape) < 2 or fortran or shape[0] > size:
-        raise InputError(f"{path}: found one array of shape "
-                         f"{shape}{' in Fortran order' if fortran else ''}, expected one array per "
-                         "video")
+        raise InputError(
+            f"{path}: found one array of shape "
+            f"{shape}{' in Fortran order' if fortran else ''}, expected one array per "
+            "video"
+        )
     length = math.prod(shape[1:]) * dtype.itemsize
     return [
         _item(path, i, _Lazy(shape[1:], dtype, _Span(start + i * length, length)), size)
@@ -195,13 +204,15 @@ def _item(path, index, value, size):
     in memory."""
     shape, dtype = _nested_shape(value, 4)
     if shape is None:
-        raise InputError(f"{path}: item {index}: found {_kind(value)}, expected an array of "
-                         "numbers")
+        raise InputError(
+            f"{path}: item {index}: found {_kind(value)}, expected an array of numbers"
+        )
     # a number takes a byte of pickle at least: more of them are references to one list, repeated
     # without bound
     if isinstance(value, list) and math.prod(shape) > size:
-        raise InputError(f"{path}: item {index}: found nested lists of shape {shape}, more than "
-                         "the file holds")
+        raise InputError(
+            f"{path}: item {index}: found nested lists of shape {shape}, more than the file holds"
+        )
     return ArrayItem(
         path, index, shape, dtype, lambda: np.asarray(_nested_values(value, shape, path), dtype)
     )
@@ -248,26 +259,32 @@ def _read_npy(file, size, path):
         return _unpickle(file, size, path, shape, lazy=False)
     left = size - file.tell()
     if left != math.prod(shape) * dtype.itemsize:
-        raise InputError(f"{path}: found {left} bytes after the header, expected "
-                         f"{math.prod(shape) * dtype.itemsize} for {shape} {dtype}")
+        raise InputError(
+            f"{path}: found {left} bytes after the header, expected "
+            f"{math.prod(shape) * dtype.itemsize} for {shape} {dtype}"
+        )
     try:
         flat = np.empty(math.prod(shape), dtype)
         array = flat.reshape(shape, order="F" if fortran else "C")
     except (ValueError, MemoryError) as error:
-        raise InputError(f"{path}: found shape {shape} {dtype} ({error}), expected an array that "
-                         "fits in memory") from None
+        raise InputError(
+            f"{path}: found shape {shape} {dtype} ({error}), expected an array that fits in memory"
+        ) from None
     if left and file.readinto(flat.view(np.uint8)) != left:
-        raise InputError(f"{path}: found the file cut short while it was read, expected {left} "
-                         "bytes")
+        raise InputError(
+            f"{path}: found the file cut short while it was read, expected {left} bytes"
+        )
     if not _is_text(flat, dtype):
-        raise InputError(f"{path}: found characters beyond Unicode in an array of {dtype}, "
-                         "expected text")
+        raise InputError(
+            f"{path}: found characters beyond Unicode in an array of {dtype}, expected text"
+        )
     return array
 
 
 def _read_header(file, size, path):
     """dtype, shape and Fortran order from a .npy header, checked against the file's size; `file` is
     left behind it."""
+
     def refuse(found):
         raise InputError(f"{path}: found {found}, expected a NumPy .npy file")
 
@@ -292,13 +309,17 @@ def _read_header(file, size, path):
         reason = error if isinstance(error, ValueError) else type(error).__name__
         refuse(f"a header that cannot be read ({reason}: {show(text)})")
     if dtype.kind != "O" and math.prod(shape) * dtype.itemsize > size - file.tell():
-        raise InputError(f"{path}: found {size - file.tell()} bytes after the header, expected "
-                         f"{math.prod(shape) * dtype.itemsize} for {shape} {dtype}")
+        raise InputError(
+            f"{path}: found {size - file.tell()} bytes after the header, expected "
+            f"{math.prod(shape) * dtype.itemsize} for {shape} {dtype}"
+        )
     if (
         dtype.kind == "O" and math.prod(shape) > size - file.tell()
     ):  # an element takes a byte of pickle at least
-        raise InputError(f"{path}: found {size - file.tell()} bytes after the header, too few for "
-                         f"{shape} objects")
+        raise InputError(
+            f"{path}: found {size - file.tell()} bytes after the header, too few for "
+            f"{shape} objects"
+        )
     return dtype, shape, bool(fortran)
 
 
@@ -353,8 +374,10 @@ class _Span:
             file.seek(self.offset)
             data = bytearray(self.length)
             if file.readinto(data) != self.length:
-                raise InputError(f"{path}: found the file cut short since it was opened, expected "
-                                 f"{self.length} bytes at {self.offset}")
+                raise InputError(
+                    f"{path}: found the file cut short since it was opened, expected "
+                    f"{self.length} bytes at {self.offset}"
+                )
         return bytearray(data.decode("utf-8").encode("latin1")) if self.utf8 else data
 
 
@@ -425,7 +448,7 @@ class _Unpickler(pickle._Unpickler):
     def __init__(self, file, size, lazy):
         super().__init__(self, encoding="latin1")  # itself the file, to check the lengths asked for
         self.file, self.size, self.lazy = file, size, lazy
-        self.unset = {}                                     # id -> array that waits for its state
+        self.unset = {}  # id -> array that waits for its state
 
     def read(self, n):
         if n > 65536:  # before anything of that size is allocated
@@ -471,7 +494,7 @@ class _Unpickler(pickle._Unpickler):
         self.append(data if isinstance(data, _Span) else bytearray(data))
 
     def load_binstring(self):  # Python 2's str: bytes, or text in latin-1
-        n, = struct.unpack("<i", self.read(4))
+        (n,) = struct.unpack("<i", self.read(4))
         if n < 0:
             raise ValueError("a negative length")
         data = self.payload(n)
@@ -604,7 +627,7 @@ class _Refused(Exception):
 
 
 def _raw(data):
-    if isinstance(data, str):                               # Python 2's bytes
+    if isinstance(data, str):  # Python 2's bytes
         return data.encode("latin1")
     if not isinstance(data, (bytes, bytearray)):
         raise ValueError(f"{type(data).__name__} for an array's bytes")
@@ -616,8 +639,9 @@ def _unpickle(file, size, path, shape, lazy):
     array = _run_pickle(file, size, path, lazy)
     is_array = isinstance(array, (_Lazy, np.ndarray))
     if not is_array or array.dtype.kind != "O" or array.shape != shape:
-        raise InputError(f"{path}: found a pickle of {_kind(array)}, expected an array {shape} of "
-                         "object")
+        raise InputError(
+            f"{path}: found a pickle of {_kind(array)}, expected an array {shape} of object"
+        )
     return array
 
 
@@ -635,6 +659,7 @@ def _run_pickle(file, size, path, lazy):
             f"{show(str(error))}), expected arrays"
         ) from None
     if file.tell() != size:
-        raise InputError(f"{path}: found {size - file.tell()} bytes after the pickle, expected "
-                         "none")
+        raise InputError(
+            f"{path}: found {size - file.tell()} bytes after the pickle, expected none"
+        )
     return value

@@ -5,6 +5,7 @@ Two questions with two answers. Over seeds: is the mean difference more than wha
 videos: would the difference of the means be the same on other videos (a bootstrap interval over
 the videos)?
 """
+
 import argparse
 import glob
 from dataclasses import dataclass
@@ -24,26 +25,28 @@ from formats.detections import read_detections
 from formats.files import InputError, load_json
 from report import tables
 
-WILCOXON_FROM = 6                      # pairs: with fewer, no result has p < 0.05
-INTERVAL = (2.5, 97.5)                 # percent
+WILCOXON_FROM = 6  # pairs: with fewer, no result has p < 0.05
+INTERVAL = (2.5, 97.5)  # percent
 
 
 @dataclass(frozen=True)
 class Group:
     """Runs that differ in nothing but the seed."""
+
     name: str
-    o: opts.Opts                       # of the first run
-    environment: dict                  # its code, versions, ...
-    fingerprint: str                   # of the data
+    o: opts.Opts  # of the first run
+    environment: dict  # its code, versions, ...
+    fingerprint: str  # of the data
     truth: pd.DataFrame
     ambiguous: pd.DataFrame
-    detections: dict                   # {seed: table}
+    detections: dict  # {seed: table}
 
 
 def main(argv):
     """The command; returns the results as a dict. Raises InputError."""
-    parser = argparse.ArgumentParser(prog="reproduce.py compare", allow_abbrev=False,
-                                     description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="reproduce.py compare", allow_abbrev=False, description=__doc__.split("\n")[0]
+    )
     add = parser.add_argument
     add("a", help="a folder of finished runs, one run, or a quoted pattern such as 'runs/before-*'")
     add("b", help="the same of the runs that A is compared with; pairs have the same seed")
@@ -60,7 +63,7 @@ def main(argv):
     tious = tuple(args.tiou or a.o.tious)
     try:
         results = compare(a, b, tious, args.protocol, args.resamples)
-    except ValueError as error:                         # of eval_detection, such as a tIoU of 2
+    except ValueError as error:  # of eval_detection, such as a tIoU of 2
         raise InputError(error) from None
     console.printed("\n".join(_head(a, b, results)) + "\n")
     console.printed(tables.text(table_of(results)))
@@ -70,13 +73,16 @@ def main(argv):
     return results
 
 
-NOTE = ("B - A in points of mAP. t-test, Wilcoxon: p-values of paired tests over the seeds, as if "
-        "no difference were there; Wilcoxon needs six pairs. videos: 95% interval of the "
-        "difference of the means over {resamples} bootstrap samples of the test videos. An "
-        "interval that holds 0: these videos do not show which is better.")
+NOTE = (
+    "B - A in points of mAP. t-test, Wilcoxon: p-values of paired tests over the seeds, as if "
+    "no difference were there; Wilcoxon needs six pairs. videos: 95% interval of the "
+    "difference of the means over {resamples} bootstrap samples of the test videos. An "
+    "interval that holds 0: these videos do not show which is better."
+)
 
 
 # ---------------------------------------------------------------------------------------- reading
+
 
 def read_group(pattern, method=None):
     """The Group of the finished runs that `pattern` names: a run, a folder of runs, or a glob.
@@ -85,8 +91,11 @@ def read_group(pattern, method=None):
     """
     folders = []
     for path in sorted(map(Path, glob.glob(str(pattern)))):
-        found = [path] if (path / "results.json").exists() else [
-            folder for folder in sorted(path.glob("*")) if (folder / "results.json").exists()]
+        found = (
+            [path]
+            if (path / "results.json").exists()
+            else [folder for folder in sorted(path.glob("*")) if (folder / "results.json").exists()]
+        )
         folders += found
     if not folders:
         raise InputError(f"{pattern}: found no finished run, expected at least one")
@@ -96,11 +105,20 @@ def read_group(pattern, method=None):
         seed, first = one.o.seed, first or one
         _check_alike(first, one, folder)
         if seed in detections:
-            raise InputError(f"{folder}: found seed {seed} a second time in {pattern}, expected "
-                             "runs that differ in their seed alone")
+            raise InputError(
+                f"{folder}: found seed {seed} a second time in {pattern}, expected "
+                "runs that differ in their seed alone"
+            )
         detections |= one.detections
-    return Group(str(pattern), first.o, first.environment, first.fingerprint, first.truth,
-                 first.ambiguous, detections)
+    return Group(
+        str(pattern),
+        first.o,
+        first.environment,
+        first.fingerprint,
+        first.truth,
+        first.ambiguous,
+        detections,
+    )
 
 
 def _read_run(folder, method):
@@ -109,22 +127,32 @@ def _read_run(folder, method):
     entries = load_json(folder / "environment.json")
     method = method or o.method[0]
     if method not in o.method:
-        raise InputError(f"{folder}: found {', '.join(o.method)}, expected a run with --method "
-                         f"{method}")
+        raise InputError(
+            f"{folder}: found {', '.join(o.method)}, expected a run with --method {method}"
+        )
     name = "detections" if method == o.method[0] else f"detections-{method}"
     truth = run.segments_of(folder / "ground_truth.csv", (*eval_detection.SEGMENT, "label"))
     truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
     about = run_folder.load_checkpoint(folder)["about"]
-    return Group(str(folder), o, entries[-1], about["fingerprint"], truth,
-                 run.segments_of(folder / "ambiguous.csv"),
-                 {o.seed: read_detections(folder / f"{name}.csv")})
+    return Group(
+        str(folder),
+        o,
+        entries[-1],
+        about["fingerprint"],
+        truth,
+        run.segments_of(folder / "ambiguous.csv"),
+        {o.seed: read_detections(folder / f"{name}.csv")},
+    )
 
 
 def differences(a, b):
     """What two runs or groups were made with that differs, seeds apart: lines for a reader."""
     names = opts.changed(a.o, b.o, "train") + opts.changed(a.o, b.o, "test")
-    found = [f"{name}: {opts.show(getattr(a.o, name))}, {opts.show(getattr(b.o, name))}"
-             for name in names if name != "seed"]
+    found = [
+        f"{name}: {opts.show(getattr(a.o, name))}, {opts.show(getattr(b.o, name))}"
+        for name in names
+        if name != "seed"
+    ]
     if a.environment["code"] != b.environment["code"]:
         found.append(f"code: {a.environment['code']}, {b.environment['code']}")
     versions = [group.environment["versions"]["torch"] for group in (a, b)]
@@ -138,15 +166,18 @@ def _check_alike(first, one, folder):
     if first.fingerprint != one.fingerprint:
         found.append("data")
     if found:
-        raise InputError(f"{folder}: found other {'; '.join(found)} than in {first.name}, "
-                         "expected runs that differ in their seed alone")
+        raise InputError(
+            f"{folder}: found other {'; '.join(found)} than in {first.name}, "
+            "expected runs that differ in their seed alone"
+        )
 
 
 def _check_pair(a, b):
     """Raises InputError where A and B cannot be paired."""
     if not a.truth.equals(b.truth):
-        raise InputError(f"{b.name}: found other test segments than in {a.name}, expected the "
-                         "same data")
+        raise InputError(
+            f"{b.name}: found other test segments than in {a.name}, expected the same data"
+        )
     if not set(a.detections) & set(b.detections):
         raise InputError(f"{b.name}: found seeds {_some(b)}, expected some of A's: {_some(a)}")
 
@@ -156,6 +187,7 @@ def _some(group):
 
 
 # -------------------------------------------------------------------------------------- statistics
+
 
 def compare(a, b, tious, protocol, resamples, seed=0):
     """All numbers of the comparison, by column (tIoU or name of an average), as fractions.
@@ -170,19 +202,31 @@ def compare(a, b, tious, protocol, resamples, seed=0):
     columns = {}
     for column in samples:
         gap = after[column] - before[column]
-        columns[column] = {"a": before[column], "b": after[column], "difference": float(gap.mean()),
-                           **paired_tests(gap),
-                           "videos": np.percentile(samples[column], INTERVAL).tolist()}
-    return {"a": a.name, "b": b.name, "seeds": seeds, "differs": differences(a, b),
-            "protocol": protocol, "resamples": resamples, "columns": columns}
+        columns[column] = {
+            "a": before[column],
+            "b": after[column],
+            "difference": float(gap.mean()),
+            **paired_tests(gap),
+            "videos": np.percentile(samples[column], INTERVAL).tolist(),
+        }
+    return {
+        "a": a.name,
+        "b": b.name,
+        "seeds": seeds,
+        "differs": differences(a, b),
+        "protocol": protocol,
+        "resamples": resamples,
+        "columns": columns,
+    }
 
 
 def _map_by_seed(group, seeds, tious, protocol):
     """{column: mAP of each seed (n,)}."""
     rows = []
     for seed in seeds:
-        found = eval_detection.evaluate(group.truth, group.detections[seed], tious, protocol,
-                                        group.ambiguous)
+        found = eval_detection.evaluate(
+            group.truth, group.detections[seed], tious, protocol, group.ambiguous
+        )
         rows.append(_columns(tious, found.map))
     return {column: np.array([row[column] for row in rows]) for column in rows[0]}
 
@@ -191,7 +235,7 @@ def _columns(tious, values):
     """{tIoU or name of an average: value}."""
     means = eval_detection.averages(tious, values)
     if len(tious) == 1 or (len(tious) == 7 and "0.1:0.7" in means):
-        del means["all"]                                # the same number under another name
+        del means["all"]  # the same number under another name
     return dict(zip(tious, np.asarray(values).tolist())) | means
 
 
@@ -217,18 +261,25 @@ def bootstrap(a, b, seeds, tious, protocol, resamples, seed=0):
     found = [table for group in (a, b) for table in group.detections.values()]
     videos = sorted(set(a.truth["video"]).union(*(set(table["video"]) for table in found)))
     code = pd.Index(videos)
-    matched = {side: [_matched(group, group.detections[s], tious, protocol, code) for s in seeds]
-               for side, group in (("a", a), ("b", b))}
+    matched = {
+        side: [_matched(group, group.detections[s], tious, protocol, code) for s in seeds]
+        for side, group in (("a", a), ("b", b))
+    }
     classes = sorted(set(a.truth["label"]))
-    segments = pd.crosstab(a.truth["label"], a.truth["video"]).reindex(
-        index=classes, columns=videos, fill_value=0).to_numpy()                    # (C, videos)
+    segments = (
+        pd.crosstab(a.truth["label"], a.truth["video"])
+        .reindex(index=classes, columns=videos, fill_value=0)
+        .to_numpy()
+    )  # (C, videos)
     rng, samples = np.random.default_rng(seed), []
     for _ in tqdm(range(resamples), "bootstrap", disable=None):
         counts = np.bincount(rng.integers(len(videos), size=len(videos)), minlength=len(videos))
-        n_segments = segments @ counts                                              # (C,)
+        n_segments = segments @ counts  # (C,)
         if n_segments.any():
-            mean = {side: np.mean([_map(one, counts, n_segments, protocol) for one in runs], axis=0)
-                    for side, runs in matched.items()}                              # (T,)
+            mean = {
+                side: np.mean([_map(one, counts, n_segments, protocol) for one in runs], axis=0)
+                for side, runs in matched.items()
+            }  # (T,)
             samples.append(_columns(tious, mean["b"] - mean["a"]))
     return {column: np.array([row[column] for row in samples]) for column in samples[0]}
 
@@ -257,14 +308,19 @@ def _map(parts, counts, n_segments, protocol):
 
 # ------------------------------------------------------------------------------------------ output
 
+
 def _head(a, b, results):
-    lines = [f"{side}: {group.name}, recipe {opts.recipe_of(group.o)}"
-             for side, group in (("A", a), ("B", b))]
+    lines = [
+        f"{side}: {group.name}, recipe {opts.recipe_of(group.o)}"
+        for side, group in (("A", a), ("B", b))
+    ]
     differs = results["differs"] or ["nothing that is recorded"]
     lines.append(f"They differ in (A, B): {'; '.join(differs)}")
-    lines.append(f"{len(results['seeds'])} pairs of seeds: "
-                 f"{', '.join(map(str, results['seeds']))}; protocol {results['protocol']}; "
-                 f"{a.truth['video'].nunique()} test videos with segments")
+    lines.append(
+        f"{len(results['seeds'])} pairs of seeds: "
+        f"{', '.join(map(str, results['seeds']))}; protocol {results['protocol']}; "
+        f"{a.truth['video'].nunique()} test videos with segments"
+    )
     return lines
 
 
@@ -274,9 +330,17 @@ def table_of(results):
     for column, c in results["columns"].items():
         name = column if isinstance(column, str) else f"{column:g}"
         low, high = c["videos"]
-        table.append(["avg" if name == "all" else name, tables.mean_std(c["a"]),
-                      tables.mean_std(c["b"]), f"{100 * c['difference']:+.1f}", _p(c["t"]),
-                      _p(c["wilcoxon"]), f"{100 * low:+.1f} to {100 * high:+.1f}"])
+        table.append(
+            [
+                "avg" if name == "all" else name,
+                tables.mean_std(c["a"]),
+                tables.mean_std(c["b"]),
+                f"{100 * c['difference']:+.1f}",
+                _p(c["t"]),
+                _p(c["wilcoxon"]),
+                f"{100 * low:+.1f} to {100 * high:+.1f}",
+            ]
+        )
     return table
 
 

@@ -1,4 +1,5 @@
 """Figure 5 of the paper, and how the pseudo-labels shrink (Sec. 3.4)."""
+
 import dataclasses
 import math
 from pathlib import Path
@@ -21,13 +22,14 @@ SEGMENT = ["t_start", "t_end"]
 
 # -------------------------------------------------------------------------------------- figure 5
 
+
 def page_figure5(s):
     """Score maps of test videos: those named, or the best and the worst."""
     one, folder = next(opened(s, "em-mil")), s.folder("figure5")
     found = detections(one)
     chosen = _choose(s.args, one, found)
     for path in [*folder.glob("*.png"), *folder.glob("*.pdf")]:
-        path.unlink()                                   # of an earlier choice
+        path.unlink()  # of an earlier choice
     rows = []
     for name, why in chosen.items():
         k = next(k for k, record in enumerate(one.scored.records) if record.name == name)
@@ -40,21 +42,44 @@ def page_figure5(s):
         for label in dict.fromkeys(truth["label"]) or dict.fromkeys(own["label"]):
             timeline = _timeline(one, k, label, truth, own, pictures)
             stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{name}-{label}")
-            figures.localization_figure(folder / f"{stem}.pdf", folder / f"{stem}.png",
-                                        timeline=timeline)
+            figures.localization_figure(
+                folder / f"{stem}.pdf", folder / f"{stem}.png", timeline=timeline
+            )
             value = ap.ap[0][list(ap.classes).index(label)] if ap else math.nan
-            rows.append((name, label, why, value, len(timeline.ground_truth),
-                         len(timeline.predictions), timeline.note, f"{stem}.png"))
-    frame = pd.DataFrame(rows, columns=["video", "label", "chosen", "ap", "ground_truth",
-                                        "predictions", "note", "file"])
+            rows.append(
+                (
+                    name,
+                    label,
+                    why,
+                    value,
+                    len(timeline.ground_truth),
+                    len(timeline.predictions),
+                    timeline.note,
+                    f"{stem}.png",
+                )
+            )
+    frame = pd.DataFrame(
+        rows,
+        columns=["video", "label", "chosen", "ap", "ground_truth", "predictions", "note", "file"],
+    )
     body = [["video", "class", "chosen", "AP@0.5 (%) in the video", "ground truth", "predictions"]]
     for r in frame.itertuples():
-        body.append([r.video, r.label, r.chosen, tables.mean_std(r.ap), f"{r.ground_truth}",
-                     f"{r.predictions}"])
-    text = (f"Seed {one.seed}. L over time with the threshold of Sec. 3.5, ground truth in red, "
-            "predictions in blue. best, worst: by the mAP@0.5 within the video, so chosen with the "
-            "ground truth, as the paper pairs a good and a bad example; they are not typical. Each "
-            "figure also as PDF.")
+        body.append(
+            [
+                r.video,
+                r.label,
+                r.chosen,
+                tables.mean_std(r.ap),
+                f"{r.ground_truth}",
+                f"{r.predictions}",
+            ]
+        )
+    text = (
+        f"Seed {one.seed}. L over time with the threshold of Sec. 3.5, ground truth in red, "
+        "predictions in blue. best, worst: by the mAP@0.5 within the video, so chosen with the "
+        "ground truth, as the paper pairs a good and a bad example; they are not typical. Each "
+        "figure also as PDF."
+    )
     return Page([(text, body)], frame, {"seed": one.seed}, list(frame["file"]))
 
 
@@ -63,18 +88,21 @@ def _choose(args, one, found):
     names = [record.name for record in one.scored.records]
     for name in args.videos:
         if name not in names:
-            raise InputError(f"--videos: found {name}, expected the name of a test video such as "
-                             f"{names[0]}")
+            raise InputError(
+                f"--videos: found {name}, expected the name of a test video such as {names[0]}"
+            )
     chosen = dict.fromkeys(args.videos, "named")
     ranked = []
     for name, truth in one.scored.truth.groupby("video", sort=True):
         value = eval_detection.evaluate(truth, found[found["video"] == name], [0.5]).map[0]
         ranked.append((value, len(truth), name))
-    orders = {"best": [r[2] for r in sorted(ranked, key=lambda r: (-r[0], -r[1], r[2]))],
-              "worst": [r[2] for r in sorted(ranked, key=lambda r: (r[0], -r[1], r[2]))],
-              "random": np.random.default_rng(0).permutation([r[2] for r in ranked]).tolist()}
+    orders = {
+        "best": [r[2] for r in sorted(ranked, key=lambda r: (-r[0], -r[1], r[2]))],
+        "worst": [r[2] for r in sorted(ranked, key=lambda r: (r[0], -r[1], r[2]))],
+        "random": np.random.default_rng(0).permutation([r[2] for r in ranked]).tolist(),
+    }
     for pick in args.pick or ([] if args.videos else ["best", "worst"]):
-        for name in orders[pick][:args.n]:
+        for name in orders[pick][: args.n]:
             chosen.setdefault(name, pick)
     return chosen
 
@@ -86,15 +114,22 @@ def _timeline(one, k, label, truth, own, pictures):
     curve = localize.fuse(scores["q"], scores["p"][:, c], one.o.lam)
     segments = [table.loc[table["label"] == label, SEGMENT].to_numpy() for table in (truth, own)]
     return figures.Timeline(
-        curve, scored.snippet_seconds, record.duration,
-        [localize.threshold(curve, gamma) for gamma in one.o.gammas_at_test], *segments, label,
-        record.name, _gate_note(one, k, c), pictures)
+        curve,
+        scored.snippet_seconds,
+        record.duration,
+        [localize.threshold(curve, gamma) for gamma in one.o.gammas_at_test],
+        *segments,
+        label,
+        record.name,
+        _gate_note(one, k, c),
+        pictures,
+    )
 
 
 def _gate_note(one, k, c):
     """Why the k-th video has no prediction of class c, where the gate is the reason."""
     gated = list(run.class_scores(one.o, "em-mil", one.scored, one.outside))
-    of_video = gated[k][1]                              # (C,), or None: no true class
+    of_video = gated[k][1]  # (C,), or None: no true class
     if of_video is None or c in localize.gate(of_video, one.o.gate):
         return ""
     return f"removed by the gate: video score {of_video[c]:.2f} < {one.o.gate:g}"
@@ -108,16 +143,19 @@ def thumbnails(folder, video, duration, n=24, height=120):
     try:
         import av
     except ImportError:
-        raise InputError("--video-dir: found no package av to decode videos, expected it: pip "
-                         "install av") from None
+        raise InputError(
+            "--video-dir: found no package av to decode videos, expected it: pip install av"
+        ) from None
     try:
         files = sorted(path for path in Path(folder).iterdir() if path.stem == video)
     except OSError as error:
-        raise InputError(f"--video-dir: {folder}: {error.strerror}, expected a folder of "
-                         "videos") from None
+        raise InputError(
+            f"--video-dir: {folder}: {error.strerror}, expected a folder of videos"
+        ) from None
     if not files:
-        raise InputError(f"--video-dir: {folder}: {video}: found no such file, expected "
-                         f"{video}.mp4 or the like")
+        raise InputError(
+            f"--video-dir: {folder}: {video}: found no such file, expected {video}.mp4 or the like"
+        )
     images = []
     try:
         with av.open(str(files[0])) as container:
@@ -127,17 +165,19 @@ def thumbnails(folder, video, duration, n=24, height=120):
                 container.seek(int(moment / stream.time_base), stream=stream)
                 frames = (frame for frame in container.decode(stream) if frame.time is not None)
                 frame = next((frame for frame in frames if frame.time >= moment), None)
-                if frame is not None:                   # the annotated duration may be longer
+                if frame is not None:  # the annotated duration may be longer
                     width = max(2, round(height * frame.width / frame.height))
                     image = frame.reformat(width, height).to_ndarray(format="rgb24")
                     images.append((frame.time, image))
     except (av.error.FFmpegError, IndexError, ValueError) as error:
-        raise InputError(f"{files[0]}: found no video that can be decoded ({error}), expected "
-                         "one") from None
+        raise InputError(
+            f"{files[0]}: found no video that can be decoded ({error}), expected one"
+        ) from None
     return images
 
 
 # ----------------------------------------------------------------------------------- convergence
+
 
 def label_map(videos, labels, classes, truth, tiou):
     """mAP of pseudo-labels at one tIoU, a diagnostic: runs of positive clips as detections.
@@ -160,7 +200,7 @@ def label_map(videos, labels, classes, truth, tiou):
     n = np.bincount(found.label, minlength=len(classes))
     hits = np.bincount(found.label[found.hit[0]], minlength=len(classes))
     known = found.n_segments > 0
-    return float((hits ** 2 / np.maximum(n * found.n_segments, 1))[known].mean())
+    return float((hits**2 / np.maximum(n * found.n_segments, 1))[known].mean())
 
 
 def page_convergence(s):
@@ -177,27 +217,49 @@ def page_convergence(s):
         values = []
         for phase in phases.itertuples():
             labels = run_folder.read_labels(one.folder, f"{phase.phase:02d}-{phase.step}")
-            values.append(math.nan if labels is None else
-                          label_map(data.train, labels, data.classes, segments, 0.5))
+            values.append(
+                math.nan
+                if labels is None
+                else label_map(data.train, labels, data.classes, segments, 0.5)
+            )
         parts.append(phases.assign(seed=seed, map=values))
     if not parts:
         raise InputError(f"{s.pool}: found no finished run of em-mil, expected at least one")
     frame = pd.concat(parts, ignore_index=True)
     figures.convergence_figure(s.folder("convergence") / "convergence.png", phases=frame)
-    text = ("The pseudo-labels that each phase trains on: share of positive clips, share that "
-            "changed since the last phase of the same step, positive bags without a positive clip "
-            "(mean), and the labels' own mAP@0.5 on the training videos. That mAP is a diagnostic "
-            "made after training, which sees no segment: runs of positive clips are taken as "
-            "detections of the video's classes; they have no scores, so AP is precision times "
-            "recall.")
+    text = (
+        "The pseudo-labels that each phase trains on: share of positive clips, share that "
+        "changed since the last phase of the same step, positive bags without a positive clip "
+        "(mean), and the labels' own mAP@0.5 on the training videos. That mAP is a diagnostic "
+        "made after training, which sees no segment: runs of positive clips are taken as "
+        "detections of the video's classes; they have no scores, so AP is precision times "
+        "recall."
+    )
     return Page([(text, _phase_rows(frame))], frame, {}, ["convergence.png"])
 
 
 def _phase_rows(frame):
-    body = [["phase", "step", "after epochs", "positive clips (%)", "labels changed (%)",
-             "empty bags", "mAP@0.5 (%)"]]
+    body = [
+        [
+            "phase",
+            "step",
+            "after epochs",
+            "positive clips (%)",
+            "labels changed (%)",
+            "empty bags",
+            "mAP@0.5 (%)",
+        ]
+    ]
     for phase, rows in frame.groupby("phase"):
-        body.append([f"{phase}", rows["step"].iloc[0], f"{rows['epoch'].iloc[0]}",
-                     tables.mean_std(rows["positive"]), tables.mean_std(rows["changed"]),
-                     f"{rows['empty'].mean():.1f}", tables.mean_std(rows["map"])])
+        body.append(
+            [
+                f"{phase}",
+                rows["step"].iloc[0],
+                f"{rows['epoch'].iloc[0]}",
+                tables.mean_std(rows["positive"]),
+                tables.mean_std(rows["changed"]),
+                f"{rows['empty'].mean():.1f}",
+                tables.mean_std(rows["map"]),
+            ]
+        )
     return body

@@ -1,4 +1,5 @@
 """A page: what a command of reproduce.py prints and writes."""
+
 import dataclasses
 from typing import NamedTuple
 
@@ -10,20 +11,27 @@ from formats.files import load_json
 from paper.runs import finished, flags_of
 from report import tables
 
-NOT_MEASURED = ("THUMOS14 and ActivityNet1.2 have not been measured by the authors of this "
-                "program, who had no features of them.")
-DATA = {"demo": "the embedded demo set, generated: neither THUMOS14 nor ActivityNet1.2",
-        "thumos14": "THUMOS14", "thumos14-unt": "THUMOS14, features of the UntrimmedNet backbone",
-        "activitynet12": "ActivityNet1.2", "custom": "a set of the user's"}
+NOT_MEASURED = (
+    "THUMOS14 and ActivityNet1.2 have not been measured by the authors of this "
+    "program, who had no features of them."
+)
+DATA = {
+    "demo": "the embedded demo set, generated: neither THUMOS14 nor ActivityNet1.2",
+    "thumos14": "THUMOS14",
+    "thumos14-unt": "THUMOS14, features of the UntrimmedNet backbone",
+    "activitynet12": "ActivityNet1.2",
+    "custom": "a set of the user's",
+}
 
 
 class Page(NamedTuple):
     """The content of one page."""
-    blocks: list               # (text, table or None)
-    frame: pd.DataFrame        # the CSV
-    data: dict                 # what only this page's JSON has
-    figures: list              # file names in the page's folder
-    papers: bool = False       # whether it shows numbers of the paper
+
+    blocks: list  # (text, table or None)
+    frame: pd.DataFrame  # the CSV
+    data: dict  # what only this page's JSON has
+    figures: list  # file names in the page's folder
+    papers: bool = False  # whether it shows numbers of the paper
 
 
 def head(s, title, variants, page):
@@ -33,13 +41,17 @@ def head(s, title, variants, page):
     folders = [one.folder for of_variant in runs.values() for one in of_variant.values()]
     if folders:
         test = load_json(folders[0] / "results.json")["test"]
-        lines.append(f"Data: {DATA[o.dataset]} (features {o.features}, annotations "
-                     f"{o.annotations}); {test['videos']} test videos, {test['segments']} "
-                     f"segments, {test['classes']} classes.")
+        lines.append(
+            f"Data: {DATA[o.dataset]} (features {o.features}, annotations "
+            f"{o.annotations}); {test['videos']} test videos, {test['segments']} "
+            f"segments, {test['classes']} classes."
+        )
         done = ", ".join(f"{len(of_variant)} of {variant}" for variant, of_variant in runs.items())
-        lines.append(f"Runs: seeds 1 to {len(s.seeds)}; finished: {done}. Last epoch, recipe "
-                     f"{opts.recipe_of(o)}, mean ± sample standard deviation over the seeds; "
-                     f"nothing selected on the test set. {_made_with(folders)}")
+        lines.append(
+            f"Runs: seeds 1 to {len(s.seeds)}; finished: {done}. Last epoch, recipe "
+            f"{opts.recipe_of(o)}, mean ± sample standard deviation over the seeds; "
+            f"nothing selected on the test set. {_made_with(folders)}"
+        )
     given = {k: v for k, v in s.given.items() if k not in ("features", "annotations", "dataset")}
     if given:
         lines.append(f"Options given: {' '.join(flags_of(given))}")
@@ -60,8 +72,10 @@ def _made_with(folders):
     for entry in entries:
         changes = " with local changes" if entry["dirty"] else ""
         commits.add((entry["commit"] or "unknown")[:10] + changes)
-    return (f"Code {entries[0]['code']} (commit {', '.join(sorted(commits))}), PyTorch "
-            f"{entries[0]['versions']['torch']}.")
+    return (
+        f"Code {entries[0]['code']} (commit {', '.join(sorted(commits))}), PyTorch "
+        f"{entries[0]['versions']['torch']}."
+    )
 
 
 def write(s, name, lines, page):
@@ -76,10 +90,20 @@ def write(s, name, lines, page):
     pictures = [f"![{file}]({file})" for file in page.figures]
     tables.write_text(folder / f"{name}.md", "\n\n".join(body + pictures))
     tables.write_csv(folder / f"{name}.csv", page.frame)
-    tables.write_json(folder / f"{name}.json", {
-        "command": name, "dataset": s.o.dataset, "seeds": list(s.seeds), "about": about,
-        "recipe": opts.recipe_of(s.o), "options": dataclasses.asdict(s.o), **page.data,
-        "rows": page.frame.to_dict("records"), "figures": page.figures})
+    tables.write_json(
+        folder / f"{name}.json",
+        {
+            "command": name,
+            "dataset": s.o.dataset,
+            "seeds": list(s.seeds),
+            "about": about,
+            "recipe": opts.recipe_of(s.o),
+            "options": dataclasses.asdict(s.o),
+            **page.data,
+            "rows": page.frame.to_dict("records"),
+            "figures": page.figures,
+        },
+    )
     return "\n\n".join(body + [f"![{file}](../{folder.name}/{file})" for file in page.figures])
 
 

@@ -11,6 +11,7 @@ after a change, runs have other folders and are trained again, and the earlier o
 are. Options of the test (lambda, gamma, gate, ...) are not in KEY, since every page applies them
 to the stored clip scores.
 """
+
 import contextlib
 import dataclasses
 import functools
@@ -34,7 +35,7 @@ import opts
 import run
 from baselines import METHODS
 from engine import console, run_folder
-from formats import clip_scores, features, layouts
+from formats import clip_scores, features, files, layouts
 from formats.files import InputError, load_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,9 +44,10 @@ ROOT = Path(__file__).resolve().parents[1]
 @dataclasses.dataclass(frozen=True, eq=False)
 class Planned:
     """A run as a page wants it."""
+
     variant: str
     seed: int
-    given: dict                # flags of run.py, by field of Opts
+    given: dict  # flags of run.py, by field of Opts
     o: opts.Opts
     folder: Path
 
@@ -77,6 +79,7 @@ def _data_hash(*paths):
 
 # --------------------------------------------------------------------------------------- training
 
+
 @contextlib.contextmanager
 def locked(pool):
     """Only one reproduce.py at a time works in a pool."""
@@ -85,8 +88,9 @@ def locked(pool):
         with filelock.FileLock(pool / ".lock", timeout=0):
             yield
     except filelock.Timeout:
-        raise InputError(f"{pool}: found another reproduce.py at work there, expected one at a "
-                         "time") from None
+        raise InputError(
+            f"{pool}: found another reproduce.py at work there, expected one at a time"
+        ) from None
 
 
 def train(s, wanted, jobs=None):
@@ -101,11 +105,13 @@ def train(s, wanted, jobs=None):
         return
     jobs = min(jobs or _jobs(), len(todo))
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs))
-    memory = {"feature_memory": run.free_memory() / 2 / jobs / 1e9} if jobs > 1 else {}
-    console.printed(f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before; "
-                    f"{jobs} side by side, threads each: {threads}")
+    memory = {"feature_memory": files.free_memory() / 2 / jobs / 1e9} if jobs > 1 else {}
+    console.printed(
+        f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before; "
+        f"{jobs} side by side, threads each: {threads}"
+    )
     progress = _Progress(todo)
-    running = {}                                        # {planned: process, or None, see _start}
+    running = {}  # {planned: process, or None, see _start}
     try:
         while todo or running:
             while todo and len(running) < jobs:
@@ -132,8 +138,10 @@ def _say_other_runs(s, todo):
             if folder != one.folder and (folder / "results.json").exists():
                 others.append(f"{folder.name} ({', '.join(_differences(folder, one.o, s.code))})")
     if others:
-        console.printed(f"{layouts.count(others, 'run')} made with something else, trained again "
-                        f"here: {layouts.some(others)}")
+        console.printed(
+            f"{layouts.count(others, 'run')} made with something else, trained again "
+            f"here: {layouts.some(others)}"
+        )
 
 
 def _differences(folder, o, code):
@@ -187,15 +195,20 @@ def _start(one, memory, threads, progress):
     if (one.folder / run_folder.CHECKPOINT).exists():
         flags = ["--resume", str(one.folder), *flags_of(memory)]
     else:
-        if one.folder.exists():                         # stopped before its first checkpoint
+        if one.folder.exists():  # stopped before its first checkpoint
             shutil.rmtree(one.folder)
         flags = ["--out", str(one.folder), *flags_of({"pictures": 0, **memory, **one.given})]
     # A session for each: Ctrl-C reaches it through `train` alone.
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
     with open(_output(one.folder), "w") as output:
         return subprocess.Popen(
-            [sys.executable, str(ROOT / "run.py"), *flags], stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+            [sys.executable, str(ROOT / "run.py"), *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
 
 
 def _in_use(folder):
@@ -265,14 +278,16 @@ def _epochs(o):
 
 # ---------------------------------------------------------------------------------- what runs left
 
+
 @dataclasses.dataclass(frozen=True)
 class Finished:
     """A finished run, read back, under the page's options of the test."""
+
     seed: int
     folder: Path
     o: opts.Opts
     scored: run.Scored
-    outside: np.ndarray | None     # (N, C) video-level scores from a file
+    outside: np.ndarray | None  # (N, C) video-level scores from a file
 
 
 def finished(s, variant):
@@ -295,8 +310,10 @@ def opened(s, variant):
         truth = run.segments_of(one.folder / "ground_truth.csv", (*segment, "label"))
         truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
         if not len(truth):
-            raise InputError(f"{o.annotations}: found no segment in the test videos, expected "
-                             "some to score against")
+            raise InputError(
+                f"{o.annotations}: found no segment in the test videos, expected "
+                "some to score against"
+            )
         ambiguous = run.segments_of(one.folder / "ambiguous.csv", segment)
         records = [record for record, keep in zip(records, kept) if keep]
         scored = run.Scored(records, classes, snippet_seconds, truth, ambiguous)
@@ -307,8 +324,10 @@ def _check_code(folder, code):
     """InputError where the source changed during a run, or other code resumed it (--other-code)."""
     codes = {entry["code"] for entry in load_json(folder / "environment.json")}
     if codes != {code}:
-        raise InputError(f"{folder}: found a run made with the code {', '.join(sorted(codes))}, "
-                         f"expected {code} alone; remove the folder, and it is trained again")
+        raise InputError(
+            f"{folder}: found a run made with the code {', '.join(sorted(codes))}, "
+            f"expected {code} alone; remove the folder, and it is trained again"
+        )
 
 
 def detections(one, method="em-mil", **changes):
@@ -330,8 +349,9 @@ def scores(s, variant, method, tious, protocols, **changes):
     for one in opened(s, variant):
         table = detections(one, method, **changes)
         for protocol in protocols:
-            values = eval_detection.evaluate(one.scored.truth, table, tious, protocol,
-                                             one.scored.ambiguous).map
+            values = eval_detection.evaluate(
+                one.scored.truth, table, tious, protocol, one.scored.ambiguous
+            ).map
             by_column = dict(zip(tious, values.tolist())) | eval_detection.averages(tious, values)
             for column, value in by_column.items():
                 rows[protocol].setdefault(column, []).append(value)

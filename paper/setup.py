@@ -1,4 +1,5 @@
 """One call of reproduce.py: its options, checked before anything is trained, and its folders."""
+
 import dataclasses
 import hashlib
 import json
@@ -18,13 +19,14 @@ CHOSEN_HERE = ("seed", "method", "objective")
 @dataclasses.dataclass
 class Setup:
     """given: fields of Opts that the user's flags set; o: the options that they give."""
+
     given: dict
     o: opts.Opts
-    args: object               # the arguments of reproduce.py itself, see there
-    tag: str                   # names data and options in the pages' folders
-    code: str                  # hash of the source files that train and score
-    variants: dict = dataclasses.field(default_factory=dict)   # {variant: options beside `given`}
-    failed: dict = dataclasses.field(default_factory=dict)     # {(variant, seed): its last line}
+    args: object  # the arguments of reproduce.py itself, see there
+    tag: str  # names data and options in the pages' folders
+    code: str  # hash of the source files that train and score
+    variants: dict = dataclasses.field(default_factory=dict)  # {variant: options beside `given`}
+    failed: dict = dataclasses.field(default_factory=dict)  # {(variant, seed): its last line}
 
     @property
     def seeds(self):
@@ -60,8 +62,9 @@ def set_up(args, command, other_data):
     o = opts.resolve(command.given)
     if o.dataset in other_data.get(args.command, ()):
         theirs = "ActivityNet1.2" if args.command == "table2" else "THUMOS14"
-        raise opts.OptionError(f"{args.command}: found --dataset {o.dataset}, expected {theirs} or "
-                               "data of your own")
+        raise opts.OptionError(
+            f"{args.command}: found --dataset {o.dataset}, expected {theirs} or data of your own"
+        )
     _check_data(o)
     return Setup(command.given, o, args, _tag(o), run_folder.code_hash())
 

@@ -1,4 +1,5 @@
 """Tables 1 to 3 of the paper, and the training times of Sec. 4.2."""
+
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,18 @@ ELSEWHERE = " They are on other data than ours: the two cannot be compared."
 
 # ------------------------------------------------------------------------------------ tables 1, 2
 
+
 def needs_table(s, tious):
     """{variant: options} of Table 1 or 2."""
     more = {"em-mil": {}, **{method: {"method": (method,)} for method in CLASSIFIERS}}
     # What the user said about the other feature file does not hold for this one.
     more["em-mil-unt"] = {
-        "features": _unt_features(s), "flow_features": None, "feature_layout": None,
+        "features": _unt_features(s),
+        "flow_features": None,
+        "feature_layout": None,
         "snippet_seconds": None,
-        "dataset": "thumos14-unt" if s.o.dataset == "thumos14" else s.given.get("dataset")}
+        "dataset": "thumos14-unt" if s.o.dataset == "thumos14" else s.given.get("dataset"),
+    }
     return {variant: more[variant] for variant, _ in _rows(s, tious).values()}
 
 
@@ -66,16 +71,20 @@ def page_table(s, name, tious, dataset):
     blocks, frames = [], []
     for protocol in protocols(s):
         rows = {label: {c: of[protocol][c] for c in shown(tious)} for label, of in values.items()}
-        text = (f"Ours, protocol {protocol}; a test video's classes from {source} (EM-MIL) or "
-                "from the method itself; oracle: from its annotations")
+        text = (
+            f"Ours, protocol {protocol}; a test video's classes from {source} (EM-MIL) or "
+            "from the method itself; oracle: from its annotations"
+        )
         blocks.append((text, tables.map_table(rows, papers, compare)))
         frame = tables.map_frame({label: of[protocol] for label, of in values.items()})
         frames.append(frame.assign(protocol=protocol))
     note = published.NOTE + ("" if theirs else ELSEWHERE)
     blocks.append((note, published.published_table(dataset)))
     _draw_rows(s.folder(name) / f"{name}.png", s, tious, values, papers)
-    data = {"published": [row._asdict() for row in published.TABLES[dataset]],
-            "published_note": note}
+    data = {
+        "published": [row._asdict() for row in published.TABLES[dataset]],
+        "published_note": note,
+    }
     return Page(blocks, pd.concat(frames), data, [f"{name}.png"], papers=True)
 
 
@@ -83,12 +92,13 @@ def _our_rows(s, tious):
     """{label: {protocol: {column: fractions of the seeds}}}, and the same with the true classes."""
     values = {}
     oracle = not s.o.video_scores and s.o.video_classifier != "oracle"
-    for changes in ({}, {"video_classifier": "oracle"})[:1 + oracle]:
+    for changes in ({}, {"video_classifier": "oracle"})[: 1 + oracle]:
         for label, (variant, method) in _rows(s, tious).items():
             if finished(s, variant):
                 mark = " (oracle classes)" if changes else run.row_label(s.o)
-                values[counted(s, label, variant) + mark] = scores(s, variant, method, tious,
-                                                                   protocols(s), **changes)
+                values[counted(s, label, variant) + mark] = scores(
+                    s, variant, method, tious, protocols(s), **changes
+                )
     if not values:
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
     return values
@@ -103,8 +113,9 @@ def _draw_rows(path, s, tious, values, papers):
     for label, row in papers.items():
         if all(tiou in row for tiou in tious):
             curves[label] = np.array([row[tiou] for tiou in tious]) / 100
-    figures.curve_figure(path, x=tious, curves=curves, xlabel="tIoU threshold",
-                         ylabel=f"mAP (%), {protocol}")
+    figures.curve_figure(
+        path, x=tious, curves=curves, xlabel="tIoU threshold", ylabel=f"mAP (%), {protocol}"
+    )
 
 
 def _curve(columns, tious):
@@ -144,28 +155,46 @@ def page_table3(s):
             values[counted(s, label, variant)] = of[protocol]
     if not values:
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
-    text = ("Full: pseudo-labels, E and M steps in turn. Pseudo labeling: the same pseudo-labels, "
-            "both branches trained in every update, as many updates in all, so each branch has "
-            "about twice as many as in Full. Alternating: E and M steps in turn, trained by "
-            "UntrimmedNet's attention-MIL loss instead of pseudo-labels. Same schedule, video "
-            "classifier, lambda and gamma.")
+    text = (
+        "Full: pseudo-labels, E and M steps in turn. Pseudo labeling: the same pseudo-labels, "
+        "both branches trained in every update, as many updates in all, so each branch has "
+        "about twice as many as in Full. Alternating: E and M steps in turn, trained by "
+        "UntrimmedNet's attention-MIL loss instead of pseudo-labels. Same schedule, video "
+        "classifier, lambda and gamma."
+    )
     rows = {label: {c: of[c] for c in shown(tious)} for label, of in values.items()}
     papers = {f"{row.method} (paper)": {0.5: row.map} for row in published.TABLE3}
     if s.o.dataset == "thumos14":
-        blocks = [(text, None), (f"Protocol {protocol}. {published.NOTE}",
-                                 tables.map_table(rows, papers))]
+        blocks = [
+            (text, None),
+            (f"Protocol {protocol}. {published.NOTE}", tables.map_table(rows, papers)),
+        ]
     else:
-        blocks = [(text, None), (f"Protocol {protocol}", tables.map_table(rows)),
-                  ("The paper's Table 3, on THUMOS14." + ELSEWHERE, tables.map_table({}, papers))]
+        blocks = [
+            (text, None),
+            (f"Protocol {protocol}", tables.map_table(rows)),
+            ("The paper's Table 3, on THUMOS14." + ELSEWHERE, tables.map_table({}, papers)),
+        ]
     curves = {label: _curve(of, tious) for label, of in values.items()}
-    figures.curve_figure(s.folder("table3") / "table3.png", x=tious, curves=curves,
-                         xlabel="tIoU threshold", ylabel=f"mAP (%), {protocol}")
+    figures.curve_figure(
+        s.folder("table3") / "table3.png",
+        x=tious,
+        curves=curves,
+        xlabel="tIoU threshold",
+        ylabel=f"mAP (%), {protocol}",
+    )
     frame = tables.map_frame(values).assign(protocol=protocol)
-    return Page(blocks, frame, {"published": [row._asdict() for row in published.TABLE3]},
-                ["table3.png"], papers=True)
+    return Page(
+        blocks,
+        frame,
+        {"published": [row._asdict() for row in published.TABLE3]},
+        ["table3.png"],
+        papers=True,
+    )
 
 
 # ---------------------------------------------------------------------------------------- timing
+
 
 def page_timing(s):
     """The seconds that Table 1's runs took, beside the paper's."""
@@ -179,20 +208,25 @@ def page_timing(s):
             spent.append(seconds)
             rows.append({"method": label, "seed": seed, "training": seconds})
             entry = load_environment(one.folder)
-            places.add(f"{entry['device']}, {entry['threads']} threads, PyTorch "
-                       f"{entry['versions']['torch']}")
+            places.add(
+                f"{entry['device']}, {entry['threads']} threads, PyTorch "
+                f"{entry['versions']['torch']}"
+            )
         paper = [theirs.pop(label)] if label in theirs else []
         body.append([label, _seconds(spent), _seconds(paper)])
     if not rows:
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
     body += [[label, "-", _seconds([value])] for label, value in theirs.items()]
-    text = (f"Wall time of training alone, from the logs of the runs; on "
-            f"{'; '.join(sorted(places))}. Runs side by side (--jobs) slow each other down: for a "
-            f"timing, train with --jobs 1 on an idle machine. {published.SECONDS_NOTE}")
+    text = (
+        f"Wall time of training alone, from the logs of the runs; on "
+        f"{'; '.join(sorted(places))}. Runs side by side (--jobs) slow each other down: for a "
+        f"timing, train with --jobs 1 on an idle machine. {published.SECONDS_NOTE}"
+    )
     if s.o.dataset.removesuffix("-unt") != "thumos14":
         text += " Ours are on other data: the two cannot be compared."
-    return Page([(text, body)], pd.DataFrame(rows), {"paper_seconds": published.SECONDS}, [],
-                papers=True)
+    return Page(
+        [(text, body)], pd.DataFrame(rows), {"paper_seconds": published.SECONDS}, [], papers=True
+    )
 
 
 def _seconds(values):

@@ -9,6 +9,7 @@ Colours are those of Okabe and Ito, which any colour vision can tell apart; wher
 still be confused, place, marker or line style differ too. COLUMN and PAGE are the widths of a paper
 column and of a page in inches; text is 7 to 8 points at those widths.
 """
+
 import contextlib
 import math
 import pathlib
@@ -23,18 +24,41 @@ from formats.files import write_atomically
 COLUMN, PAGE = 3.4, 7.0
 BLUE, RED, GREEN, ORANGE = "#0072B2", "#D32F1E", "#009E73", "#E69F00"
 PURPLE, BLACK, GREY = "#CC79A7", "#000000", "0.92"
-LINES = [(BLUE, "-", "o"), (RED, "--", "s"), (GREEN, "-.", "^"), (PURPLE, ":", "D"),
-         (ORANGE, "-", "v"), (BLACK, "--", "x")]
-STEPS = {"E": "E step, labels for q (Eq. 3)", "M": "M step, labels for p (Eq. 5)",
-         "EM": "both steps"}
-STYLE = {"font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "xtick.labelsize": 7,
-         "ytick.labelsize": 7, "legend.fontsize": 7, "legend.title_fontsize": 7,
-         "legend.frameon": False, "legend.handlelength": 3, "axes.linewidth": 0.6,
-         "lines.linewidth": 1.2, "lines.markersize": 3.5,
-         "axes.spines.top": False, "axes.spines.right": False, "axes.axisbelow": True,
-         "grid.linewidth": 0.4, "grid.color": "0.88", "savefig.dpi": 300,
-         "text.parse_math": False,                      # a $ in a name is a $
-         "pdf.fonttype": 42}                            # real text; publishers refuse type 3 fonts
+LINES = [
+    (BLUE, "-", "o"),
+    (RED, "--", "s"),
+    (GREEN, "-.", "^"),
+    (PURPLE, ":", "D"),
+    (ORANGE, "-", "v"),
+    (BLACK, "--", "x"),
+]
+STEPS = {
+    "E": "E step, labels for q (Eq. 3)",
+    "M": "M step, labels for p (Eq. 5)",
+    "EM": "both steps",
+}
+STYLE = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 3,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.linewidth": 0.4,
+    "grid.color": "0.88",
+    "savefig.dpi": 300,
+    "text.parse_math": False,  # a $ in a name is a $
+    "pdf.fonttype": 42,
+}  # real text; publishers refuse type 3 fonts
 
 
 @contextlib.contextmanager
@@ -42,6 +66,7 @@ def _figure(paths, width, height):
     """A figure of width x height inches, saved to `paths` when the block ends."""
     import matplotlib
     from matplotlib.figure import Figure
+
     with matplotlib.rc_context(STYLE):
         figure = Figure((width, height), layout="constrained")
         # The layout leaves no room for the half of the outermost tick label outside its axis.
@@ -56,6 +81,7 @@ def _figure(paths, width, height):
 
 # --------------------------------------------------------------------------------------- figure 5
 
+
 @dataclass(frozen=True)
 class Timeline:
     """One class of one video, for `localization_figure`.
@@ -65,6 +91,7 @@ class Timeline:
     label, video: names. note: stands in the row of predictions, such as why there is none.
     thumbnails: [(seconds, RGB array (H, W, 3))] in order of time, a row on top.
     """
+
     scores: np.ndarray
     snippet_seconds: float
     duration: float
@@ -80,7 +107,7 @@ class Timeline:
 def localization_figure(*paths, timeline, width=COLUMN):
     """Fig. 5 of the paper: score map, ground truth and predictions on one time axis."""
     scores = np.asarray(timeline.scores, np.float64)
-    edges = np.arange(len(scores) + 1) * timeline.snippet_seconds                     # (T + 1,)
+    edges = np.arange(len(scores) + 1) * timeline.snippet_seconds  # (T + 1,)
     known = timeline.ground_truth is not None
     heights = [0.14, 0.9, 0.36 if known else 0.22]
     if len(timeline.thumbnails):
@@ -103,14 +130,19 @@ def localization_figure(*paths, timeline, width=COLUMN):
                 spine.set_visible(False)
         for axes in top:
             axes.set_yticks([])
-            figure.draw_without_rendering()             # the row's size is known after the layout
+            figure.draw_without_rendering()  # the row's size is known after the layout
             _thumbnail_row(axes, timeline.thumbnails)
 
 
 def _score_strip(axes, scores, edges):
     """L as a strip, light = high."""
-    axes.imshow(scores[None], aspect="auto", cmap="cividis", extent=(0, edges[-1], 0, 1),
-                interpolation="nearest")
+    axes.imshow(
+        scores[None],
+        aspect="auto",
+        cmap="cividis",
+        extent=(0, edges[-1], 0, 1),
+        interpolation="nearest",
+    )
     axes.set_yticks([])
     axes.set_ylabel("L", rotation=0, ha="right", va="center")
 
@@ -120,7 +152,7 @@ def _score_curve(axes, scores, edges, timeline):
     axes.stairs(scores, edges, color=BLACK, linewidth=1, baseline=None)
     for value in np.atleast_1d(timeline.threshold):
         axes.axhline(value, color=BLACK, linewidth=0.8, linestyle=(0, (4, 2)))
-    margin = 0.06 * np.ptp(scores) or 0.1               # a constant L has no range
+    margin = 0.06 * np.ptp(scores) or 0.1  # a constant L has no range
     axes.set_ylim(scores.min() - margin, scores.max() + margin)
     axes.set_ylabel("score L\n– – threshold", fontsize=7)
     for start, end in () if timeline.ground_truth is None else timeline.ground_truth:
@@ -135,13 +167,21 @@ def _segment_bars(axes, timeline):
     for middle, (_, segments, colour) in enumerate(rows):
         spans = [(start, end - start) for start, end in segments]
         # The edge keeps the shortest segment visible.
-        axes.broken_barh(spans, (middle - 0.35, 0.7), facecolor=colour, edgecolor=colour,
-                         linewidth=0.3)
+        axes.broken_barh(
+            spans, (middle - 0.35, 0.7), facecolor=colour, edgecolor=colour, linewidth=0.3
+        )
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     for tick, (_, _, colour) in zip(axes.get_yticklabels(), rows):
         tick.set_color(colour)
-    axes.text(0.01, 0, timeline.note, transform=axes.get_yaxis_transform(), va="center",
-              fontsize=7, color="0.3")
+    axes.text(
+        0.01,
+        0,
+        timeline.note,
+        transform=axes.get_yaxis_transform(),
+        va="center",
+        fontsize=7,
+        color="0.3",
+    )
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(-0.45, len(rows) - 0.55)
 
@@ -153,7 +193,7 @@ def _thumbnail_row(axes, thumbnails):
     """
     box, (_, duration) = axes.get_window_extent(), axes.get_xlim()
     height, width = np.shape(thumbnails[0][1])[:2]
-    wide = width / height * duration * box.height / box.width                           # seconds
+    wide = width / height * duration * box.height / box.width  # seconds
     n = max(1, min(len(thumbnails), int(duration / (1.02 * wide))))
     free = 0.0
     for k, pick in enumerate(np.linspace(0, len(thumbnails) - 1, n).round().astype(int)):
@@ -166,6 +206,7 @@ def _thumbnail_row(axes, thumbnails):
 
 
 # --------------------------------------------------------------------------------------- training
+
 
 def phase_table(records):
     """EM-MIL's phases from the records of log.jsonl: a DataFrame with a row per phase, in order.
@@ -216,29 +257,40 @@ def _loss_panel(axes, records):
     """EM-MIL's losses by step and stream."""
     names = dict.fromkeys((record["step"], name) for record in records for name in record["loss"])
     for (colour, line, marker), (step, name) in zip(cycle(LINES), names):
-        points = [(epoch, record["loss"][name]) for epoch, record in enumerate(records, 1)
-                  if record["step"] == step and name in record["loss"]]
-        axes.plot(*zip(*points), color=colour, linestyle=line, marker=marker, markersize=2.5,
-                  label=f"{step} step, {name}")
+        points = [
+            (epoch, record["loss"][name])
+            for epoch, record in enumerate(records, 1)
+            if record["step"] == step and name in record["loss"]
+        ]
+        axes.plot(
+            *zip(*points),
+            color=colour,
+            linestyle=line,
+            marker=marker,
+            markersize=2.5,
+            label=f"{step} step, {name}",
+        )
     _log_axis(axes)
     _finish_panel(axes, "EM-MIL", "loss", "epoch", records)
 
 
 def _label_panel(axes, records, phases):
     """Share of positive and of changed pseudo-labels, where each phase begins."""
-    starts = phases.assign(epoch=phases["epoch"] + 0.5)      # between the last epoch and the next
+    starts = phases.assign(epoch=phases["epoch"] + 0.5)  # between the last epoch and the next
     for column, word, lines in (("positive", "positive", LINES), ("changed", "changed", LINES[2:])):
         names = {step: f"{step} step, {word}" for step in STEPS}
         _phase_lines(axes, starts, column, names, lines)
-    _finish_panel(axes, "EM-MIL pseudo-labels, at the start of each phase", "clips (%)", "epoch",
-                  records)
+    _finish_panel(
+        axes, "EM-MIL pseudo-labels, at the start of each phase", "clips (%)", "epoch", records
+    )
     axes.set_ylim(-4, 104)
 
 
 def _classifier_panel(axes, stage, records):
     """The losses of a video-level classifier; W-TALC counts iterations, a hundred a record."""
-    for (colour, line, _), name in zip(cycle(LINES), dict.fromkeys(
-            name for record in records for name in record["loss"])):
+    for (colour, line, _), name in zip(
+        cycle(LINES), dict.fromkeys(name for record in records for name in record["loss"])
+    ):
         values = [record["loss"].get(name, math.nan) for record in records]
         axes.plot(np.arange(1, len(records) + 1), values, color=colour, linestyle=line, label=name)
     _log_axis(axes)
@@ -249,6 +301,7 @@ def _classifier_panel(axes, stage, records):
 def _log_axis(axes):
     """A logarithmic y axis with plain numbers at its ticks: even steps where it spans little."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(MaxNLocator(4) if high < 5 * low else LogLocator(subs=(1, 2, 5)))
@@ -265,7 +318,7 @@ def _finish_panel(axes, title, ylabel, xlabel, em_mil=()):
     for epoch, record in enumerate(em_mil, 1):
         if record["step"] == "E":
             axes.axvspan(epoch - 0.5, epoch + 0.5, color=GREY, linewidth=0, zorder=0, label=name)
-            name = None                                      # one entry of the legend
+            name = None  # one entry of the legend
     if em_mil:
         axes.set_xlim(0, len(em_mil) + 1)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -278,10 +331,16 @@ def convergence_figure(*paths, phases, width=COLUMN):
     A column "map" holds the mAP of the pseudo-labels against the ground truth, a fraction, which is
     a diagnostic: training never sees it. Nothing is drawn where the log has no pseudo-labels.
     """
-    panels = [("positive", "positive clips (%)"), ("changed", "labels changed (%)"),
-              ("map", "pseudo-label mAP\n(%), diagnostic")]
-    panels = [(column, name) for column, name in panels
-              if column in phases and phases[column].notna().any()]
+    panels = [
+        ("positive", "positive clips (%)"),
+        ("changed", "labels changed (%)"),
+        ("map", "pseudo-label mAP\n(%), diagnostic"),
+    ]
+    panels = [
+        (column, name)
+        for column, name in panels
+        if column in phases and phases[column].notna().any()
+    ]
     if not panels:
         return
     with _figure(paths, width, 0.45 + 1.2 * len(panels)) as figure:
@@ -302,11 +361,12 @@ def _phase_lines(axes, phases, column, names, lines):
         rows = phases[(phases["step"] == step) & phases[column].notna()]
         by_epoch = {epoch: own[column].to_numpy() for epoch, own in rows.groupby("epoch")}
         if by_epoch:
-            values = np.stack(list(by_epoch.values()), axis=1)                    # (runs, phases)
+            values = np.stack(list(by_epoch.values()), axis=1)  # (runs, phases)
             _band(axes, list(by_epoch), values, (colour, line, marker), names[step])
 
 
 # ----------------------------------------------------------------------------------- curves, heat
+
 
 def curve_figure(*paths, x, curves, xlabel, ylabel, mark=None, width=COLUMN):
     """Curves, such as mAP over lambda or gamma, with bands of ± one standard deviation over runs.
@@ -324,15 +384,27 @@ def curve_figure(*paths, x, curves, xlabel, ylabel, mark=None, width=COLUMN):
         for look, (name, values) in zip(cycle(LINES), curves.items()):
             _band(axes, x, values, look, name)
         if mark is not None:
-            axes.axvline(mark[0], color="0.35", linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1,
-                         label=mark[1])
+            axes.axvline(
+                mark[0],
+                color="0.35",
+                linewidth=0.8,
+                linestyle=(0, (1, 1.5)),
+                zorder=1,
+                label=mark[1],
+            )
         if len(x) <= 11:
             axes.set_xticks(x, [f"{value:g}" for value in x])
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.grid(True)
         # Above the axes, where it covers no curve.
-        axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 1), borderaxespad=0, ncols=columns,
-                    title=_band_title(n_runs), alignment="left")
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(-0.02, 1),
+            borderaxespad=0,
+            ncols=columns,
+            title=_band_title(n_runs),
+            alignment="left",
+        )
 
 
 def heat_figure(*paths, x, y, values, xlabel, ylabel, title, mark=None):
@@ -349,14 +421,24 @@ def heat_figure(*paths, x, y, values, xlabel, ylabel, title, mark=None):
         axes.set_xticks(range(len(x)), [f"{v:g}" for v in x])
         axes.set_yticks(range(len(y)), [f"{v:g}" for v in y])
         middle = (np.nanmin(values) + np.nanmax(values)) / 2
-        size = min(7.0, 20 * COLUMN / len(x))            # points: four digits fill a cell
+        size = min(7.0, 20 * COLUMN / len(x))  # points: four digits fill a cell
         for row, column in np.ndindex(values.shape):
             colour = "white" if values[row, column] < middle else "black"
-            axes.text(column, row, f"{values[row, column]:.1f}", ha="center", va="center",
-                      fontsize=size, color=colour)
+            axes.text(
+                column,
+                row,
+                f"{values[row, column]:.1f}",
+                ha="center",
+                va="center",
+                fontsize=size,
+                color=colour,
+            )
         if mark is not None:
-            _outline(axes, int(np.abs(np.asarray(x) - mark[0]).argmin()),
-                     int(np.abs(np.asarray(y) - mark[1]).argmin()))
+            _outline(
+                axes,
+                int(np.abs(np.asarray(x) - mark[0]).argmin()),
+                int(np.abs(np.asarray(y) - mark[1]).argmin()),
+            )
         for spine in axes.spines.values():
             spine.set_visible(False)
         axes.tick_params(length=0)
@@ -366,9 +448,11 @@ def heat_figure(*paths, x, y, values, xlabel, ylabel, title, mark=None):
 def _outline(axes, column, row):
     """A frame around one cell, black and white, so that it stands out on any colour."""
     from matplotlib.patches import Rectangle
+
     for colour, thick in (("black", 2.6), ("white", 1.3)):
-        axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour,
-                                 lw=thick))
+        axes.add_patch(
+            Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=colour, lw=thick)
+        )
 
 
 def _band(axes, x, values, look, name):

@@ -1,4 +1,5 @@
 """What a run leaves to look at: pictures of some videos, and the page of all."""
+
 import numpy as np
 
 import eval_detection
@@ -9,7 +10,8 @@ from report import figures, page
 def draw(folder, scored, table, n, rule):
     """Fig. 5 for `n` videos, spread evenly over those with something to show, into folder/figures.
 
-    scored: has `records`, `classes`, `snippet_seconds`, `truth` (segments, or None). table: EM-MIL's detections.
+    scored: has `records`, `classes`, `snippet_seconds`, `truth` (segments, or None). table:
+    EM-MIL's detections.
     """
     truth = scored.truth if scored.truth is not None else table[:0]
     seen = {*table["video"], *truth["video"]}
@@ -22,18 +24,29 @@ def draw(folder, scored, table, n, rule):
         label = real["label"].iloc[0] if len(real) else mine.loc[mine["score"].idxmax(), "label"]
         scores = record.scores["em-mil"]
         l = localize.fuse(scores["q"], scores["p"][:, list(scored.classes).index(label)], rule.lam)
-        segments = [t.loc[t["label"] == label, ["t_start", "t_end"]].to_numpy() for t in (real, mine)]
+        segments = [
+            t.loc[t["label"] == label, ["t_start", "t_end"]].to_numpy() for t in (real, mine)
+        ]
         stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{record.name}-{label}")
         timeline = figures.Timeline(
-            l, scored.snippet_seconds, record.duration, [localize.threshold(l, g) for g in rule.gammas],
-            segments[0] if scored.truth is not None else None, segments[1], label, record.name)
+            l,
+            scored.snippet_seconds,
+            record.duration,
+            [localize.threshold(l, g) for g in rule.gammas],
+            segments[0] if scored.truth is not None else None,
+            segments[1],
+            label,
+            record.name,
+        )
         figures.localization_figure(folder / f"figures/{stem}.png", timeline=timeline)
 
 
 def page_scores(gated, gate, dtype=None):
-    """What the page shows of each video: the classes that pass the gate, and EM-MIL's scores where there are some.
+    """What the page shows of each video: the classes that pass the gate, and EM-MIL's scores where
+    there are some.
 
-    gated: (record, video-level scores or None) as baselines.apply.class_scores yields them. dtype: to keep less.
+    gated: (record, video-level scores or None) as baselines.apply.class_scores yields them. dtype:
+    to keep less.
     """
     for record, of_video in gated:
         q, p = (record.scores.get("em-mil", {}).get(key) for key in "qp")
@@ -44,27 +57,35 @@ def page_scores(gated, gate, dtype=None):
 
 
 def about(title, header, tables=(), notes=()):
-    """What stands above the page's figures: (name, value) lines, (caption, table) pairs, lines of text."""
+    """What stands above the page's figures: (name, value) lines, (caption, table) pairs, lines of
+    text.
+    """
     return page.About(title, list(header), list(tables), list(notes))
 
 
 def evaluation(scored, table, protocols):
-    """How the detections compare with the ground truth at tIoU 0.5 or nearest to it, under the first of `protocols`.
+    """How the detections compare with the ground truth at tIoU 0.5 or nearest to it, under the
+    first of `protocols`.
 
-    protocols: {protocol: {tious, ap, segments}} as in results.json. None where nothing has been scored.
+    protocols: {protocol: {tious, ap, segments}} as in results.json. None where nothing has been
+    scored.
     """
     if not protocols:
         return None
     protocol, e = next(iter(protocols.items()))
     tiou = min(e["tious"], key=lambda x: abs(x - 0.5))
-    kinds, hit = eval_detection.detection_kinds(scored.truth, table, tiou, protocol, scored.ambiguous)
+    kinds, hit = eval_detection.detection_kinds(
+        scored.truth, table, tiou, protocol, scored.ambiguous
+    )
     by_video = eval_detection.video_ap(scored.truth, table, tiou, protocol, scored.ambiguous)
     ap = {label: values[e["tious"].index(tiou)] for label, values in e["ap"].items()}
     return page.Evaluation(scored.truth, kinds, hit, by_video, ap, e["segments"], tiou)
 
 
 def write_page(path, about, scored, table, videos, rule, compared=None, log=()):
-    """The HTML page. videos: of `page_scores`; compared: of `evaluation`; log: records of log.jsonl."""
+    """The HTML page. videos: of `page_scores`; compared: of `evaluation`; log: records of
+    log.jsonl.
+    """
     rule = page.Rule(rule.lam, rule.gammas, rule.gate, scored.snippet_seconds)
     content = page.page_content(about, list(scored.classes), rule, videos, table, compared, log)
     page.write_page(path, content)

@@ -47,9 +47,7 @@ SEGMENT = ["video", "t_start", "t_end", "label"]
 DETECTION = [*SEGMENT, "score"]
 
 
-# --------------------------------------------------------------------------------- content
-
-
+# ---- content
 @dataclass(frozen=True)
 class About:
     """What stands above the figures.
@@ -243,9 +241,7 @@ def _check(scores):
             raise ValueError(f"{scores.name}: found {name} outside [0, 1], expected scores in it")
 
 
-# ------------------------------------------------------------------------------ statistics
-
-
+# ---- statistics
 def by_length(seconds, found):
     """Segments found by length, the shortest first: [(text, number found, number)]."""
     seconds, found = np.asarray(seconds, np.float64), np.asarray(found, bool)
@@ -347,9 +343,7 @@ def _chart(title, y, series, shade=(), percent=False):
     return {"title": title, "y": y, "percent": percent, "shade": joined, "series": series}
 
 
-# --------------------------------------------------------------------------------- writing
-
-
+# ---- writing
 def write_page(path, content):
     """Writes a `Page` as one HTML file, whole or not at all.
 
@@ -427,14 +421,24 @@ def _video_data(video):
     t ground truth, d detections, whose kind is an index into KINDS."""
     kinds, rows = list(KINDS), []
     for row in video.rows:
-        truth = [(_number(start, 3), _number(end, 3), int(found))
-                 for start, end, found in row.truth]
-        found = [(_number(start, 3), _number(end, 3), _number(score, 4), kinds.index(kind))
-                 for start, end, score, kind in row.detections]
-        rows.append({"c": row.label, "g": int(row.passed), "p": _packed(row.p),
-                     "t": truth, "d": found})
-    return {"n": video.name, "s": _number(video.duration, 3), "q": _packed(video.q),
-            "a": _number(video.ap, 4), "r": rows, "h": video.hidden}
+        truth = [
+            (_number(start, 3), _number(end, 3), int(found)) for start, end, found in row.truth
+        ]
+        found = [
+            (_number(start, 3), _number(end, 3), _number(score, 4), kinds.index(kind))
+            for start, end, score, kind in row.detections
+        ]
+        rows.append(
+            {"c": row.label, "g": int(row.passed), "p": _packed(row.p), "t": truth, "d": found}
+        )
+    return {
+        "n": video.name,
+        "s": _number(video.duration, 3),
+        "q": _packed(video.q),
+        "a": _number(video.ap, 4),
+        "r": rows,
+        "h": video.hidden,
+    }
 
 
 def _packed(scores):

@@ -1,30 +1,44 @@
 """The lines and the page of a run: options, training, the result tables with what shaped them."""
+
 import textwrap
 
 import numpy as np
 
 from report import tables
 
-SHOWN = 5                              # classes with the best and with the worst AP on screen
-GATE_MANY, GATE_NONE = 0.5, 0.8        # share of pairs above, of videos without a class above: said as a warning
+SHOWN = 5  # classes with the best and with the worst AP on screen
+# share of pairs above, of videos without a class above: said as a warning
+GATE_MANY, GATE_NONE = 0.5, 0.8
 
 
 def option_lines(values, phases, recipe):
     """The printed options and schedule. phases: rows (step, epochs, lr, targets)."""
-    steps = " ".join(f"{step}{epochs}" for step, epochs, _, _ in phases[:8]) + (" ..." if len(phases) > 8 else "")
+    steps = " ".join(f"{step}{epochs}" for step, epochs, _, _ in phases[:8]) + (
+        " ..." if len(phases) > 8 else ""
+    )
     rates = " then ".join(f"{lr:g}" for lr in dict.fromkeys(row[2] for row in phases))
     total = sum(row[1] for row in phases)
-    return (f"Recipe\n{_wrapped(recipe)}\nOptions\n{_wrapped(values)}\n"
-            f"Schedule\n  {steps} ({total} epochs), learning rate {rates}")
+    return (
+        f"Recipe\n{_wrapped(recipe)}\nOptions\n{_wrapped(values)}\n"
+        f"Schedule\n  {steps} ({total} epochs), learning rate {rates}"
+    )
 
 
 def _wrapped(text):
-    return textwrap.fill(text, width=100, initial_indent="  ", subsequent_indent="  ", break_long_words=False,
-                         break_on_hyphens=False)
+    return textwrap.fill(
+        text,
+        width=100,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def training_seconds(log, methods):
-    """{"training TITLE": seconds} of each method, from the log: of all processes that worked on a run."""
+    """{"training TITLE": seconds} of each method, from the log: of all processes that worked on a
+    run.
+    """
     seconds = {}
     for record in log:
         title = methods[record["stage"].split()[0]].title
@@ -41,14 +55,20 @@ def training_lines(log, seconds):
     for record in last.values():
         losses = ", ".join(f"{name} {value:.4f}" for name, value in record["loss"].items())
         lines.append(f"  {record['stage']}: loss {losses} in the last epoch")
-    spent = [f"{name.removeprefix('training ')} {value:.1f} s" for name, value in seconds.items() if "training" in name]
+    spent = [
+        f"{name.removeprefix('training ')} {value:.1f} s"
+        for name, value in seconds.items()
+        if "training" in name
+    ]
     return "\n".join([*lines, f"  wall time: {', '.join(spent)}\n"])
 
 
 def page(results, theirs, note, n_classes, gate):
-    """The result page, (text, table or None, by-class table or None) each, printed and written alike.
+    """The result page, (text, table or None, by-class table or None) each, printed and written
+    alike.
 
-    results: see run.finish. theirs: {name: {column: percent}}, published rows; note: the sentence beside them.
+    results: see run.finish. theirs: {name: {column: percent}}, published rows; note: the sentence
+    beside them.
     """
     blocks = []
     for name, method in results["methods"].items():
@@ -59,15 +79,25 @@ def page(results, theirs, note, n_classes, gate):
             table = tables.class_table(list(e["ap"]), ap, [tiou], list(e["segments"].values()))
             blocks.append((f"{method['label']}, by class, protocol {protocol}", None, table))
     for classifier, m in results["classification"].items():
-        blocks.append((f"Video-level classification, {classifier}: mAP {100 * m['map']:.1f}%, top-1 "
-                       f"{100 * m['top1']:.1f}%", None, None))
+        blocks.append(
+            (
+                f"Video-level classification, {classifier}: mAP {100 * m['map']:.1f}%, top-1 "
+                f"{100 * m['top1']:.1f}%",
+                None,
+                None,
+            )
+        )
     if theirs:
         blocks.append((note, None, None))
-    protocols = dict.fromkeys(p for method in results["methods"].values() for p in method["protocols"])
+    protocols = dict.fromkeys(
+        p for method in results["methods"].values() for p in method["protocols"]
+    )
     for protocol in protocols:
         blocks.append((caption(results, protocol), _map_table(results, protocol, theirs), None))
     if not protocols:
-        blocks.append(("No test video has a segment: detections are written, nothing is scored.", None, None))
+        blocks.append(
+            ("No test video has a segment: detections are written, nothing is scored.", None, None)
+        )
     return blocks
 
 
@@ -78,7 +108,7 @@ def _map_table(results, protocol, theirs):
         rows[method["label"]] = {**dict(zip(e["tious"], e["map"])), **e["averages"]}
     ours = results["methods"].get("em-mil", {}).get("label")
     paper = next((name for name in theirs if name.startswith("EM-MIL")), None)
-    compared = (ours, paper) if ours == "EM-MIL" and paper else None       # not with other classes
+    compared = (ours, paper) if ours == "EM-MIL" and paper else None  # not with other classes
     return tables.map_table(rows, published=theirs, compare=compared)
 
 
@@ -86,34 +116,53 @@ def caption(results, protocol):
     """What stands over a table: the data and every setting that shaped it."""
     test, rule = results["test"], results["rule"]
     gammas = ", ".join(f"{gamma:g}" for gamma in rule["gammas"])
-    parts = [f"{results['dataset']}, seed {results['seed']}, recipe {results['recipe']}: {test['videos']} test videos, "
-             f"{test['segments']} segments, {test['classes']} classes",
-             f"protocol {protocol}" + (f", {test['ambiguous']} Ambiguous segments" if "thumos" in protocol else ""),
-             f"lambda {rule['lam']:g}, gamma {gammas}, gate {rule['gate']:g}, score {rule['score']}"]
+    parts = [
+        f"{results['dataset']}, seed {results['seed']}, recipe {results['recipe']}: "
+        f"{test['videos']} test videos, "
+        f"{test['segments']} segments, {test['classes']} classes",
+        f"protocol {protocol}"
+        + (f", {test['ambiguous']} Ambiguous segments" if "thumos" in protocol else ""),
+        f"lambda {rule['lam']:g}, gamma {gammas}, gate {rule['gate']:g}, score {rule['score']}",
+    ]
     if results["classes_from"]:
         parts.append(f"classes from {results['classes_from']}")
     return "; ".join(parts)
 
 
 def _proposals(method, gate, n_classes, n_videos):
-    """Counts of one method's localization, with a warning where the gate passes nearly all or nearly none."""
+    """Counts of one method's localization, with a warning where the gate passes nearly all or
+    nearly none.
+    """
     c = method["localization"]
-    lines = [f"{method['label']}: {c['proposals']} proposals; {c['pairs_empty']} of {c['pairs']} pairs of video and class "
-             f"without one ({c['pairs_constant']} with a constant score); {c['gate_fallback']} videos with no class above "
-             "the gate"]
+    lines = [
+        f"{method['label']}: {c['proposals']} proposals; {c['pairs_empty']} of {c['pairs']} "
+        "pairs of video and class "
+        f"without one ({c['pairs_constant']} with a constant score); {c['gate_fallback']} videos "
+        "with no class above "
+        "the gate"
+    ]
     if n_classes > 2 and c["pairs"] > GATE_MANY * n_classes * n_videos:
-        lines.append(f"warning: the gate {gate:g} passes {c['pairs']} of {n_classes * n_videos} pairs of video and class: "
-                     "detections of classes that a video does not have lower every AP; raise --gate "
-                     f"(a score that knows nothing is {1 / n_classes:.2g})")
+        lines.append(
+            f"warning: the gate {gate:g} passes {c['pairs']} of {n_classes * n_videos} pairs of "
+            "video and class: "
+            "detections of classes that a video does not have lower every AP; raise --gate "
+            f"(a score that knows nothing is {1 / n_classes:.2g})"
+        )
     elif n_videos and c["gate_fallback"] > GATE_NONE * n_videos:
-        lines.append(f"warning: in {c['gate_fallback']} of {n_videos} videos no class passes the gate {gate:g}, so only the "
-                     "best class is localized, and a video's other classes are missed; lower --gate, or look at the "
-                     "video-level classification")
+        lines.append(
+            f"warning: in {c['gate_fallback']} of {n_videos} videos no class passes the gate "
+            f"{gate:g}, so only the "
+            "best class is localized, and a video's other classes are missed; lower --gate, or "
+            "look at the "
+            "video-level classification"
+        )
     return "\n".join(lines)
 
 
 def as_text(blocks, per_class=False):
-    """The page for the terminal, the mAP tables last; by-class AP of the best and worst classes unless `per_class`."""
+    """The page for the terminal, the mAP tables last; by-class AP of the best and worst classes
+    unless `per_class`.
+    """
     parts = []
     for text, table, by_class in blocks:
         if by_class is not None:
@@ -133,9 +182,14 @@ def as_markdown(blocks):
 
 def for_page(blocks):
     """(tables, notes) for the HTML page: (caption, table) pairs, mAP first; lines of text."""
-    shown = [(text, table if by_class is None else by_class) for text, table, by_class in reversed(blocks)]
-    return ([(text, table) for text, table in shown if table is not None],
-            [line for text, table in shown if table is None for line in text.splitlines()])
+    shown = [
+        (text, table if by_class is None else by_class)
+        for text, table, by_class in reversed(blocks)
+    ]
+    return (
+        [(text, table) for text, table in shown if table is not None],
+        [line for text, table in shown if table is None for line in text.splitlines()],
+    )
 
 
 def _best_and_worst(table):
@@ -143,6 +197,8 @@ def _best_and_worst(table):
     head, *body, mean = table
     if len(body) <= 2 * SHOWN + 1:
         return table
-    order = sorted(range(len(body)), key=lambda k: -float(body[k][1].split()[0].replace("-", "nan")))
+    order = sorted(
+        range(len(body)), key=lambda k: -float(body[k][1].split()[0].replace("-", "nan"))
+    )
     gap = [f"... {len(body) - 2 * SHOWN} more (--per-class) ..."] + [""] * (len(head) - 1)
     return [head, *(body[k] for k in order[:SHOWN]), gap, *(body[k] for k in order[-SHOWN:]), mean]

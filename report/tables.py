@@ -4,6 +4,7 @@ Our scores are fractions (0.305); what is printed is in percent (30.5), as in th
 scores are in percent. A table is a list of rows of text, the head first: `map_table` and
 `class_table` make one, `text` and `markdown` print it. A file is written whole or not at all.
 """
+
 import csv
 import io
 import json
@@ -73,13 +74,13 @@ def class_table(classes, ap, tious, n_segments=None):
     ground truth) is left out of the mean. n_segments: (C,) numbers of segments, a last column.
     """
     ap = np.asarray(ap, np.float64)
-    ap = ap[None] if ap.ndim == 2 else ap                                   # (runs, tIoUs, C)
+    ap = ap[None] if ap.ndim == 2 else ap  # (runs, tIoUs, C)
     head = ["AP (%) at tIoU", *(_head(_key(tiou)) for tiou in tious)]
     body = []
     for c, name in enumerate(classes):
         body.append([name, *(mean_std(ap[:, t, c]) for t in range(len(tious)))])
-    known = ~np.isnan(ap).any(axis=(0, 1))                                  # (C,)
-    means = ap[:, :, known].mean(axis=2) if known.any() else None           # (runs, tIoUs)
+    known = ~np.isnan(ap).any(axis=(0, 1))  # (C,)
+    means = ap[:, :, known].mean(axis=2) if known.any() else None  # (runs, tIoUs)
     mean = ["mean", *(mean_std(None if means is None else means[:, t]) for t in range(len(tious)))]
     if n_segments is not None:
         head, mean = [*head, "segments"], [*mean, f"{sum(n_segments)}"]
@@ -133,8 +134,7 @@ def _head(column):
     return column if isinstance(column, str) else f"{column:g}"
 
 
-# ------------------------------------------------------------------------------------------ files
-
+# ---- files
 def write_text(path, content):
     """Writes text, such as Markdown, as UTF-8 with one newline at its end."""
     with write_atomically(path) as temporary:
@@ -160,8 +160,10 @@ def write_csv(path, table):
 def _plain(value):
     """`value` with nothing in it that JSON does not know."""
     if isinstance(value, dict):
-        return {f"{key:g}" if isinstance(key, float) else str(key): _plain(item)
-                for key, item in value.items()}
+        return {
+            f"{key:g}" if isinstance(key, float) else str(key): _plain(item)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if isinstance(value, (np.ndarray, np.generic)):

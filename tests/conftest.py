@@ -1,4 +1,5 @@
 """What every test is given: the signal handlers it found are put back."""
+
 import signal
 
 import pytest

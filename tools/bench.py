@@ -1,11 +1,14 @@
-"""Measures what a user or maintainer may want to know again; prints seconds and ratios, never judges.
+"""Measures what a user or maintainer may want to know again; prints seconds and ratios, never
+judges.
 
     python tools/bench.py [SUBCOMMAND] [--json OUT]
 
-Without a subcommand it runs all of them but `large`, which writes a set of 3.8 GB. A subcommand is a function that
-prints what it measures and returns it as a flat dict; `--json` writes that dict. What is compared is timed in turns, two
-calls a turn of which the second counts, and the fastest turn of each: other programs can only make it slower.
+Without a subcommand it runs all of them but `large`, which writes a set of 3.8 GB. A subcommand is
+a function that prints what it measures and returns it as a flat dict; `--json` writes that dict.
+What is compared is timed in turns, two calls a turn of which the second counts, and the fastest
+turn of each: other programs can only make it slower.
 """
+
 import argparse
 import json
 import multiprocessing
@@ -44,25 +47,33 @@ from report import tables  # noqa: E402
 
 ACTIVITYNET_TIOUS = [round(0.5 + 0.05 * i, 2) for i in range(10)]
 
-# Whole clips of 1.25 s in THUMOS14's 200 validation and 212 test videos, by the durations that W-TALC distributes.
-THUMOS14 = {name: [int(clips) for clips in text.split()] for name, text in {
-    "train": """
-        135 133 157 108 130 110 182 105 183 149 26 132 137 42 60 190 40 245 356 326 49 158 187 138 85 116 168 109 155
-        172 121 83 168 122 63 109 121 91 148 176 119 81 65 134 48 72 48 136 88 7 35 151 151 235 429 143 146 119 460 111
-        18 26 37 227 41 137 305 245 17 54 182 30 49 54 104 175 103 89 105 53 559 63 105 718 127 161 171 149 237 419 557
-        397 597 90 215 25 108 228 919 603 648 307 574 242 225 433 285 197 724 704 348 70 96 759 219 153 245 90 161 275
-        134 78 180 175 419 1127 265 296 185 109 52 135 30 54 103 24 26 105 16 224 101 96 157 71 112 85 31 54 146 80 24
-        188 56 13 123 66 39 89 50 25 97 474 438 182 135 331 27 210 157 153 74 90 139 61 78 34 46 27 124 28 185 63 86 152
-        152 74 78 24 16 16 104 17 109 37 149 16 82 99 29 98""",
-    "test": """
-        27 53 386 63 166 116 181 188 142 92 91 12 79 176 68 153 104 153 134 431 79 196 82 37 169 167 140 103 172 154 60
-        186 193 111 119 57 516 101 178 235 97 678 88 147 165 34 167 122 110 163 124 233 125 80 22 99 568 58 190 146 23
-        57 54 160 40 70 131 26 44 345 166 142 165 261 164 95 204 25 68 275 93 32 136 104 141 13 51 143 536 32 181 116 85
-        118 329 28 106 93 61 178 70 78 1338 101 87 127 144 306 135 21 188 181 156 27 198 309 181 96 252 74 22 1052 50 22
-        147 154 65 79 96 187 141 772 220 121 227 169 51 78 392 55 93 133 38 56 205 144 54 147 38 173 102 482 96 80 677
-        87 187 95 103 719 330 36 882 280 122 92 192 672 74 1010 198 100 75 211 49 56 163 67 139 275 44 131 140 125 332
-        175 461 113 248 138 286 15 228 183 58 651 23 85 147 33 164 422 120 149 42 37 170 173 191 91 82 114""",
-}.items()}
+# Whole clips of 1.25 s in THUMOS14's 200 validation and 212 test videos, by the durations that
+# W-TALC distributes.
+THUMOS14 = {
+    name: [int(clips) for clips in text.split()]
+    for name, text in {
+        "train": """
+        135 133 157 108 130 110 182 105 183 149 26 132 137 42 60 190 40 245 356 326 49 158 187
+        138 85 116 168 109 155 172 121 83 168 122 63 109 121 91 148 176 119 81 65 134 48 72 48
+        136 88 7 35 151 151 235 429 143 146 119 460 111 18 26 37 227 41 137 305 245 17 54 182 30
+        49 54 104 175 103 89 105 53 559 63 105 718 127 161 171 149 237 419 557 397 597 90 215 25
+        108 228 919 603 648 307 574 242 225 433 285 197 724 704 348 70 96 759 219 153 245 90 161
+        275 134 78 180 175 419 1127 265 296 185 109 52 135 30 54 103 24 26 105 16 224 101 96 157
+        71 112 85 31 54 146 80 24 188 56 13 123 66 39 89 50 25 97 474 438 182 135 331 27 210 157
+        153 74 90 139 61 78 34 46 27 124 28 185 63 86 152 152 74 78 24 16 16 104 17 109 37 149
+        16 82 99 29 98""",
+        "test": """
+        27 53 386 63 166 116 181 188 142 92 91 12 79 176 68 153 104 153 134 431 79 196 82 37 169
+        167 140 103 172 154 60 186 193 111 119 57 516 101 178 235 97 678 88 147 165 34 167 122
+        110 163 124 233 125 80 22 99 568 58 190 146 23 57 54 160 40 70 131 26 44 345 166 142 165
+        261 164 95 204 25 68 275 93 32 136 104 141 13 51 143 536 32 181 116 85 118 329 28 106 93
+        61 178 70 78 1338 101 87 127 144 306 135 21 188 181 156 27 198 309 181 96 252 74 22 1052
+        50 22 147 154 65 79 96 187 141 772 220 121 227 169 51 78 392 55 93 133 38 56 205 144 54
+        147 38 173 102 482 96 80 677 87 187 95 103 719 330 36 882 280 122 92 192 672 74 1010 198
+        100 75 211 49 56 163 67 139 275 44 131 140 125 332 175 461 113 248 138 286 15 228 183 58
+        651 23 85 147 33 164 422 120 149 42 37 170 173 191 91 82 114""",
+    }.items()
+}
 THUMOS14_SHAPE = {"lengths": THUMOS14["train"], "dim": 1024, "classes": 20}
 HAPT30_SHAPE = {"lengths": [45] * 491, "dim": 111, "classes": 12}
 
@@ -78,8 +89,9 @@ def seconds(function, *args, repeats=5):
 
 
 def in_turns(functions, rounds):
-    """{name: fastest of `rounds` turns}. A turn is two calls, of which the second counts: the first one pays for what
-    the functions before it have pushed out of the processor's caches and out of oneDNN's store of programs."""
+    """{name: fastest of `rounds` turns}. A turn is two calls, of which the second counts: the first
+    one pays for what the functions before it have pushed out of the processor's caches and out of
+    oneDNN's store of programs."""
     times = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -90,17 +102,24 @@ def in_turns(functions, rounds):
     return {name: min(values) for name, values in times.items()}
 
 
-# ------------------------------------------------------------------------------------------------------------- train
-
+# ---- train
 def synthetic(lengths, dim, classes):
-    """Videos with random features of `lengths` clips in two streams, and labels (classes,), one or two a video."""
+    """Videos with random features of `lengths` clips in two streams, and labels (classes,), one or
+    two a video.
+    """
     rng = np.random.default_rng(0)
     labels = np.zeros((len(lengths), classes), np.float32)
     for _ in range(2):
         labels[np.arange(len(lengths)), rng.integers(0, classes, len(lengths))] = 1
-    return [SimpleNamespace(name=f"video {i}", rgb=rng.standard_normal((t, dim), np.float32),
-                            flow=rng.standard_normal((t, dim), np.float32), labels=y)
-            for i, (t, y) in enumerate(zip(lengths, labels))]
+    return [
+        SimpleNamespace(
+            name=f"video {i}",
+            rgb=rng.standard_normal((t, dim), np.float32),
+            flow=rng.standard_normal((t, dim), np.float32),
+            labels=y,
+        )
+        for i, (t, y) in enumerate(zip(lengths, labels))
+    ]
 
 
 class Ours:
@@ -112,14 +131,22 @@ class Ours:
         self.model = cpu.prepare(EMMIL(*dims, len(videos[0].labels))).to(device)
         self.train_set = TrainingSet(videos, device)
         self.steps = {"E": EStep(self.model), "M": MStep(self.model, 0.15)}
-        self.optimizers = {name: adam(step.branch.parameters(), 1e-4) for name, step in self.steps.items()}
-        self.targets = {name: label_all(step, self.train_set, "bag") for name, step in self.steps.items()}
+        self.optimizers = {
+            name: adam(step.branch.parameters(), 1e-4) for name, step in self.steps.items()
+        }
+        self.targets = {
+            name: label_all(step, self.train_set, "bag") for name, step in self.steps.items()
+        }
 
     def epoch(self, name):
         """One epoch of step `name`, on labels made before."""
         step, targets = self.steps[name], self.targets[name]
         batches = self.train_set.shuffled(np.random.default_rng(0))
-        return train_epoch(batches, lambda bags: step.losses(bags[0], targets[bags[0].index]), [self.optimizers[name]])
+        return train_epoch(
+            batches,
+            lambda bags: step.losses(bags[0], targets[bags[0].index]),
+            [self.optimizers[name]],
+        )
 
     def label_pass(self, name):
         """The labels of all videos for step `name`, as at the start of a phase."""
@@ -133,20 +160,29 @@ class Ours:
 
 
 class Plain:
-    """The training step of the released code: Conv1d over (1, D, T), one default Adam over both branches, both
-    evaluated in every step, new pseudo-labels in every step, a loss for each class in a Python loop.
+    """The training step of the released code: Conv1d over (1, D, T), one default Adam over both
+    branches, both evaluated in every step, new pseudo-labels in every step, a loss for each class
+    in a Python loop.
 
-    zeros: gradients are set to zero instead of to None, as PyTorch did by default when the code was released; Adam then
-    steps over both branches.
+    zeros: gradients are set to zero instead of to None, as PyTorch did by default when the code was
+    released; Adam then steps over both branches.
     """
 
     def __init__(self, videos, zeros):
         self.data = [(torch.from_numpy(v.rgb), torch.from_numpy(v.flow)) for v in videos]
         self.labels, self.zeros = torch.from_numpy(np.stack([v.labels for v in videos])), zeros
-        self.heads = nn.ModuleDict({name: nn.ModuleList([nn.Conv1d(self.data[0][stream].shape[1], 256, 3, padding=1),
-                                                         nn.Linear(256, outputs)])
-                                    for stream, kind in enumerate(("rgb", "flow"))
-                                    for name, outputs in ((f"q_{kind}", 1), (f"p_{kind}", self.labels.shape[1]))})
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.ModuleList(
+                    [
+                        nn.Conv1d(self.data[0][stream].shape[1], 256, 3, padding=1),
+                        nn.Linear(256, outputs),
+                    ]
+                )
+                for stream, kind in enumerate(("rgb", "flow"))
+                for name, outputs in ((f"q_{kind}", 1), (f"p_{kind}", self.labels.shape[1]))
+            }
+        )
         self.adam = torch.optim.Adam(self.heads.parameters(), lr=1e-4)
 
     def score(self, name, x):
@@ -172,7 +208,9 @@ class Plain:
                 for c in range(self.labels.shape[1]):
                     target = torch.zeros(len(rgb))
                     if self.labels[i, c] == 1:
-                        target[fused_q > fused_q.mean() + gamma * (fused_q.max() - fused_q.min())] = 1
+                        target[
+                            fused_q > fused_q.mean() + gamma * (fused_q.max() - fused_q.min())
+                        ] = 1
                     for stream in p:
                         loss = loss + F.binary_cross_entropy(stream[:, c], target)
             self.adam.zero_grad(set_to_none=not self.zeros)
@@ -183,8 +221,9 @@ class Plain:
 
 
 def floor(lengths, dim, outputs, product, backward=True):
-    """The products that an epoch of one branch cannot avoid, with operands that stay in place: forward, weight gradient
-    and, of the small second layer, input gradient, both streams. backward=False: forward alone, a pass for labels.
+    """The products that an epoch of one branch cannot avoid, with operands that stay in place:
+    forward, weight gradient and, of the small second layer, input gradient, both streams.
+    backward=False: forward alone, a pass for labels.
 
     product(a (m, k), b (n, k)): a @ b.T, for the first layer. Returns a function.
     """
@@ -207,15 +246,30 @@ def floor(lengths, dim, outputs, product, backward=True):
 
 
 def bare_adam(branch, steps):
-    """Adam's fused kernel over the parameters of a branch, `steps` times, without PyTorch's wrapper."""
+    """Adam's fused kernel over the parameters of a branch, `steps` times, without PyTorch's
+    wrapper.
+    """
     params = [p.detach().clone() for p in branch.parameters()]
     grads, means, squares = ([torch.full_like(p, 1e-3) for p in params] for _ in range(3))
     counts = [torch.tensor(1.0) for _ in params]
 
     def run():
         for _ in range(steps):
-            torch._fused_adam_(params, grads, means, squares, [], counts, amsgrad=False, lr=1e-4, beta1=0.9, beta2=0.999,
-                               weight_decay=0.0, eps=1e-8, maximize=False)
+            torch._fused_adam_(
+                params,
+                grads,
+                means,
+                squares,
+                [],
+                counts,
+                amsgrad=False,
+                lr=1e-4,
+                beta1=0.9,
+                beta2=0.999,
+                weight_decay=0.0,
+                eps=1e-8,
+                maximize=False,
+            )
 
     return run
 
@@ -235,42 +289,73 @@ def _times(shape, rounds):
             f"pass products {step}": floor(*sizes, frozen, product, backward=False),
             f"pass {step}": lambda step=step: ours.label_pass(step),
             f"zeroed {step}": lambda step=step: plain.epoch(step),
-            f"none {step}": lambda step=step: plain_none.epoch(step)}
+            f"none {step}": lambda step=step: plain_none.epoch(step),
+        }
     return in_turns(functions, rounds)
 
 
 def bench_train():
-    """Training at two shapes: one epoch and its limit, all 65 epochs against the released code's training step."""
+    """Training at two shapes: one epoch and its limit, all 65 epochs against the released code's
+    training step.
+    """
     figures = {}
     phases = [Phase(*row) for row in opts.resolve({"dataset": "thumos14"}).phases]
     epochs = {step: sum(phase.epochs for phase in phases if phase.step == step) for step in "EM"}
-    passes = {step: sum(phase.step == step and phase.targets == "frozen" for phase in phases) for step in "EM"}
-    for shape, name, prefix, rounds in ((THUMOS14_SHAPE, "THUMOS14", "", 3), (HAPT30_SHAPE, "hapt30", "small_", 5)):
+    passes = {
+        step: sum(phase.step == step and phase.targets == "frozen" for phase in phases)
+        for step in "EM"
+    }
+    for shape, name, prefix, rounds in (
+        (THUMOS14_SHAPE, "THUMOS14", "", 3),
+        (HAPT30_SHAPE, "hapt30", "small_", 5),
+    ):
         cpu.keep_memory()
         threads = torch.get_num_threads()
         cpu.choose_threads(np.mean(shape["lengths"]), 2 * shape["dim"])
         t = _times(shape, rounds)
-        mean = {key: (t[f"{key} E"] + t[f"{key} M"]) / 2 for key in dict.fromkeys(k[:-2] for k in t)}
+        mean = {
+            key: (t[f"{key} E"] + t[f"{key} M"]) / 2 for key in dict.fromkeys(k[:-2] for k in t)
+        }
         began = time.perf_counter()
         Ours(synthetic(**shape)).train(phases)
         training = time.perf_counter() - began
-        limit = sum(epochs[s] * (t[f"products {s}"] + t[f"adam {s}"]) + passes[s] * t[f"pass products {s}"] for s in "EM")
-        release = {key: sum(epochs[s] * t[f"{key} {s}"] for s in "EM") for key in ("none", "zeroed")}
-        print(f"{name}'s shape: {len(shape['lengths'])} videos, {sum(shape['lengths']):,} clips, 2 x {shape['dim']}-d, "
-              f"{shape['classes']} classes, batch size 1, {torch.get_num_threads()} threads")
-        for key, text in (("products", "bare products of an epoch"), ("adam", "bare Adam of an epoch"), ("epoch", "epoch"),
-                          ("pass products", "bare products of a pass for labels"), ("pass", "pass for labels"),
-                          ("none", "epoch of the released step, gradients None"), ("zeroed", "the same, gradients zeroed")):
+        limit = sum(
+            epochs[s] * (t[f"products {s}"] + t[f"adam {s}"]) + passes[s] * t[f"pass products {s}"]
+            for s in "EM"
+        )
+        release = {
+            key: sum(epochs[s] * t[f"{key} {s}"] for s in "EM") for key in ("none", "zeroed")
+        }
+        print(
+            f"{name}'s shape: {len(shape['lengths'])} videos, {sum(shape['lengths']):,} clips, 2 "
+            f"x {shape['dim']}-d, "
+            f"{shape['classes']} classes, batch size 1, {torch.get_num_threads()} threads"
+        )
+        for key, text in (
+            ("products", "bare products of an epoch"),
+            ("adam", "bare Adam of an epoch"),
+            ("epoch", "epoch"),
+            ("pass products", "bare products of a pass for labels"),
+            ("pass", "pass for labels"),
+            ("none", "epoch of the released step, gradients None"),
+            ("zeroed", "the same, gradients zeroed"),
+        ):
             print(f"  {text:<46}{mean[key]:9.4f} s")
-        print(f"  all 65 epochs, everything in {training:8.1f} s; its products and Adam {limit:.1f} s; released step "
-              f"{release['none']:.1f} s (None), {release['zeroed']:.1f} s (zeroed)")
-        figures |= {f"{prefix}epoch_over_floor": mean["epoch"] / (mean["products"] + mean["adam"]),
-                    f"{prefix}label_pass_over_products": mean["pass"] / mean["pass products"],
-                    f"{prefix}training_over_limit": training / limit,
-                    f"{prefix}release_like_none_over_training": release["none"] / training,
-                    f"{prefix}release_like_zeroed_over_training": release["zeroed"] / training,
-                    f"{prefix}plain_over_epoch": mean["zeroed"] / mean["epoch"], f"{prefix}training_s": training,
-                    **{f"{prefix}{key.replace(' ', '_')}_s": value for key, value in mean.items()}}
+        print(
+            f"  all 65 epochs, everything in {training:8.1f} s; its products and Adam "
+            f"{limit:.1f} s; released step "
+            f"{release['none']:.1f} s (None), {release['zeroed']:.1f} s (zeroed)"
+        )
+        figures |= {
+            f"{prefix}epoch_over_floor": mean["epoch"] / (mean["products"] + mean["adam"]),
+            f"{prefix}label_pass_over_products": mean["pass"] / mean["pass products"],
+            f"{prefix}training_over_limit": training / limit,
+            f"{prefix}release_like_none_over_training": release["none"] / training,
+            f"{prefix}release_like_zeroed_over_training": release["zeroed"] / training,
+            f"{prefix}plain_over_epoch": mean["zeroed"] / mean["epoch"],
+            f"{prefix}training_s": training,
+            **{f"{prefix}{key.replace(' ', '_')}_s": value for key, value in mean.items()},
+        }
         torch.set_num_threads(threads)
     if torch.cuda.is_available():
         figures |= _gpu(phases)
@@ -290,14 +375,17 @@ def _gpu(phases):
     return figures
 
 
-# ------------------------------------------------------------------------------------------------------ shared cores
-
-BUSY_SHAPES = {"thumos14": ({**THUMOS14_SHAPE, "lengths": THUMOS14["train"][:40]}, 2),
-               "hapt30": ({**HAPT30_SHAPE, "lengths": [45] * 100}, 8)}
+# ---- shared cores
+BUSY_SHAPES = {
+    "thumos14": ({**THUMOS14_SHAPE, "lengths": THUMOS14["train"][:40]}, 2),
+    "hapt30": ({**HAPT30_SHAPE, "lengths": [45] * 100}, 8),
+}
 
 
 def train_once(name):
-    """For a process with an environment to itself: trains some epochs as run.py does; prints seconds and a checksum."""
+    """For a process with an environment to itself: trains some epochs as run.py does; prints
+    seconds and a checksum.
+    """
     shape, epochs = BUSY_SHAPES[name]
     cpu.keep_memory()
     cpu.choose_threads(np.mean(shape["lengths"]), 2 * shape["dim"])
@@ -311,70 +399,134 @@ def train_once(name):
 
 
 def _train_apart(name, environment):
-    code = f"import sys; sys.path.insert(0, {str(ROOT / 'tools')!r}); import bench; bench.train_once({name!r})"
-    kept = {k: v for k, v in os.environ.items() if k not in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    done = subprocess.run([sys.executable, "-c", code], env={**kept, **environment}, capture_output=True, text=True,
-                          check=True)
+    place = str(ROOT / "tools")
+    code = f"import sys; sys.path.insert(0, {place!r}); import bench; bench.train_once({name!r})"
+    kept = {
+        k: v
+        for k, v in os.environ.items()
+        if k not in ("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**kept, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return [float(word) for word in done.stdout.split()]
 
 
 def bench_busy():
-    """Training beside two programs that keep two cores busy, and alone: as run.py does it, and in other ways."""
-    ways = {"as run.py": {}, "one thread": {"OMP_NUM_THREADS": "1"},
-            "all threads, spinning": {"OMP_NUM_THREADS": str(os.cpu_count()), "GOMP_SPINCOUNT": "300000"}}
+    """Training beside two programs that keep two cores busy, and alone: as run.py does it, and in
+    other ways.
+    """
+    ways = {
+        "as run.py": {},
+        "one thread": {"OMP_NUM_THREADS": "1"},
+        "all threads, spinning": {
+            "OMP_NUM_THREADS": str(os.cpu_count()),
+            "GOMP_SPINCOUNT": "300000",
+        },
+    }
     figures = {}
     for name in BUSY_SHAPES:
         prefix = "" if name == "thumos14" else "small_"
         for load in ("quiet", "busy"):
-            burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (load == "busy"))]
+            burners = [
+                subprocess.Popen([sys.executable, "-c", "while True: pass"])
+                for _ in range(2 * (load == "busy"))
+            ]
             try:
-                turns = [{way: _train_apart(name, env) for way, env in ways.items()} for _ in range(3)]
+                turns = [
+                    {way: _train_apart(name, env) for way, env in ways.items()} for _ in range(3)
+                ]
             finally:
                 for burner in burners:
                     burner.kill()
             times = {way: float(np.median([turn[way][0] for turn in turns])) for way in ways}
             sums = {turn["as run.py"][1] for turn in turns}
-            print(f"  {name:<10}{load:<7}" + ", ".join(f"{way} {value:.2f} s" for way, value in times.items())
-                  + f"; {len(sums)} different result{'s' * (len(sums) > 1)}")
-            figures |= {f"{prefix}{load}_over_single_thread": times["as run.py"] / times["one thread"],
-                        f"{prefix}{load}_over_spinning": times["as run.py"] / times["all threads, spinning"]}
+            print(
+                f"  {name:<10}{load:<7}"
+                + ", ".join(f"{way} {value:.2f} s" for way, value in times.items())
+                + f"; {len(sums)} different result{'s' * (len(sums) > 1)}"
+            )
+            figures |= {
+                f"{prefix}{load}_over_single_thread": times["as run.py"] / times["one thread"],
+                f"{prefix}{load}_over_spinning": times["as run.py"]
+                / times["all threads, spinning"],
+            }
     return figures
 
 
-# -------------------------------------------------------------------------------------------------- memory, large set
-
+# ---- memory, large set
 def write_set(folder, lengths, dim, classes, snippet_seconds, dtype="float16"):
-    """A canonical set of training videos with random features, and one clip of test video; its files' folder."""
-    pool = np.random.default_rng(0).standard_normal((max(lengths) + 997, 2 * dim), np.float32).astype(np.float16)
+    """A canonical set of training videos with random features, and one clip of test video; its
+    files' folder.
+    """
+    pool = (
+        np.random.default_rng(0)
+        .standard_normal((max(lengths) + 997, 2 * dim), np.float32)
+        .astype(np.float16)
+    )
     lengths = [*lengths, 1]
     names = [f"video_{i:05d}" for i in range(len(lengths))]
-    features.write_canonical(folder / "features.h5", (
-        (name, pool[i % 997:i % 997 + t, :dim], pool[i % 997:i % 997 + t, dim:])
-        for i, (name, t) in enumerate(zip(names, lengths))), snippet_seconds, dtype)
-    database = {name: {"subset": "train", "duration": t * snippet_seconds, "annotations": [
-        {"label": f"class {i % classes:03d}", "segment": [0.0, t * snippet_seconds]}]}
-        for i, (name, t) in enumerate(zip(names, lengths))}
+    features.write_canonical(
+        folder / "features.h5",
+        (
+            (name, pool[i % 997 : i % 997 + t, :dim], pool[i % 997 : i % 997 + t, dim:])
+            for i, (name, t) in enumerate(zip(names, lengths))
+        ),
+        snippet_seconds,
+        dtype,
+    )
+    database = {
+        name: {
+            "subset": "train",
+            "duration": t * snippet_seconds,
+            "annotations": [
+                {"label": f"class {i % classes:03d}", "segment": [0.0, t * snippet_seconds]}
+            ],
+        }
+        for i, (name, t) in enumerate(zip(names, lengths))
+    }
     database[names[-1]]["subset"] = "test"
     (folder / "annotations.json").write_text(json.dumps({"database": database}), encoding="utf-8")
 
 
 def train_from_disk(folder, limit, phases):
-    """Loads a set as run.py does and trains on it: seconds to load, seconds of each epoch, and peak memory in bytes."""
+    """Loads a set as run.py does and trains on it: seconds to load, seconds of each epoch, and peak
+    memory in bytes.
+    """
     start = time.perf_counter()
-    data = dataset.load(folder / "features.h5", folder / "annotations.json", train_subset="train", test_subset="test",
-                        memory_limit=limit)
+    data = dataset.load(
+        folder / "features.h5",
+        folder / "annotations.json",
+        train_subset="train",
+        test_subset="test",
+        memory_limit=limit,
+    )
     cpu.keep_memory()
     ours = Ours(data.train)
     loaded = time.perf_counter()
     log = ours.train(phases)
-    return {"load_s": loaded - start, "train_s": time.perf_counter() - loaded, "in_memory": data.in_memory,
-            "epochs_s": [record["seconds"] for record in log], "loss": [record["loss"] for record in log],
-            "feature_bytes": data.feature_bytes, "peak_bytes": peak_bytes()}
+    return {
+        "load_s": loaded - start,
+        "train_s": time.perf_counter() - loaded,
+        "in_memory": data.in_memory,
+        "epochs_s": [record["seconds"] for record in log],
+        "loss": [record["loss"] for record in log],
+        "feature_bytes": data.feature_bytes,
+        "peak_bytes": peak_bytes(),
+    }
 
 
 def peak_bytes():
-    """Peak memory of this process. getrusage would count that of the process which started it as well."""
-    status = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
+    """Peak memory of this process. getrusage would count that of the process which started it as
+    well.
+    """
+    status = dict(
+        line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines()
+    )
     return int(status["VmHWM"].split()[0]) * 1024
 
 
@@ -385,24 +537,45 @@ def apart(function, *args):
 
 
 def bench_memory():
-    """Peak memory of a process that loads and trains THUMOS14's shape, over the features' float32 size."""
+    """Peak memory of a process that loads and trains THUMOS14's shape, over the features' float32
+    size.
+    """
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         write_set(folder, **THUMOS14_SHAPE, snippet_seconds=1.25)
-        found = apart(train_from_disk, folder, None, [Phase("M", 1, 1e-4, "bag"), Phase("E", 1, 1e-4, "frozen"),
-                                                      Phase("M", 1, 1e-4, "frozen")])
+        found = apart(
+            train_from_disk,
+            folder,
+            None,
+            [
+                Phase("M", 1, 1e-4, "bag"),
+                Phase("E", 1, 1e-4, "frozen"),
+                Phase("M", 1, 1e-4, "frozen"),
+            ],
+        )
     size, peak = found["feature_bytes"], found["peak_bytes"]
-    print(f"peak memory of loading and training at THUMOS14's shape: {peak / 1e6:,.0f} MB = "
-          f"1.0 x {size / 1e6:,.0f} MB of features as float32 + {(peak - size) / 1e6:,.0f} MB")
-    return {"peak_memory_over_features": peak / size, "peak_memory_bytes": peak, "feature_bytes": size}
+    print(
+        f"peak memory of loading and training at THUMOS14's shape: {peak / 1e6:,.0f} MB = "
+        f"1.0 x {size / 1e6:,.0f} MB of features as float32 + {(peak - size) / 1e6:,.0f} MB"
+    )
+    return {
+        "peak_memory_over_features": peak / size,
+        "peak_memory_bytes": peak,
+        "feature_bytes": size,
+    }
 
 
 def bench_large():
-    """ActivityNet1.2's 4,819 training videos (3.8 GB on disk): one M and one E epoch, streamed and in memory."""
+    """ActivityNet1.2's 4,819 training videos (3.8 GB on disk): one M and one E epoch, streamed and
+    in memory.
+    """
     known = ROOT.parent / "shared" / "data" / "activitynet12" / "ActivityNet1.2-Annotations"
     if known.is_dir():
-        lengths = [max(1, int(video.duration / 0.6)) for video in annotations.load(str(known)).videos.values()
-                   if video.subset == "training"]
+        lengths = [
+            max(1, int(video.duration / 0.6))
+            for video in annotations.load(str(known)).videos.values()
+            if video.subset == "training"
+        ]
     else:
         lengths = np.random.default_rng(0).integers(4, 390, 4819).tolist()
     figures = {}
@@ -410,24 +583,31 @@ def bench_large():
         folder = pathlib.Path(folder)
         write_set(folder, lengths, 1024, 100, 0.6)
         phases = [Phase("M", 1, 1e-4, "bag"), Phase("E", 1, 1e-4, "frozen")]
-        print(f"{len(lengths)} videos, {sum(lengths):,} clips, 2 x 1024-d, 100 classes; "
-              f"{(folder / 'features.h5').stat().st_size / 1e9:.2f} GB on disk")
+        print(
+            f"{len(lengths)} videos, {sum(lengths):,} clips, 2 x 1024-d, 100 classes; "
+            f"{(folder / 'features.h5').stat().st_size / 1e9:.2f} GB on disk"
+        )
         for name, limit in (("streamed", 1e9), ("in_memory", None)):
             found = apart(train_from_disk, folder, limit, phases)
             assert found["in_memory"] == (name == "in_memory")
-            print(f"  {name.replace('_', ' '):<10} loading {found['load_s']:6.1f} s, epochs "
-                  + " and ".join(f"{s:.1f}" for s in found["epochs_s"])
-                  + f" s, training with the pass for labels {found['train_s']:6.1f} s, "
-                  f"peak {found['peak_bytes'] / 1e9:.2f} GB")
-            figures |= {f"large_{name}_load_s": found["load_s"], f"large_{name}_epoch_s": np.mean(found["epochs_s"]),
-                        f"large_{name}_train_s": found["train_s"], f"large_{name}_peak_bytes": found["peak_bytes"]}
+            print(
+                f"  {name.replace('_', ' '):<10} loading {found['load_s']:6.1f} s, epochs "
+                + " and ".join(f"{s:.1f}" for s in found["epochs_s"])
+                + f" s, training with the pass for labels {found['train_s']:6.1f} s, "
+                f"peak {found['peak_bytes'] / 1e9:.2f} GB"
+            )
+            figures |= {
+                f"large_{name}_load_s": found["load_s"],
+                f"large_{name}_epoch_s": np.mean(found["epochs_s"]),
+                f"large_{name}_train_s": found["train_s"],
+                f"large_{name}_peak_bytes": found["peak_bytes"],
+            }
     ratio = figures["large_streamed_epoch_s"] / figures["large_in_memory_epoch_s"]
     print(f"  an epoch takes {ratio:.2f} times as long streamed as in memory")
     return {"large_streamed_over_in_memory": ratio, **figures}
 
 
-# -------------------------------------------------------------------------------------------------------------- read
-
+# ---- read
 def bench_read():
     """Reading a canonical file of THUMOS14's shape, against h5py reading the same datasets."""
     figures = {}
@@ -445,29 +625,49 @@ def bench_read():
 
             def h5py_alone(convert):
                 with h5py.File(path) as file:
-                    return [[convert(file[name][stream][()]) for stream in ("rgb", "flow")] for name in file]
+                    return [
+                        [convert(file[name][stream][()]) for stream in ("rgb", "flow")]
+                        for name in file
+                    ]
 
-            times = in_turns({"ours": ours, "h5py": lambda: h5py_alone(lambda x: x.astype(np.float32, copy=False)),
-                              "raw": lambda: h5py_alone(lambda x: x)}, 4)
-            print(f"reading {path.stat().st_size / 1e6:,.0f} MB of {dtype}, from the file cache: "
-                  f"{times['ours']:.3f} s; h5py {times['h5py']:.3f} s as float32, {times['raw']:.3f} s as stored; "
-                  f"{times['ours'] / times['h5py']:.2f} and {times['ours'] / times['raw']:.2f} times")
+            times = in_turns(
+                {
+                    "ours": ours,
+                    "h5py": lambda: h5py_alone(lambda x: x.astype(np.float32, copy=False)),
+                    "raw": lambda: h5py_alone(lambda x: x),
+                },
+                4,
+            )
+            print(
+                f"reading {path.stat().st_size / 1e6:,.0f} MB of {dtype}, from the file cache: "
+                f"{times['ours']:.3f} s; h5py {times['h5py']:.3f} s as float32, "
+                f"{times['raw']:.3f} s as stored; "
+                f"{times['ours'] / times['h5py']:.2f} and {times['ours'] / times['raw']:.2f} times"
+            )
             prefix = "read" if dtype == "float16" else "read_float32"
-            figures |= {f"{prefix}_over_h5py": times["ours"] / times["h5py"], f"{prefix}_s": times["ours"],
-                        f"{prefix}_over_h5py_unconverted": times["ours"] / times["raw"],
-                        f"{prefix}_h5py_s": times["h5py"], f"{prefix}_h5py_unconverted_s": times["raw"]}
+            figures |= {
+                f"{prefix}_over_h5py": times["ours"] / times["h5py"],
+                f"{prefix}_s": times["ours"],
+                f"{prefix}_over_h5py_unconverted": times["ours"] / times["raw"],
+                f"{prefix}_h5py_s": times["h5py"],
+                f"{prefix}_h5py_unconverted_s": times["raw"],
+            }
     return figures
 
 
-# ---------------------------------------------------------------------------------------------------------- localize
-
+# ---- localize
 def smooth_scores(lengths, classes):
-    """Per video Q (T,), P (T, classes) and video-level scores (classes,): noise smoothed over 9 clips, in [0, 1]."""
+    """Per video Q (T,), P (T, classes) and video-level scores (classes,): noise smoothed over 9
+    clips, in [0, 1].
+    """
     rng, window = np.random.default_rng(0), np.ones(9) / 9
     videos = []
     for t in lengths:
-        curves = [np.convolve(rng.normal(size=t + 8), window, "valid") * 3 for _ in range(classes + 1)]
-        scores = 1 / (1 + np.exp(-np.stack(curves, axis=1))).astype(np.float32)        # (T, 1 + classes)
+        curves = [
+            np.convolve(rng.normal(size=t + 8), window, "valid") * 3 for _ in range(classes + 1)
+        ]
+        # (T, 1 + classes)
+        scores = 1 / (1 + np.exp(-np.stack(curves, axis=1))).astype(np.float32)
         videos.append((scores[:, 0], scores[:, 1:], rng.random(classes)))
     return videos
 
@@ -475,8 +675,16 @@ def smooth_scores(lengths, classes):
 def localized(videos, classes, gate):
     rule = localize.Rule(lam=0.8, gammas=(0.15,), gate=gate)
     return localize.table(
-        localize.detect(SimpleNamespace(name=f"video {i}", duration=len(q) * 1.25), 1.25, localize.fuse(q, p, 0.8),
-                        scores, classes, rule) for i, (q, p, scores) in enumerate(videos))
+        localize.detect(
+            SimpleNamespace(name=f"video {i}", duration=len(q) * 1.25),
+            1.25,
+            localize.fuse(q, p, 0.8),
+            scores,
+            classes,
+            rule,
+        )
+        for i, (q, p, scores) in enumerate(videos)
+    )
 
 
 def bench_localize():
@@ -485,37 +693,64 @@ def bench_localize():
     videos = smooth_scores(THUMOS14["test"], 20)
     spent = seconds(localized, videos, classes, 0.0)
     _, counts = localized(videos, classes, 0.0)
-    print(f"localization, {counts['videos']} test videos, {counts['pairs']:,} pairs of video and class, "
-          f"{counts['proposals']:,} proposals: {spent:.3f} s")
+    print(
+        f"localization, {counts['videos']} test videos, {counts['pairs']:,} pairs of video and "
+        "class, "
+        f"{counts['proposals']:,} proposals: {spent:.3f} s"
+    )
     return {"localize_seconds": spent, "localize_proposals": counts["proposals"]}
 
 
-# -------------------------------------------------------------------------------------------------------------- eval
-
+# ---- eval
 def bench_eval():
-    """The evaluator against a loop over detections as in the ActivityNet toolkit, and its growth with detections."""
+    """The evaluator against a loop over detections as in the ActivityNet toolkit, and its growth
+    with detections.
+    """
     truth, found, name = _activitynet_tables()
     plain = plain_activitynet_map(truth, found, ACTIVITYNET_TIOUS)
     plain_s = seconds(plain_activitynet_map, truth, found, ACTIVITYNET_TIOUS, repeats=2)
     ours_s = seconds(eval_detection.evaluate, truth, found, ACTIVITYNET_TIOUS)
     ours = eval_detection.evaluate(truth, found, ACTIVITYNET_TIOUS).map
     difference = float(np.abs(ours - plain).max())
-    print(f"{name}: {len(found):,} detections, {len(truth):,} segments, {len(ACTIVITYNET_TIOUS)} tIoUs")
+    print(
+        f"{name}: {len(found):,} detections, {len(truth):,} segments, {len(ACTIVITYNET_TIOUS)} "
+        "tIoUs"
+    )
     print(f"  loop over detections, as in the official toolkit  {plain_s:8.4f} s")
     print(f"  eval_detection.evaluate                           {ours_s:8.4f} s")
     print(f"  {plain_s / ours_s:,.0f} times faster; mAP differs by {difference:.1e}")
-    report = {"eval_plain_over_ours": plain_s / ours_s, "eval_plain_s": plain_s, "eval_ours_s": ours_s,
-              "eval_map_difference": difference, "eval_detections": len(found), "eval_set": name}
+    report = {
+        "eval_plain_over_ours": plain_s / ours_s,
+        "eval_plain_s": plain_s,
+        "eval_ours_s": ours_s,
+        "eval_map_difference": difference,
+        "eval_detections": len(found),
+        "eval_set": name,
+    }
 
     print(f"growth, {len(ACTIVITYNET_TIOUS)} tIoUs, 3,358 segments of 20 classes in 212 videos")
-    print(f"  {'detections':>12}" + "".join(f"{name:>16}" for name in eval_detection.PROTOCOLS) + "   peak memory")
+    print(
+        f"  {'detections':>12}"
+        + "".join(f"{name:>16}" for name in eval_detection.PROTOCOLS)
+        + "   peak memory"
+    )
     for exponent in range(3, 7):
         truth, found = random_tables(3358, 10**exponent, n_videos=212, n_classes=20)
-        times = {protocol: seconds(eval_detection.evaluate, truth, found, ACTIVITYNET_TIOUS, protocol, repeats=2)
-                 for protocol in eval_detection.PROTOCOLS}
+        times = {
+            protocol: seconds(
+                eval_detection.evaluate, truth, found, ACTIVITYNET_TIOUS, protocol, repeats=2
+            )
+            for protocol in eval_detection.PROTOCOLS
+        }
         peak_mb = peak_bytes() / 2**20
-        print(f"  {len(found):>12,}" + "".join(f"{s:>14.4f} s" for s in times.values()) + f"   {peak_mb:>7,.0f} MiB")
-        report |= {f"eval_{protocol.replace('-', '_')}_1e{exponent}_s": s for protocol, s in times.items()}
+        print(
+            f"  {len(found):>12,}"
+            + "".join(f"{s:>14.4f} s" for s in times.values())
+            + f"   {peak_mb:>7,.0f} MiB"
+        )
+        report |= {
+            f"eval_{protocol.replace('-', '_')}_1e{exponent}_s": s for protocol, s in times.items()
+        }
         report[f"eval_peak_mib_1e{exponent}"] = peak_mb
     return report
 
@@ -523,32 +758,53 @@ def bench_eval():
 def _activitynet_tables():
     folder = ROOT.parent / "shared" / "data" / "eval_golden"
     if folder.is_dir():
-        truth, found = (pd.read_csv(folder / name, keep_default_na=False) for name in
-                        ("activitynet12_ground_truth.csv", "activitynet12_a/detections.csv"))
+        truth, found = (
+            pd.read_csv(folder / name, keep_default_na=False)
+            for name in ("activitynet12_ground_truth.csv", "activitynet12_a/detections.csv")
+        )
         return truth, found, "eval_golden/activitynet12_a"
     truth, found = random_tables(3579, 6398, n_videos=2381, n_classes=100)
     return truth, found, "random tables of ActivityNet1.2's size"
 
 
 def random_tables(n_segments, n_detections, n_videos, n_classes):
-    """Segments of about 5 s in videos of 200 s, detections jittered around them by 0.3 of their length."""
+    """Segments of about 5 s in videos of 200 s, detections jittered around them by 0.3 of their
+    length.
+    """
     rng = np.random.default_rng(0)
     start = rng.uniform(0, 200, n_segments)
     length = rng.exponential(5, n_segments) + 0.1
-    truth = pd.DataFrame({"video": [f"video_{v:04d}" for v in rng.integers(0, n_videos, n_segments)],
-                          "t_start": start, "t_end": start + length,
-                          "label": [f"class_{c:03d}" for c in rng.integers(0, n_classes, n_segments)]})
+    truth = pd.DataFrame(
+        {
+            "video": [f"video_{v:04d}" for v in rng.integers(0, n_videos, n_segments)],
+            "t_start": start,
+            "t_end": start + length,
+            "label": [f"class_{c:03d}" for c in rng.integers(0, n_classes, n_segments)],
+        }
+    )
     pick = rng.integers(0, n_segments, n_detections)
-    first = (start + rng.normal(0, 0.3, n_segments) * length)[pick] + rng.normal(0, 0.3, n_detections) * length[pick]
-    last = np.maximum((start + length)[pick] + rng.normal(0, 0.3, n_detections) * length[pick], first + 0.05)
-    found = pd.DataFrame({"video": truth["video"].to_numpy()[pick], "t_start": first, "t_end": last,
-                          "label": truth["label"].to_numpy()[pick], "score": rng.random(n_detections)})
+    first = (start + rng.normal(0, 0.3, n_segments) * length)[pick] + rng.normal(
+        0, 0.3, n_detections
+    ) * length[pick]
+    last = np.maximum(
+        (start + length)[pick] + rng.normal(0, 0.3, n_detections) * length[pick], first + 0.05
+    )
+    found = pd.DataFrame(
+        {
+            "video": truth["video"].to_numpy()[pick],
+            "t_start": first,
+            "t_end": last,
+            "label": truth["label"].to_numpy()[pick],
+            "score": rng.random(n_detections),
+        }
+    )
     return truth, found
 
 
 def plain_activitynet_map(truth, found, tious):
-    """mAP (T,) the way the ActivityNet toolkit goes about it: a loop over the rows of the detections, a look-up of the
-    video's ground truth by groupby, a loop over thresholds, a loop over segments from the best tIoU down."""
+    """mAP (T,) the way the ActivityNet toolkit goes about it: a loop over the rows of the
+    detections, a look-up of the video's ground truth by groupby, a loop over thresholds, a loop
+    over segments from the best tIoU down."""
     found_by_class = found.groupby("label")
     ap = []
     for label, segments in truth.groupby("label"):
@@ -584,34 +840,61 @@ def plain_activitynet_map(truth, found, tious):
     return np.mean(ap, axis=0)
 
 
-# ----------------------------------------------------------------------------------------------------------- command
-
-COMMANDS = {"eval": bench_eval, "train": bench_train, "busy": bench_busy, "memory": bench_memory, "read": bench_read,
-            "localize": bench_localize}
-ASKED_FOR = {"large": bench_large}                     # not without being named
-SHOWN = ("epoch_over_floor", "small_epoch_over_floor", "label_pass_over_products", "training_over_limit",
-         "release_like_none_over_training", "release_like_zeroed_over_training", "small_plain_over_epoch",
-         "busy_over_single_thread", "small_busy_over_single_thread", "quiet_over_spinning", "small_quiet_over_spinning",
-         "peak_memory_over_features", "read_over_h5py", "localize_seconds", "eval_plain_over_ours")
+# ---- command
+COMMANDS = {
+    "eval": bench_eval,
+    "train": bench_train,
+    "busy": bench_busy,
+    "memory": bench_memory,
+    "read": bench_read,
+    "localize": bench_localize,
+}
+ASKED_FOR = {"large": bench_large}  # not without being named
+SHOWN = (
+    "epoch_over_floor",
+    "small_epoch_over_floor",
+    "label_pass_over_products",
+    "training_over_limit",
+    "release_like_none_over_training",
+    "release_like_zeroed_over_training",
+    "small_plain_over_epoch",
+    "busy_over_single_thread",
+    "small_busy_over_single_thread",
+    "quiet_over_spinning",
+    "small_quiet_over_spinning",
+    "peak_memory_over_features",
+    "read_over_h5py",
+    "localize_seconds",
+    "eval_plain_over_ours",
+)
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
-    parser.add_argument("--json", metavar="OUT", help="write the figures to this file, one flat object")
+    parser.add_argument(
+        "--json", metavar="OUT", help="write the figures to this file, one flat object"
+    )
     commands = parser.add_subparsers(dest="command")
     for name, function in {**COMMANDS, **ASKED_FOR}.items():
-        command = commands.add_parser(name, help=function.__doc__.splitlines()[0], allow_abbrev=False)
+        command = commands.add_parser(
+            name, help=function.__doc__.splitlines()[0], allow_abbrev=False
+        )
         command.add_argument("--json", metavar="OUT", default=argparse.SUPPRESS, help="as above")
     args = parser.parse_args(argv)
-    print(f"{platform.platform()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, "
-          f"Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}")
+    print(
+        f"{platform.platform()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, "
+        f"Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}"
+    )
     figures = {}
     try:
         for name in [args.command] if args.command else COMMANDS:
             print(f"\n[{name}]")
             figures |= {**COMMANDS, **ASKED_FOR}[name]()
         if not args.command:
-            print("\n" + tables.text([["", "measured"], *([key, f"{figures[key]:.4g}"] for key in SHOWN)]))
+            print(
+                "\n"
+                + tables.text([["", "measured"], *([key, f"{figures[key]:.4g}"] for key in SHOWN)])
+            )
         if args.json:
             with write_atomically(args.json) as temporary:
                 temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

@@ -3,6 +3,7 @@ back, atomically.
 
     python tools/convert_features.py SRC ANNOTATIONS OUT.h5 [--snippet-seconds 0.64]
 """
+
 import argparse
 import contextlib
 import os
@@ -21,22 +22,33 @@ from formats.files import InputError  # noqa: E402
 def arguments():
     """The command's parser."""
     parser = argparse.ArgumentParser(
-        prog="convert_features.py", allow_abbrev=False, description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="convert_features.py",
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     add("features", metavar="SRC", help="feature file or folder in any layout")
     add("annotations", metavar="ANNOTATIONS", help="annotation file or folder")
     add("out", metavar="OUT.h5", help="the file to write")
     add("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
     add("--feature-layout", choices=features.LAYOUTS, default="auto", help="default: recognise it")
-    add("--snippet-seconds", type=float, metavar="S",
-        help="duration of a clip; needed where SRC does not declare it")
+    add(
+        "--snippet-seconds",
+        type=float,
+        metavar="S",
+        help="duration of a clip; needed where SRC does not declare it",
+    )
     add("--streams", choices=("both", "rgb", "flow"), help="one stream of the features, or both")
     add("--crops", choices=("mean", "first"), help="of several crops: their mean, or the first")
     add("--transpose", action="store_true", help="the arrays are (dimensions, clips): turn them")
     add("--allow-missing", action="store_true", help="leave out videos that cannot be read")
-    add("--dtype", choices=("float16", "float32"), default="float16",
-        help="default: float16, half the size, values rounded; float32 keeps every bit")
+    add(
+        "--dtype",
+        choices=("float16", "float32"),
+        default="float16",
+        help="default: float16, half the size, values rounded; float32 keeps every bit",
+    )
     add("--compress", action="store_true", help="gzip: smaller and slower to read")
     return parser
 
@@ -49,9 +61,15 @@ def main(argv=None):
         check_target(args.out, args.features, args.flow_features)
         truth = annotations.load(args.annotations)
         source = features.open_features(
-            args.features, layout=args.feature_layout, flow_path=args.flow_features,
-            annotations=args.annotations, snippet_seconds=args.snippet_seconds,
-            streams=args.streams, crops=args.crops, transpose=args.transpose)
+            args.features,
+            layout=args.feature_layout,
+            flow_path=args.flow_features,
+            annotations=args.annotations,
+            snippet_seconds=args.snippet_seconds,
+            streams=args.streams,
+            crops=args.crops,
+            transpose=args.transpose,
+        )
         compression = "gzip" if args.compress else None
         with contextlib.closing(source):
             convert(source, truth, args.out, args.dtype, compression, args.allow_missing)
@@ -66,11 +84,13 @@ def main(argv=None):
 def check_target(out, *sources):
     """InputError where `out` is no .h5 file to write, or one of the sources."""
     if Path(out).suffix not in (".h5", ".hdf5"):
-        raise InputError(f"{out}: found the ending {Path(out).suffix!r}, expected a file to write "
-                         "that ends in .h5")
+        raise InputError(
+            f"{out}: found the ending {Path(out).suffix!r}, expected a file to write "
+            "that ends in .h5"
+        )
     if os.path.exists(out) and any(
-            source and os.path.exists(source) and os.path.samefile(source, out)
-            for source in sources):
+        source and os.path.exists(source) and os.path.samefile(source, out) for source in sources
+    ):
         raise InputError(f"{out}: found the source under this name, expected another file to write")
 
 
@@ -82,16 +102,19 @@ def convert(source, truth, out, dtype, compression, allow_missing):
     dataset.adopt(source, truth, notes)
     missing = [name for name in truth.videos if name not in source]
     if missing:
-        notes.append(f"{source.path}: no features for {len(missing)} of {len(truth.videos)} "
-                     f"annotated videos, such as {missing[0]}")
+        notes.append(
+            f"{source.path}: no features for {len(missing)} of {len(truth.videos)} "
+            f"annotated videos, such as {missing[0]}"
+        )
     shapes, problems = dataset.examine(source, truth, source.names, notes)
     needed = {video.name for subset in dataset.default_subsets(truth) for video in subset}
     left_out = []
 
     def passed_over(name, error):
         if name in needed and not allow_missing:
-            raise InputError(f"{error} (--allow-missing leaves such videos "
-                             "out)" if shapes else error)
+            raise InputError(
+                f"{error} (--allow-missing leaves such videos out)" if shapes else error
+            )
         left_out.append(error)
 
     for name, error in problems.items():
@@ -118,12 +141,16 @@ def convert(source, truth, out, dtype, compression, allow_missing):
     n = features.write_canonical(out, items(), source.snippet_seconds, dtype, compression)
     for error in left_out:
         print(f"note: left out: {error}", file=sys.stderr)
-    print(f"{out}: {n} videos, {clips:,} clips of {source.snippet_seconds:g} s, {dtype}, "
-          f"{os.path.getsize(out) / 1e6:.1f} MB, from {source.layout} layout; read back and "
-          "compared")
+    print(
+        f"{out}: {n} videos, {clips:,} clips of {source.snippet_seconds:g} s, {dtype}, "
+        f"{os.path.getsize(out) / 1e6:.1f} MB, from {source.layout} layout; read back and "
+        "compared"
+    )
     if dtype == "float16":
-        print("float16 keeps 11 bits of each value; --dtype float32 keeps every bit, at twice the "
-              "size")
+        print(
+            "float16 keeps 11 bits of each value; --dtype float32 keeps every bit, at twice the "
+            "size"
+        )
 
 
 if __name__ == "__main__":

@@ -62,28 +62,55 @@ def _parser():
     add = parser.add_argument
     add("videos", metavar="VIDEOS", type=Path, help="folder (with its subfolders), or one video")
     add("out", metavar="OUT", type=Path, help=".h5 file to write; a folder with --layout per-video")
-    add("--dataset", choices=FPS, default="thumos14",
-        help="the paper's rate: 12 frames a second (thumos14, the default) or 25 (activitynet12)")
+    add(
+        "--dataset",
+        choices=FPS,
+        default="thumos14",
+        help="the paper's rate: 12 frames a second (thumos14, the default) or 25 (activitynet12)",
+    )
     add("--fps", help="another rate: 10, 29.97, 30000/1001")
     add("--clip", type=int, default=15, help="frames a clip; default: 15")
     add("--step", type=int, help="frames from clip to clip; default: as many as a clip has")
     for stream in ("rgb", "flow"):
-        add(f"--{stream}-weights", default=f"{stream}_imagenet.pt", metavar="FILE",
-            help=f"I3D's state dict for {stream}; default: {stream}_imagenet.pt")
-    add("--streams", nargs="+", choices=("rgb", "flow"), default=["rgb", "flow"],
-        help="default: both")
-    add("--flow", choices=FLOWS, default="tvl1",
-        help="tvl1 as in the paper (default), or dis: 100 times faster and not the paper's")
-    add("--crop", choices=("center", "resize"), default="center",
-        help="center: shorter side 256, middle 224 (default); resize: all squeezed into 224")
-    add("--layout", choices=("hdf5", "per-video"), default="hdf5",
-        help="one HDF5 file (default), or a folder with VIDEO.npz")
+        add(
+            f"--{stream}-weights",
+            default=f"{stream}_imagenet.pt",
+            metavar="FILE",
+            help=f"I3D's state dict for {stream}; default: {stream}_imagenet.pt",
+        )
+    add(
+        "--streams",
+        nargs="+",
+        choices=("rgb", "flow"),
+        default=["rgb", "flow"],
+        help="default: both",
+    )
+    add(
+        "--flow",
+        choices=FLOWS,
+        default="tvl1",
+        help="tvl1 as in the paper (default), or dis: 100 times faster and not the paper's",
+    )
+    add(
+        "--crop",
+        choices=("center", "resize"),
+        default="center",
+        help="center: shorter side 256, middle 224 (default); resize: all squeezed into 224",
+    )
+    add(
+        "--layout",
+        choices=("hdf5", "per-video"),
+        default="hdf5",
+        help="one HDF5 file (default), or a folder with VIDEO.npz",
+    )
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the network")
-    add("--jobs", type=int, default=cores,
-        help="processes that compute flow; default: one a core")
+    add("--jobs", type=int, default=cores, help="processes that compute flow; default: one a core")
     add("--batch", type=int, default=4, help="clips that the network takes at once; default: 4")
-    add("--keep-going", action="store_true",
-        help="report bad videos, leave them out, end with exit code 3")
+    add(
+        "--keep-going",
+        action="store_true",
+        help="report bad videos, leave them out, end with exit code 3",
+    )
     return parser
 
 
@@ -132,7 +159,7 @@ def extract(args):
     return bad
 
 
-# ------------------------------------------------------------------------ what is asked for
+# ---- what is asked for
 def _checked(args):
     """(frames a second, frames from clip to clip). InputError for numbers that are none."""
     try:
@@ -203,6 +230,7 @@ def _check_packages(streams):
 def load_networks(weights, device):
     """({stream: network on the device}, {stream_weights_sha256: hash}) of {stream: file}."""
     import torch
+
     from extract import i3d
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -239,7 +267,7 @@ def _with_flow(method, jobs):
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-# ------------------------------------------------------------------------ computing
+# ---- computing
 def extract_all(videos, folder, settings, networks, flows, batch, keep_going):
     """Write FOLDER/NAME.npz for each of `videos` {name: path}; returns the names of bad ones
     (with keep_going).
@@ -323,7 +351,7 @@ def _batches(items, size):
         yield batch
 
 
-# ------------------------------------------------------------------------ what is kept
+# ---- what is kept
 @contextlib.contextmanager
 def _kept(folder, out, settings):
     """The folder of finished videos, for this process alone. InputError if it, or the file `out`,

@@ -3,6 +3,7 @@ opts.py.
 
     python tools/inspect_features.py SRC [ANNOTATIONS]
 """
+
 import argparse
 import contextlib
 import sys
@@ -23,8 +24,11 @@ def main(argv=None):
     """The command. Features that a run would refuse: their problems, one `error:` line and exit
     code 2."""
     parser = argparse.ArgumentParser(
-        prog="inspect_features.py", allow_abbrev=False, description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="inspect_features.py",
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     add = parser.add_argument
     add("features", metavar="SRC", help="feature file or folder in any layout")
     add("annotations", metavar="ANNOTATIONS", nargs="?", help="annotation file or folder")
@@ -37,9 +41,14 @@ def main(argv=None):
     try:
         truth = annotations.load(args.annotations) if args.annotations else None
         source = features.open_features(
-            args.features, layout=args.feature_layout, flow_path=args.flow_features,
-            annotations=args.annotations, snippet_seconds=args.snippet_seconds,
-            streams=args.streams, crops=args.crops)
+            args.features,
+            layout=args.feature_layout,
+            flow_path=args.flow_features,
+            annotations=args.annotations,
+            snippet_seconds=args.snippet_seconds,
+            streams=args.streams,
+            crops=args.crops,
+        )
         line("features", " + ".join(filter(None, (source.path, args.flow_features))))
         with contextlib.closing(source):
             problems = inspect(source, truth)
@@ -71,16 +80,20 @@ def inspect(source, truth):
         bad_needed = {name: bad[name] for name in needed if name in bad}
         dataset.settle(source, truth, subsets, bad_needed, allow_missing=True)
     except InputError as error:
-        if missing:     # what cannot be read is among the problems already
+        if missing:  # what cannot be read is among the problems already
             problems.insert(0, error)
     spare = [error for name, error in bad.items() if name not in needed]
     if spare:
-        notes.append(f"{layouts.count(spare, 'video')} that no subset in use needs cannot be used "
-                     f"(the first: {spare[0]})")
+        notes.append(
+            f"{layouts.count(spare, 'video')} that no subset in use needs cannot be used "
+            f"(the first: {spare[0]})"
+        )
     advice = print_geometry(source, truth, shapes, notes)
     if missing:
-        advice = (f"usable with --allow-missing: {layouts.count(missing, 'video')} without "
-                  f"features; {advice or 'else ready'}")
+        advice = (
+            f"usable with --allow-missing: {layouts.count(missing, 'video')} without "
+            f"features; {advice or 'else ready'}"
+        )
     for note in notes:
         line("note", note)
     for problem in problems[:10]:
@@ -142,11 +155,17 @@ def print_values(source, shapes, bad):
             for dtype, n in dtypes.most_common()
         ),
     )
-    line("clips", f"{lengths.min()} to {lengths.max()} per video, median {np.median(lengths):g}, "
-                  f"{lengths.sum():,} in all; streams cut to equal length in {cut} videos")
+    line(
+        "clips",
+        f"{lengths.min()} to {lengths.max()} per video, median {np.median(lengths):g}, "
+        f"{lengths.sum():,} in all; streams cut to equal length in {cut} videos",
+    )
     for stream in size:
-        line(f"{stream} values", f"{low[stream]:.4g} to {high[stream]:.4g}, "
-                                 f"{100 * zeros[stream] / size[stream]:.1f}% zeros")
+        line(
+            f"{stream} values",
+            f"{low[stream]:.4g} to {high[stream]:.4g}, "
+            f"{100 * zeros[stream] / size[stream]:.1f}% zeros",
+        )
     line("as float32", f"{sum(size.values()) * 4 / 1e9:.3f} GB in memory")
 
 
@@ -163,20 +182,34 @@ def print_geometry(source, truth, shapes, notes):
         line("snippet_seconds", f"{known}; no annotated durations to compare it with")
     else:
         each = [video.duration / lengths[video.name] for video in videos if video.duration]
-        line("snippet_seconds", f"{known}; {implied:.4g} implied by the durations (median; "
-                                "{:.4g} to {:.4g} without the outer "
-                                "tenths)".format(*np.percentile(each, (10, 90))))
+        line(
+            "snippet_seconds",
+            f"{known}; {implied:.4g} implied by the durations (median; "
+            "{:.4g} to {:.4g} without the outer "
+            "tenths)".format(*np.percentile(each, (10, 90))),
+        )
         best = dataset.fitting_convention(implied)
         for seconds, meaning in sorted(dataset.CONVENTIONS.items(), reverse=True):
-            verdict = "no" if abs(seconds / implied - 1) > dataset.GEOMETRY_TOLERANCE else \
-                "fits best" if seconds == best else "fits"
-            line("", f"{seconds:<6.4g} covers {100 * seconds / implied:4.0f}% of the durations: "
-                     f"{verdict:9} ({meaning})")
+            verdict = (
+                "no"
+                if abs(seconds / implied - 1) > dataset.GEOMETRY_TOLERANCE
+                else "fits best"
+                if seconds == best
+                else "fits"
+            )
+            line(
+                "",
+                f"{seconds:<6.4g} covers {100 * seconds / implied:4.0f}% of the durations: "
+                f"{verdict:9} ({meaning})",
+            )
         if not declared or abs(declared / implied - 1) > dataset.GEOMETRY_TOLERANCE:
             setting = best or implied
     if truth:
-        line("in opts.py", f'features="{source.path}", annotations="{truth.path}"'
-             + (f", snippet_seconds={setting:.4g}" if setting and setting != declared else ""))
+        line(
+            "in opts.py",
+            f'features="{source.path}", annotations="{truth.path}"'
+            + (f", snippet_seconds={setting:.4g}" if setting and setting != declared else ""),
+        )
     if not declared:
         return "usable once snippet_seconds is set"
     before = len(notes)

@@ -1,11 +1,17 @@
 """Table 3's Alternating: its steps by hand, what they freeze, its scores."""
+
 import numpy as np
 import pytest
 import torch
 
 import em_trainer
-from baselines.attention import (AttentionEStep, AttentionMStep, attention_scores, log_attention,
-                                 log_class_probabilities)
+from baselines.attention import (
+    AttentionEStep,
+    AttentionMStep,
+    attention_scores,
+    log_attention,
+    log_class_probabilities,
+)
 from em_trainer import Phase
 from engine.loop import TrainingSet
 from engine.run_folder import RunFolder, read_log
@@ -15,14 +21,22 @@ from toy_sets import streams, video
 
 def small_set(n=5):
     rng = np.random.default_rng(0)
-    return [video(f"v{i}", *(x.numpy() for x in streams(int(rng.integers(2, 9)), 6, 5, seed=i)), np.eye(3)[i % 3])
-            for i in range(n)]
+    return [
+        video(
+            f"v{i}",
+            *(x.numpy() for x in streams(int(rng.integers(2, 9)), 6, 5, seed=i)),
+            np.eye(3)[i % 3],
+        )
+        for i in range(n)
+    ]
 
 
 def fit(folder, videos, phases):
     torch.manual_seed(3)
     model, run = EMMIL(6, 5, 3), RunFolder(folder, seed=3)
-    em_trainer.fit({"E": AttentionEStep(model), "M": AttentionMStep(model)}, TrainingSet(videos), run, phases)
+    em_trainer.fit(
+        {"E": AttentionEStep(model), "M": AttentionMStep(model)}, TrainingSet(videos), run, phases
+    )
     run.close()
     return model, read_log(folder)
 
@@ -38,20 +52,20 @@ def features(v):
 
 def test_the_first_m_step_by_hand(tmp_path):
     """Uniform attention, softmax over classes: -log of the mean probability of the class, of each stream."""
-    v, = small_set(1)
+    (v,) = small_set(1)
     _, log = fit(tmp_path, [v], [Phase("M", 1, 1e-3, "bag")])
     logits = fresh().classifier(*features(v))
     for stream in ("rgb", "flow"):
         expected = -getattr(logits, stream).softmax(1)[:, 0].mean().log().item()
         assert log[0]["loss"][stream] == pytest.approx(expected, rel=1e-5)
-    assert not {"positive", "empty", "changed"} & log[0].keys()       # of labels in [0, 1] only
+    assert not {"positive", "empty", "changed"} & log[0].keys()  # of labels in [0, 1] only
     assert not (tmp_path / "labels").exists()
 
 
 @pytest.mark.parametrize("targets", ["bag", "frozen"])
 def test_an_e_step_by_hand(tmp_path, targets):
     """The attention of each stream weighs the class's probability, averaged over the streams and frozen."""
-    v, = small_set(1)
+    (v,) = small_set(1)
     _, log = fit(tmp_path, [v], [Phase("E", 1, 1e-3, targets)])
     model = fresh()
     q, p = model.assignment(*features(v)), model.classifier(*features(v))
@@ -62,7 +76,7 @@ def test_an_e_step_by_hand(tmp_path, targets):
 
 
 def test_a_later_m_step_by_hand(tmp_path):
-    v, = small_set(1)
+    (v,) = small_set(1)
     _, log = fit(tmp_path, [v], [Phase("M", 1, 1e-3, "frozen")])
     model = fresh()
     q, p = model.assignment(*features(v)), model.classifier(*features(v))
@@ -75,9 +89,15 @@ def test_a_later_m_step_by_hand(tmp_path):
 def test_scores_lie_in_the_unit_interval_and_phases_freeze(tmp_path):
     videos = small_set()
     before, _ = fit(tmp_path / "before", videos, [Phase("M", 1, 1e-3, "bag")])
-    after, _ = fit(tmp_path / "after", videos, [Phase("M", 1, 1e-3, "bag"), Phase("E", 1, 1e-3, "frozen")])
-    assert all(a.equal(b) for a, b in zip(before.classifier.parameters(), after.classifier.parameters()))
-    assert not any(a.equal(b) for a, b in zip(before.assignment.parameters(), after.assignment.parameters()))
+    after, _ = fit(
+        tmp_path / "after", videos, [Phase("M", 1, 1e-3, "bag"), Phase("E", 1, 1e-3, "frozen")]
+    )
+    assert all(
+        a.equal(b) for a, b in zip(before.classifier.parameters(), after.classifier.parameters())
+    )
+    assert not any(
+        a.equal(b) for a, b in zip(before.assignment.parameters(), after.assignment.parameters())
+    )
     scores = attention_scores(after, *features(videos[0]))
     assert scores["q"].max() == 1 and (scores["q"] > 0).all() and not scores["q"].requires_grad
     torch.testing.assert_close(scores["p"].sum(1), torch.ones(len(scores["p"])))
@@ -88,10 +108,14 @@ def test_the_streams_are_averaged_with_their_weights():
     model = EMMIL(6, 5, 3, rgb_weight=0.25)
     rgb, flow = streams(4, 6, 5)
     q, p = model.assignment(rgb, flow), model.classifier(rgb, flow)
-    torch.testing.assert_close(log_attention(model, rgb, flow).exp(),
-                               (0.25 * q.rgb.softmax(0) + 0.75 * q.flow.softmax(0))[:, 0])
-    torch.testing.assert_close(log_class_probabilities(model, rgb, flow).exp(),
-                               0.25 * p.rgb.softmax(1) + 0.75 * p.flow.softmax(1))
+    torch.testing.assert_close(
+        log_attention(model, rgb, flow).exp(),
+        (0.25 * q.rgb.softmax(0) + 0.75 * q.flow.softmax(0))[:, 0],
+    )
+    torch.testing.assert_close(
+        log_class_probabilities(model, rgb, flow).exp(),
+        0.25 * p.rgb.softmax(1) + 0.75 * p.flow.softmax(1),
+    )
 
 
 @pytest.mark.parametrize("stream", ["rgb", "flow"])

@@ -1,4 +1,5 @@
 """Every method of METHODS: it learns, depends on the seed alone, resumes, takes one stream; and a new one needs a line."""
+
 import dataclasses
 import re
 
@@ -23,8 +24,16 @@ from toy_sets import streams, tiny
 
 PHASES = (("M", 2, 1e-2, "bag"), ("E", 2, 1e-2, "frozen"), ("M", 1, 1e-2, "frozen"))
 SETTINGS = {
-    "em-mil": dict(phases=PHASES, gamma=0.1, keep_peak=False, rgb_weight=0.5, objective="pseudo-labels", joint="off",
-                   videos_per_step=1, precision="fp32"),
+    "em-mil": dict(
+        phases=PHASES,
+        gamma=0.1,
+        keep_peak=False,
+        rgb_weight=0.5,
+        objective="pseudo-labels",
+        joint="off",
+        videos_per_step=1,
+        precision="fp32",
+    ),
     "untrimmednet": dict(lr=1e-2, untrimmednet_epochs=3),
     "wtalc": dict(lr=1e-2, wtalc_iterations=120, wtalc_max_clips=750),
 }
@@ -40,7 +49,9 @@ def made(name, dims=(6, 6), classes=2, seed=0, **changes):
 def fitted(name, folder, videos=None, seed=0, resume=False, **changes):
     videos = tiny() if videos is None else videos
     run_of_it = RunFolder(folder, seed=seed, resume=resume)
-    model = run_of_it.register(name, made(name, classes=len(videos[0].labels), seed=seed, **changes))
+    model = run_of_it.register(
+        name, made(name, classes=len(videos[0].labels), seed=seed, **changes)
+    )
     model.fit(TrainingSet(videos), run_of_it)
     run_of_it.close()
     return model
@@ -56,11 +67,16 @@ def scores_of(model, v):
 
 def test_the_settings_above_are_those_of_all_methods():
     assert SETTINGS.keys() == METHODS.keys()
-    assert all(method.name == name for name, method in METHODS.items()) and set(CLASSIFIERS) == {"untrimmednet", "wtalc"}
+    assert all(method.name == name for name, method in METHODS.items()) and set(CLASSIFIERS) == {
+        "untrimmednet",
+        "wtalc",
+    }
 
 
-@pytest.mark.parametrize("name, length", [("untrimmednet", {"untrimmednet_epochs": 20}),
-                                          ("wtalc", {"wtalc_iterations": 150})])
+@pytest.mark.parametrize(
+    "name, length",
+    [("untrimmednet", {"untrimmednet_epochs": 20}), ("wtalc", {"wtalc_iterations": 150})],
+)
 def test_a_classifier_learns_which_class_a_video_has(name, length, tmp_path):
     videos = tiny()
     model = fitted(name, tmp_path, videos, **length)
@@ -70,13 +86,18 @@ def test_a_classifier_learns_which_class_a_video_has(name, length, tmp_path):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_training_depends_on_the_seed_alone(name, tmp_path):
-    first, again, other = (weights(fitted(name, tmp_path / str(k), seed=seed)) for k, seed in enumerate((0, 0, 1)))
+    first, again, other = (
+        weights(fitted(name, tmp_path / str(k), seed=seed)) for k, seed in enumerate((0, 0, 1))
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-@pytest.mark.parametrize("name, cut", [("untrimmednet", 17), ("wtalc", 50), ("wtalc", 110), ("em-mil", 30), ("em-mil", 55)])
+@pytest.mark.parametrize(
+    "name, cut",
+    [("untrimmednet", 17), ("wtalc", 50), ("wtalc", 110), ("em-mil", 30), ("em-mil", 55)],
+)
 def test_cut_short_and_resumed_it_ends_in_the_same_weights(tmp_path, monkeypatch, name, cut):
-    monkeypatch.setattr(run_folder, "SAVE_EVERY", -1)   # a checkpoint after every epoch
+    monkeypatch.setattr(run_folder, "SAVE_EVERY", -1)  # a checkpoint after every epoch
     train_set, served = TrainingSet(tiny()), [0]
     inner = train_set.read
 
@@ -147,7 +168,7 @@ def test_one_stream_trains_scores_and_is_localized(name, stream, objective, tmp_
     if name != "em-mil" and objective == "attention":
         pytest.skip("an option of EM-MIL")
     videos = tiny()
-    for v in videos:                                    # the stream that shows the class, under either name
+    for v in videos:  # the stream that shows the class, under either name
         v.rgb, v.flow = (v.rgb, None) if stream == "rgb" else (None, v.rgb)
     dims = (6, None) if stream == "rgb" else (None, 6)
     changes = {"objective": objective} if name == "em-mil" else {}
@@ -158,7 +179,9 @@ def test_one_stream_trains_scores_and_is_localized(name, stream, objective, tmp_
     scores = {key: values.numpy() for key, values in scores_of(model, videos[0]).items()}
     clips = len(videos[0].rgb if stream == "rgb" else videos[0].flow)
     record = Record("v0", clips * 2.0, videos[0].labels, {name: scores})
-    rows, counts = model.localize(record, ("jump", "run"), 2.0, np.array([0.9, 0.1]), localize.Rule(gate=0.5))
+    rows, counts = model.localize(
+        record, ("jump", "run"), 2.0, np.array([0.9, 0.1]), localize.Rule(gate=0.5)
+    )
     assert counts["videos"] == 1 and len(rows) == counts["proposals"]
     assert all(scores[key].shape[0] in (clips, 2) for key in scores)
 
@@ -166,6 +189,7 @@ def test_one_stream_trains_scores_and_is_localized(name, stream, objective, tmp_
 # ------------------------------------------------------------------------------------------------ a new method
 class Toy(nn.Module):
     """A localizer of its own: one linear layer, trained on the labels of the bag, its sigmoid thresholded."""
+
     name, title, classifies = "toy", "Toy localizer", False
 
     @dataclasses.dataclass(frozen=True)
@@ -174,20 +198,37 @@ class Toy(nn.Module):
 
     def __init__(self, rgb_dim, flow_dim, n_classes, settings):
         super().__init__()
-        self.linear, self.settings, self.epochs = nn.Linear(rgb_dim + flow_dim, n_classes), settings, 2
+        self.linear, self.settings, self.epochs = (
+            nn.Linear(rgb_dim + flow_dim, n_classes),
+            settings,
+            2,
+        )
 
     def forward(self, rgb, flow):
         return self.linear(torch.cat([rgb, flow], 1))
 
     def fit(self, train_set, run, bar=None):
         def loss(bags):
-            return {"bce": sum(nn.functional.binary_cross_entropy_with_logits(
-                self(bag.rgb, bag.flow), bag.y.expand(bag.length, -1)) for bag in bags)}
+            return {
+                "bce": sum(
+                    nn.functional.binary_cross_entropy_with_logits(
+                        self(bag.rgb, bag.flow), bag.y.expand(bag.length, -1)
+                    )
+                    for bag in bags
+                )
+            }
 
         optimizer = run.register("adam toy", adam(self.parameters(), self.settings.lr))
         for epoch in run.epochs("toy", self.epochs):
             losses = train_epoch(train_set.shuffled(run.generator("toy", epoch)), loss, [optimizer])
-            run.log(stage="toy", epoch=epoch + 1, loss=losses, videos=len(train_set), seconds=0.0, lr=self.settings.lr)
+            run.log(
+                stage="toy",
+                epoch=epoch + 1,
+                loss=losses,
+                videos=len(train_set),
+                seconds=0.0,
+                lr=self.settings.lr,
+            )
             bar.update(losses)
 
     @torch.no_grad()
@@ -196,7 +237,9 @@ class Toy(nn.Module):
 
     @classmethod
     def localize(cls, record, classes, snippet_seconds, video_scores, rule):
-        return localize.detect(record, snippet_seconds, record.scores["toy"]["clips"], video_scores, classes, rule)
+        return localize.detect(
+            record, snippet_seconds, record.scores["toy"]["clips"], video_scores, classes, rule
+        )
 
 
 @pytest.fixture
@@ -205,7 +248,7 @@ def toy_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(METHODS, "toy", Toy)
     flags = commands.write_set(tmp_path / "set")
     at = flags.index("--method")
-    flags[at:at + 3] = ["--method", "em-mil", "toy"]
+    flags[at : at + 3] = ["--method", "em-mil", "toy"]
     results = run.main([*flags, "--out", str(tmp_path / "run")])
     return results, tmp_path / "run", capsys.readouterr().out
 
@@ -228,13 +271,15 @@ def test_its_scores_and_detections_are_written(toy_run):
     for record in records:
         clips = record.scores["toy"]["clips"]
         assert clips.shape == (len(record.scores["em-mil"]["q"]), 2)
-        above = clips > clips.mean(axis=0)              # the preset's gamma is 0
+        above = clips > clips.mean(axis=0)  # the preset's gamma is 0
         video = record.scores["untrimmednet"]["video"]
         for c, label in enumerate(classes):
             if video[c] >= 0.15:
                 found[record.name, label] = len(localize.runs(above[:, c]))
     table = pd.read_csv(folder / "detections-toy.csv")
-    assert table.groupby(["video", "label"]).size().to_dict() == {key: n for key, n in found.items() if n}
+    assert table.groupby(["video", "label"]).size().to_dict() == {
+        key: n for key, n in found.items() if n
+    }
     assert len(table) == results["methods"]["toy"]["localization"]["proposals"] > 0
     assert len(detections.read_detections(folder / "detections-toy.json")) == len(table)
     with h5py.File(folder / "clip_scores.h5") as file:
@@ -247,5 +292,14 @@ def test_a_run_with_it_is_evaluated_again_and_predicts(toy_run, tmp_path):
     results, folder, _ = toy_run
     again = run.main(["--evaluate", str(folder), "--out", str(tmp_path / "again")])
     assert again["methods"]["toy"]["protocols"] == results["methods"]["toy"]["protocols"]
-    run.main(["--predict", str(folder), "--features", results["features"], "--out", str(tmp_path / "predicted")])
+    run.main(
+        [
+            "--predict",
+            str(folder),
+            "--features",
+            results["features"],
+            "--out",
+            str(tmp_path / "predicted"),
+        ]
+    )
     assert (tmp_path / "predicted/detections-toy.csv").exists()

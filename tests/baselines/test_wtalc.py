@@ -1,24 +1,39 @@
 """W-TALC: losses against NumPy, batches, network, training."""
+
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from baselines.wtalc import WTALC, Settings, co_activity_loss, k_max_loss, paired_batches, top_k_mean
+from baselines.wtalc import (
+    WTALC,
+    Settings,
+    co_activity_loss,
+    k_max_loss,
+    paired_batches,
+    top_k_mean,
+)
 from engine.loop import TrainingSet
 from engine.run_folder import RunFolder, read_log
 from toy_sets import softmax, streams, tiny, video
 
 
 def made(rgb_dim, flow_dim, classes, iterations=100, longest=750, lr=1e-2):
-    return WTALC(rgb_dim, flow_dim, classes, Settings(lr=lr, wtalc_iterations=iterations, wtalc_max_clips=longest))
+    return WTALC(
+        rgb_dim,
+        flow_dim,
+        classes,
+        Settings(lr=lr, wtalc_iterations=iterations, wtalc_max_clips=longest),
+    )
 
 
 def ragged(seed, lengths, features=6, classes=4):
     """float64 hidden features and activations of several videos, padded with numbers that must not matter."""
     rng = np.random.default_rng(seed)
-    hidden, activations = (rng.normal(size=(len(lengths), max(lengths), d)) for d in (features, classes))
+    hidden, activations = (
+        rng.normal(size=(len(lengths), max(lengths), d)) for d in (features, classes)
+    )
     present = np.arange(max(lengths)) < np.array(lengths)[:, None]
     hidden[~present], activations[~present] = 1e3, 1e3
     return torch.from_numpy(hidden), torch.from_numpy(activations), torch.from_numpy(present)
@@ -27,13 +42,13 @@ def ragged(seed, lengths, features=6, classes=4):
 # ------------------------------------------------------------------------------------------------ W-TALC's losses
 def test_top_k_mean_takes_an_eighth_of_the_videos_own_clips_rounded_up():
     a = torch.zeros(3, 17, 2)
-    a[0, :, 0] = torch.arange(17)                  # T = 17: k = 3
-    a[1, :8, 0] = torch.arange(8)                  # T = 8: k = 1
-    a[2, :2, 0] = torch.tensor([-5.0, -7])         # T = 2: k = 1, and the padding's 0 is no candidate
+    a[0, :, 0] = torch.arange(17)  # T = 17: k = 3
+    a[1, :8, 0] = torch.arange(8)  # T = 8: k = 1
+    a[2, :2, 0] = torch.tensor([-5.0, -7])  # T = 2: k = 1, and the padding's 0 is no candidate
     present = torch.arange(17) < torch.tensor([17, 8, 2])[:, None]
     assert top_k_mean(a, present)[:, 0].tolist() == [15, 7, -5]
-    a[0, :, 1] = torch.tensor([9.0] * 9 + [1] * 8)                     # every class has its own top clips
-    assert top_k_mean(a[:1, :9], present[:1, :9]).tolist() == [[7.5, 9]]         # T = 9: k = 2
+    a[0, :, 1] = torch.tensor([9.0] * 9 + [1] * 8)  # every class has its own top clips
+    assert top_k_mean(a[:1, :9], present[:1, :9]).tolist() == [[7.5, 9]]  # T = 9: k = 2
 
 
 def test_k_max_loss_by_hand():
@@ -41,19 +56,31 @@ def test_k_max_loss_by_hand():
     a = torch.tensor([[[0.0, math.log(3)]], [[2.0, 2.0]]])
     y = torch.tensor([[0.0, 1], [1, 1]])
     assert k_max_loss(a, torch.ones(2, 1, dtype=torch.bool), y).item() == pytest.approx(
-        (math.log(4 / 3) + math.log(2)) / 2)
+        (math.log(4 / 3) + math.log(2)) / 2
+    )
 
 
 def test_losses_ignore_the_padding():
     lengths = [9, 1, 20, 8]
     hidden, activations, present = ragged(0, lengths)
-    y = torch.tensor([[1.0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 0]], dtype=torch.float64)
-    alone = [k_max_loss(activations[i:i + 1, :t], present[i:i + 1, :t], y[i:i + 1]) for i, t in enumerate(lengths)]
+    y = torch.tensor(
+        [[1.0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 0]], dtype=torch.float64
+    )
+    alone = [
+        k_max_loss(activations[i : i + 1, :t], present[i : i + 1, :t], y[i : i + 1])
+        for i, t in enumerate(lengths)
+    ]
     torch.testing.assert_close(k_max_loss(activations, present, y), sum(alone) / 4)
-    first, second = (co_activity_loss(hidden[i:i + 2, :t], activations[i:i + 2, :t], present[i:i + 2, :t], y[i:i + 2])
-                     for i, t in ((0, 9), (2, 20)))
+    first, second = (
+        co_activity_loss(
+            hidden[i : i + 2, :t], activations[i : i + 2, :t], present[i : i + 2, :t], y[i : i + 2]
+        )
+        for i, t in ((0, 9), (2, 20))
+    )
     # the first pair shares one class and the second two: the mean is over pairs of videos and shared classes
-    torch.testing.assert_close(co_activity_loss(hidden, activations, present, y), (first + 2 * second) / 3)
+    torch.testing.assert_close(
+        co_activity_loss(hidden, activations, present, y), (first + 2 * second) / 3
+    )
 
 
 def co_activity_by_loops(hidden, activations, lengths, y):
@@ -64,13 +91,19 @@ def co_activity_by_loops(hidden, activations, lengths, y):
     for i in range(0, len(lengths), 2):
         for c in np.flatnonzero(y[i] * y[i + 1]):
             aggregates = []
-            for x, s, t in zip(hidden[i:i + 2], activations[i:i + 2], lengths[i:i + 2]):
+            for x, s, t in zip(hidden[i : i + 2], activations[i : i + 2], lengths[i : i + 2]):
                 a = softmax(s[:t, c], 0)
-                aggregates.append((sum(a[j] * x[j] for j in range(t)),
-                                   sum((1 - a[j]) / (t - 1) * x[j] for j in range(t))))
+                aggregates.append(
+                    (
+                        sum(a[j] * x[j] for j in range(t)),
+                        sum((1 - a[j]) / (t - 1) * x[j] for j in range(t)),
+                    )
+                )
             (h1, l1), (h2, l2) = aggregates
-            terms.append(0.5 * max(0, distance(h1, h2) - distance(h1, l2) + 0.5)
-                         + 0.5 * max(0, distance(h1, h2) - distance(h2, l1) + 0.5))
+            terms.append(
+                0.5 * max(0, distance(h1, h2) - distance(h1, l2) + 0.5)
+                + 0.5 * max(0, distance(h1, h2) - distance(h2, l1) + 0.5)
+            )
     return np.mean(terms)
 
 
@@ -78,9 +111,12 @@ def co_activity_by_loops(hidden, activations, lengths, y):
 def test_co_activity_loss_matches_loops_over_pairs_and_shared_classes(seed):
     lengths = [9, 5, 20, 8, 2, 30]
     hidden, activations, present = ragged(seed, lengths)
-    y = torch.tensor([[1, 1, 1, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0], [0, 1, 1, 0]]).double()
+    y = torch.tensor(
+        [[1, 1, 1, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0], [0, 1, 1, 0]]
+    ).double()
     assert co_activity_loss(hidden, activations, present, y).item() == pytest.approx(
-        co_activity_by_loops(hidden.numpy(), activations.numpy(), lengths, y.numpy()), abs=1e-12)
+        co_activity_by_loops(hidden.numpy(), activations.numpy(), lengths, y.numpy()), abs=1e-12
+    )
 
 
 def test_co_activity_loss_by_hand():
@@ -98,9 +134,11 @@ def test_co_activity_loss_gradient():
     lengths = [5, 4, 3, 6]
     hidden, activations, present = ragged(1, lengths, features=3, classes=3)
     y = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 1, 1], [0, 0, 1]]).double()
-    assert co_activity_loss(hidden, activations, present, y) > 0.1                # the hinge is open
-    assert torch.autograd.gradcheck(lambda h, a: co_activity_loss(h, a, present, y),
-                                    (hidden.requires_grad_(), activations.requires_grad_()))
+    assert co_activity_loss(hidden, activations, present, y) > 0.1  # the hinge is open
+    assert torch.autograd.gradcheck(
+        lambda h, a: co_activity_loss(h, a, present, y),
+        (hidden.requires_grad_(), activations.requires_grad_()),
+    )
 
 
 def test_co_activity_loss_is_0_without_a_shared_class_or_a_pair():
@@ -121,9 +159,11 @@ def test_co_activity_loss_of_a_video_of_one_clip_is_finite(clips):
     loss = co_activity_loss(hidden, activations, present, torch.ones(2, 4).double())
     loss.backward()
     assert hidden.grad.isfinite().all() and activations.grad.isfinite().all()
-    if clips == [1, 1]:                            # no low-attention part on either side: both of its distances are 1
+    if clips == [1, 1]:  # no low-attention part on either side: both of its distances are 1
         h = hidden[:, 0].detach()
-        assert loss.item() == pytest.approx(max(0, 0.5 - (h[0] @ h[1] / h[0].norm() / h[1].norm()).item()))
+        assert loss.item() == pytest.approx(
+            max(0, 0.5 - (h[0] @ h[1] / h[0].norm() / h[1].norm()).item())
+        )
 
 
 # ------------------------------------------------------------------------------------------------ W-TALC's network
@@ -135,7 +175,7 @@ def test_scores_by_hand_and_without_dropout():
     assert w["hidden.weight"].shape == (8, 8)
     activations = np.maximum(x @ w["hidden.weight"].T, 0) @ w["classifier.weight"].T
     top = np.sort(activations, axis=0)[-3:].mean(axis=0)
-    assert model.training                          # as after a resumed run that had this stage done
+    assert model.training  # as after a resumed run that had this stage done
     found = model.scores(rgb, flow)
     np.testing.assert_allclose(found["clips"], activations, atol=1e-5)
     np.testing.assert_allclose(found["video"], softmax(top, 0), atol=1e-5)
@@ -148,8 +188,11 @@ def test_one_stream(stream):
     found = model.scores(*((x, None) if stream == "rgb" else (None, x)))
     w = {name: p.detach().numpy() for name, p in model.named_parameters()}
     assert w["hidden.weight"].shape == (5, 5)
-    np.testing.assert_allclose(found["clips"], np.maximum(x.numpy() @ w["hidden.weight"].T, 0) @ w["classifier.weight"].T,
-                               atol=1e-5)
+    np.testing.assert_allclose(
+        found["clips"],
+        np.maximum(x.numpy() @ w["hidden.weight"].T, 0) @ w["classifier.weight"].T,
+        atol=1e-5,
+    )
 
 
 def test_it_starts_xavier_uniform():
@@ -174,7 +217,7 @@ def test_dropout_keeps_three_in_ten():
 def test_paired_batches_begin_with_three_pairs_of_different_videos_of_a_class():
     labels = np.zeros((40, 5))
     labels[np.arange(40), np.arange(40) % 4] = 1
-    labels[3, 4] = 1                               # class 4 has one video: nothing to pair it with
+    labels[3, 4] = 1  # class 4 has one video: nothing to pair it with
     labels[:2] = 1, 1, 0, 0, 0
     batches = paired_batches(labels, 300, np.random.default_rng(0))
     assert len(batches) == 300 and all(len(b) == 10 for b in batches)
@@ -182,18 +225,23 @@ def test_paired_batches_begin_with_three_pairs_of_different_videos_of_a_class():
     for a, b in zip(drawn[:, 0:6:2].ravel(), drawn[:, 1:6:2].ravel()):
         assert a != b and (labels[a] * labels[b]).any()
     assert set(drawn[:, 6:].ravel()) == set(range(40))
-    share = [(labels[drawn[:, 0:6:2].ravel(), c] * labels[drawn[:, 1:6:2].ravel(), c]).mean() for c in range(4)]
+    share = [
+        (labels[drawn[:, 0:6:2].ravel(), c] * labels[drawn[:, 1:6:2].ravel(), c]).mean()
+        for c in range(4)
+    ]
     assert min(share) > 0.2 and batches == paired_batches(labels, 300, np.random.default_rng(0))
 
 
 def test_paired_batches_of_few_videos():
     rng = np.random.default_rng(0)
-    two = np.array(paired_batches(np.array([[1, 0], [1, 1]]), 20, rng))       # fewer than 10: videos repeat
+    two = np.array(
+        paired_batches(np.array([[1, 0], [1, 1]]), 20, rng)
+    )  # fewer than 10: videos repeat
     assert two.shape == (20, 10) and (two[:, 0:6:2] + two[:, 1:6:2] == 1).all()
-    alone = np.array(paired_batches(np.eye(3), 100, rng))                     # one video a class: no pairs to be had
+    alone = np.array(paired_batches(np.eye(3), 100, rng))  # one video a class: no pairs to be had
     assert alone.shape == (100, 10) and set(alone[:, 0]) == {0, 1, 2}
     assert (alone[:, 0] == alone[:, 1]).any()
-    assert paired_batches(np.zeros((0, 3)), 2, rng) == [[], []]               # a process without a video
+    assert paired_batches(np.zeros((0, 3)), 2, rng) == [[], []]  # a process without a video
 
 
 # ------------------------------------------------------------------------------------------------ W-TALC's training
@@ -204,13 +252,33 @@ def bags_of(videos):
 def test_batch_losses_equal_those_of_single_videos():
     model = made(5, 3, 4).double().eval()
     lengths = [9, 5, 20, 8, 1, 30, 12]
-    y = np.array([[1, 1, 1, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 1, 0, 1], [0, 0, 1, 0], [0, 1, 1, 0], [1, 0, 0, 0]])
-    bags = [bag._replace(rgb=bag.rgb.double(), flow=bag.flow.double(), y=bag.y.double()) for bag in bags_of(
-        [video(f"v{i}", *(x.numpy() for x in streams(t, seed=i)), y[i]) for i, t in enumerate(lengths)])]
+    y = np.array(
+        [
+            [1, 1, 1, 0],
+            [1, 0, 1, 0],
+            [0, 1, 0, 1],
+            [0, 1, 0, 1],
+            [0, 0, 1, 0],
+            [0, 1, 1, 0],
+            [1, 0, 0, 0],
+        ]
+    )
+    bags = [
+        bag._replace(rgb=bag.rgb.double(), flow=bag.flow.double(), y=bag.y.double())
+        for bag in bags_of(
+            [
+                video(f"v{i}", *(x.numpy() for x in streams(t, seed=i)), y[i])
+                for i, t in enumerate(lengths)
+            ]
+        )
+    ]
     found = model.losses(bags, 2, np.random.default_rng(0))
 
     each = [[x.detach().numpy() for x in model(torch.cat([bag.rgb, bag.flow], 1))] for bag in bags]
-    logs = [np.log(softmax(np.sort(a, axis=0)[-math.ceil(len(a) / 8):].mean(axis=0), 0)) for _, a in each]
+    logs = [
+        np.log(softmax(np.sort(a, axis=0)[-math.ceil(len(a) / 8) :].mean(axis=0), 0))
+        for _, a in each
+    ]
     k_max = -np.mean([(yi / yi.sum()) @ s for yi, s in zip(y, logs)])
     co_activity = co_activity_by_loops([h for h, _ in each], [a for _, a in each], lengths[:4], y)
     assert found["k-max"].item() == pytest.approx(0.5 * k_max, abs=1e-9)
@@ -232,8 +300,10 @@ def test_it_trains_on_crops_that_hold_both_streams_together():
         model.losses(bags, 0, rng)
     starts = set()
     for rgb, flow in seen:
-        assert len(rgb) == 23 and rgb[10:] == [*range(10), *range(3)]       # short videos are whole
-        assert rgb[:10] == list(range(int(rgb[0]), int(rgb[0]) + 10)) and flow == [100 + x for x in rgb]
+        assert len(rgb) == 23 and rgb[10:] == [*range(10), *range(3)]  # short videos are whole
+        assert rgb[:10] == list(range(int(rgb[0]), int(rgb[0]) + 10)) and flow == [
+            100 + x for x in rgb
+        ]
         starts.add(rgb[0])
     assert starts == set(range(21))
 
@@ -243,22 +313,28 @@ def test_the_log_counts_a_hundred_iterations_as_an_epoch(tmp_path):
     model.fit(TrainingSet(tiny()), RunFolder(tmp_path))
     lines = read_log(tmp_path)
     assert [(line["stage"], line["epoch"], line["videos"]) for line in lines] == [
-        ("wtalc", 1, 1000), ("wtalc", 2, 1000), ("wtalc", 3, 500)]
-    assert lines[0]["loss"].keys() == {"k-max", "co-activity"} and lines[0]["loss"]["co-activity"] > 0.01
+        ("wtalc", 1, 1000),
+        ("wtalc", 2, 1000),
+        ("wtalc", 3, 500),
+    ]
+    assert (
+        lines[0]["loss"].keys() == {"k-max", "co-activity"}
+        and lines[0]["loss"]["co-activity"] > 0.01
+    )
     assert model.epochs == 3 and made(6, 6, 2, iterations=200).epochs == 2
 
 
 def test_without_pairs_there_is_no_co_activity_loss(tmp_path):
     made(6, 6, 4).fit(TrainingSet(tiny(n=4, classes=4)), RunFolder(tmp_path))
-    record, = read_log(tmp_path)
+    (record,) = read_log(tmp_path)
     assert record["loss"]["co-activity"] == 0
 
 
 def test_it_trains_with_dropout_and_weight_decay(tmp_path):
     run = RunFolder(tmp_path)
-    model = made(6, 6, 2, iterations=1, lr=1e-4).eval()             # as after a look at its scores
+    model = made(6, 6, 2, iterations=1, lr=1e-4).eval()  # as after a look at its scores
     model.fit(TrainingSet(tiny()), run)
     assert model.training
-    group, = run.parts["adam wtalc"].param_groups
+    (group,) = run.parts["adam wtalc"].param_groups
     assert (group["lr"], group["weight_decay"], group["betas"]) == (1e-4, 5e-4, (0.9, 0.999))
     assert sum(p.numel() for p in group["params"]) == 12 * 12 + 12 + 12 * 2 + 2

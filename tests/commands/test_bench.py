@@ -1,4 +1,5 @@
 """What the benchmark compares must agree, or its ratio means nothing."""
+
 import json
 import pathlib
 
@@ -15,7 +16,9 @@ import eval_detection
 def test_the_plain_loop_gives_the_evaluator_s_map():
     truth, found = bench.random_tables(60, 300, n_videos=8, n_classes=4)
     ours = eval_detection.evaluate(truth, found, bench.ACTIVITYNET_TIOUS).map
-    np.testing.assert_allclose(bench.plain_activitynet_map(truth, found, bench.ACTIVITYNET_TIOUS), ours, atol=1e-12)
+    np.testing.assert_allclose(
+        bench.plain_activitynet_map(truth, found, bench.ACTIVITYNET_TIOUS), ours, atol=1e-12
+    )
     assert ours[0] > 0.1 > ours[-1]
 
 
@@ -25,11 +28,17 @@ def test_the_plain_training_loop_s_first_losses_are_ours(step, zeros):
     videos = bench.synthetic([3, 9, 17, 1], 6, 4)
     ours, plain = bench.Ours(videos), bench.Plain(videos, zeros)
     state = ours.model.state_dict()
-    names = {"q_rgb": "assignment.rgb", "q_flow": "assignment.flow", "p_rgb": "classifier.rgb",
-             "p_flow": "classifier.flow"}
+    names = {
+        "q_rgb": "assignment.rgb",
+        "q_flow": "assignment.flow",
+        "p_rgb": "classifier.rgb",
+        "p_flow": "classifier.flow",
+    }
     for short, long in names.items():
         for k, layer in enumerate(("conv", "linear")):
-            plain.heads[short][k].load_state_dict({w: state[f"{long}.{layer}.{w}"] for w in ("weight", "bias")})
+            plain.heads[short][k].load_state_dict(
+                {w: state[f"{long}.{layer}.{w}"] for w in ("weight", "bias")}
+            )
     plain.adam.param_groups[0]["lr"] = 1e-12
     log = ours.train([em_trainer.Phase(step, 1, 1e-12, "frozen")])
     assert plain.epoch(step) == pytest.approx(sum(log[0]["loss"].values()), rel=1e-4)
@@ -42,7 +51,9 @@ def test_lengths_are_those_of_the_published_durations():
         pytest.skip(f"no {folder}")
     videos = annotations.load(str(folder)).videos.values()
     for name, subset in (("train", "validation"), ("test", "test")):
-        assert bench.THUMOS14[name] == [int(v.duration / 1.25) for v in videos if v.subset == subset]
+        assert bench.THUMOS14[name] == [
+            int(v.duration / 1.25) for v in videos if v.subset == subset
+        ]
 
 
 def test_the_floor_holds_every_product_of_an_epoch():
@@ -63,7 +74,9 @@ def test_a_set_from_disk_trains_alike_streamed_and_in_memory(tmp_path):
     bench.write_set(tmp_path, [5, 9, 2], 6, 2, 0.5)
     phases = [em_trainer.Phase("M", 1, 1e-3, "bag"), em_trainer.Phase("E", 1, 1e-3, "frozen")]
     found = [bench.train_from_disk(tmp_path, limit, phases) for limit in (None, 0)]
-    assert [f["in_memory"] for f in found] == [True, False] and all(len(f["epochs_s"]) == 2 for f in found)
+    assert [f["in_memory"] for f in found] == [True, False] and all(
+        len(f["epochs_s"]) == 2 for f in found
+    )
     assert found[0]["feature_bytes"] == (5 + 9 + 2 + 1) * 12 * 4
     assert found[0]["loss"] == found[1]["loss"]
 

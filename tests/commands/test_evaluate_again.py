@@ -1,4 +1,5 @@
 """--evaluate: other tables from the scores that a run has stored, after its features and annotations are gone."""
+
 import dataclasses
 import json
 import shutil
@@ -43,7 +44,14 @@ def by_hand(folder, lam, gamma, gate=0.15):
     rows = []
     records, classes, step = clip_scores.read(folder / "clip_scores.h5")
     for r in records:
-        q, p, v = (x.astype(np.float64) for x in (r.scores["em-mil"]["q"], r.scores["em-mil"]["p"], r.scores["untrimmednet"]["video"]))
+        q, p, v = (
+            x.astype(np.float64)
+            for x in (
+                r.scores["em-mil"]["q"],
+                r.scores["em-mil"]["p"],
+                r.scores["untrimmednet"]["video"],
+            )
+        )
         for c in [c for c in range(len(classes)) if v[c] >= gate] or [int(v.argmax())]:
             l = lam * q + (1 - lam) * p[:, c]
             above = [*(l > l.mean() + gamma * (l.max() - l.min())), False]
@@ -52,7 +60,15 @@ def by_hand(folder, lam, gamma, gate=0.15):
                 if high and start is None:
                     start = t
                 if not high and start is not None:
-                    rows.append((r.name, start * step, min(t * step, r.duration), classes[c], l[start:t].mean()))
+                    rows.append(
+                        (
+                            r.name,
+                            start * step,
+                            min(t * step, r.duration),
+                            classes[c],
+                            l[start:t].mean(),
+                        )
+                    )
                     start = None
     return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label", "score"])
 
@@ -61,13 +77,22 @@ def sorted_rows(table):
     return table.sort_values(["video", "label", "t_start"], ignore_index=True)
 
 
-@pytest.mark.parametrize("flags, lam, gamma", [
-    ([], 0.3, 0.0), (["--lambda", "0.9"], 0.9, 0.0), (["--gamma", "0.2"], 0.3, 0.2),
-    (["--test-gamma", "0.2"], 0.3, 0.2), (["--lambda", "0.5", "--gamma", "0.1"], 0.5, 0.1)])
+@pytest.mark.parametrize(
+    "flags, lam, gamma",
+    [
+        ([], 0.3, 0.0),
+        (["--lambda", "0.9"], 0.9, 0.0),
+        (["--gamma", "0.2"], 0.3, 0.2),
+        (["--test-gamma", "0.2"], 0.3, 0.2),
+        (["--lambda", "0.5", "--gamma", "0.1"], 0.5, 0.1),
+    ],
+)
 def test_detections_by_hand(trained, tmp_path, flags, lam, gamma):
     results = evaluate(trained, *flags, "--out", tmp_path / "out")
     found = detections.read_detections(tmp_path / "out/detections.csv")
-    pd.testing.assert_frame_equal(sorted_rows(found), sorted_rows(by_hand(trained, lam, gamma)), rtol=1e-9)
+    pd.testing.assert_frame_equal(
+        sorted_rows(found), sorted_rows(by_hand(trained, lam, gamma)), rtol=1e-9
+    )
     assert results["methods"]["em-mil"]["localization"]["proposals"] == len(found)
     assert json.loads((tmp_path / "out/results.json").read_text()) == results
     saved = json.loads((tmp_path / "out/opts.json").read_text())
@@ -77,7 +102,9 @@ def test_detections_by_hand(trained, tmp_path, flags, lam, gamma):
 def test_the_same_options_give_the_same_files(trained, tmp_path, capsys):
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     results = evaluate(trained, "--out", tmp_path / "out")
-    for path in [path for path in trained.glob("*") if path.name.startswith("detections")] + [trained / "table.md"]:
+    for path in [path for path in trained.glob("*") if path.name.startswith("detections")] + [
+        trained / "table.md"
+    ]:
         assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
     first = json.loads((trained / "results.json").read_text())
     assert {**results, "seconds": None} == {**first, "seconds": None}
@@ -98,7 +125,9 @@ def test_every_call_writes_a_folder_of_its_own(trained, tmp_path):
 
 
 def test_all_protocols(trained, tmp_path, capsys):
-    results = evaluate(trained, "--protocol", "all", "--tiou", "0.3", "0.5", "--out", tmp_path / "out")
+    results = evaluate(
+        trained, "--protocol", "all", "--tiou", "0.3", "0.5", "--out", tmp_path / "out"
+    )
     truth = pd.read_csv(trained / "ground_truth.csv")
     found = detections.read_detections(tmp_path / "out/detections.csv")
     protocols = results["methods"]["em-mil"]["protocols"]
@@ -109,16 +138,34 @@ def test_all_protocols(trained, tmp_path, capsys):
 
 
 def test_other_classes_methods_and_thresholds(trained, tmp_path, capsys):
-    oracle = evaluate(trained, "--video-classifier", "oracle", "--method", "em-mil", "--out", tmp_path / "oracle")
-    assert list(oracle["methods"]) == ["em-mil"] and "EM-MIL (oracle classes)" in capsys.readouterr().out
+    oracle = evaluate(
+        trained, "--video-classifier", "oracle", "--method", "em-mil", "--out", tmp_path / "oracle"
+    )
+    assert (
+        list(oracle["methods"]) == ["em-mil"]
+        and "EM-MIL (oracle classes)" in capsys.readouterr().out
+    )
     found = detections.read_detections(tmp_path / "oracle/detections.csv")
     truth = pd.read_csv(trained / "ground_truth.csv")
     assert set(zip(found["video"], found["label"])) <= set(zip(truth["video"], truth["label"]))
 
     evaluate(trained, "--method", "wtalc", "--out", tmp_path / "wtalc")
-    assert (tmp_path / "wtalc/detections.csv").read_bytes() == (trained / "detections-wtalc.csv").read_bytes()
+    assert (tmp_path / "wtalc/detections.csv").read_bytes() == (
+        trained / "detections-wtalc.csv"
+    ).read_bytes()
 
-    evaluate(trained, "--thresholds", "0", "0.3", "--nms", "0.5", "--method", "em-mil", "--out", tmp_path / "nms")
+    evaluate(
+        trained,
+        "--thresholds",
+        "0",
+        "0.3",
+        "--nms",
+        "0.5",
+        "--method",
+        "em-mil",
+        "--out",
+        tmp_path / "nms",
+    )
     several = detections.read_detections(tmp_path / "nms/detections.csv")
     separate = pd.concat([by_hand(trained, 0.3, 0.0), by_hand(trained, 0.3, 0.3)])
     key = ["video", "label", "t_start", "t_end"]
@@ -126,35 +173,45 @@ def test_other_classes_methods_and_thresholds(trained, tmp_path, capsys):
 
     left_out = evaluate(trained, "--exclude-video", "video_08", "--out", tmp_path / "without")
     assert left_out["test"]["videos"] == 3
-    assert "video_08" not in set(detections.read_detections(tmp_path / "without/detections.csv")["video"])
+    assert "video_08" not in set(
+        detections.read_detections(tmp_path / "without/detections.csv")["video"]
+    )
 
 
 def test_a_gamma_wins_over_the_runs_own_thresholds(trained, tmp_path):
     """A run made with --thresholds localizes by them; --gamma given now is meant instead of them."""
     shutil.copytree(trained, tmp_path / "run")
     saved = json.loads((tmp_path / "run/opts.json").read_text())
-    (tmp_path / "run/opts.json").write_text(json.dumps({**saved, "thresholds": [0.0, 0.4], "nms": 0.5}))
+    (tmp_path / "run/opts.json").write_text(
+        json.dumps({**saved, "thresholds": [0.0, 0.4], "nms": 0.5})
+    )
     evaluate(tmp_path / "run", "--gamma", "0.2", "--out", tmp_path / "out")
     found = detections.read_detections(tmp_path / "out/detections.csv")
-    pd.testing.assert_frame_equal(sorted_rows(found), sorted_rows(by_hand(trained, 0.3, 0.2)), rtol=1e-9)
+    pd.testing.assert_frame_equal(
+        sorted_rows(found), sorted_rows(by_hand(trained, 0.3, 0.2)), rtol=1e-9
+    )
 
 
-@pytest.mark.parametrize("flags, said", [
-    (["--lr", "1"], "--lr: cannot be changed of a trained run"),
-    (["--seed", "5", "--keep-peak"], "--seed, --keep-peak: cannot be changed of a trained run"),
-    (["--train-subset", "x"], "--train-subset: cannot be changed of a trained run"),
-    (["--dataset", "demo"], "--dataset: cannot be changed of a trained run"),
-    (["--features", "x.h5"], "--features: cannot be changed here, where it has no effect"),
-    (["--device", "cpu"], "--device: cannot be changed here"),
-    (["--checkpoint-every", "3"], "--checkpoint-every: found an option of an earlier version"),
-    (["--other-code"], "--other-code: found without --resume"),
-    (["--gamma", "0.1", "--test-gamma", "0.1"], "--gamma: found with --test-gamma"),
-    (["--keep-going"], "--keep-going: found without --predict"),
-    (["--exclude-video", "nobody"], "--exclude-video: found nobody"),
-    (["--gamma", "2"], "2.0, expected a number in [0, 1)"),
-    (["--lambda", "nan"], "--lambda: found nan"),
-    (["--ambiguous", "nowhere.csv"], "nowhere.csv: found no such file"),
-    (["--video-scores", "nowhere.csv"], "nowhere.csv: found no such file")])
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--lr", "1"], "--lr: cannot be changed of a trained run"),
+        (["--seed", "5", "--keep-peak"], "--seed, --keep-peak: cannot be changed of a trained run"),
+        (["--train-subset", "x"], "--train-subset: cannot be changed of a trained run"),
+        (["--dataset", "demo"], "--dataset: cannot be changed of a trained run"),
+        (["--features", "x.h5"], "--features: cannot be changed here, where it has no effect"),
+        (["--device", "cpu"], "--device: cannot be changed here"),
+        (["--checkpoint-every", "3"], "--checkpoint-every: found an option of an earlier version"),
+        (["--other-code"], "--other-code: found without --resume"),
+        (["--gamma", "0.1", "--test-gamma", "0.1"], "--gamma: found with --test-gamma"),
+        (["--keep-going"], "--keep-going: found without --predict"),
+        (["--exclude-video", "nobody"], "--exclude-video: found nobody"),
+        (["--gamma", "2"], "2.0, expected a number in [0, 1)"),
+        (["--lambda", "nan"], "--lambda: found nan"),
+        (["--ambiguous", "nowhere.csv"], "nowhere.csv: found no such file"),
+        (["--video-scores", "nowhere.csv"], "nowhere.csv: found no such file"),
+    ],
+)
 def test_flags_that_are_refused(trained, tmp_path, capsys, flags, said):
     assert said in refused(trained, capsys, *flags, "--out", tmp_path / "out")
     assert not (tmp_path / "out/results.json").exists()
@@ -162,24 +219,35 @@ def test_flags_that_are_refused(trained, tmp_path, capsys, flags, said):
 
 def test_a_run_is_not_written_over(trained, capsys):
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-    assert "found a run there, expected another folder" in refused(trained, capsys, "--out", trained)
+    assert "found a run there, expected another folder" in refused(
+        trained, capsys, "--out", trained
+    )
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
 def test_a_dry_run_writes_nothing(trained, tmp_path, capsys):
     assert evaluate(trained, "--lambda", "0.77", "--dry-run", "--out", tmp_path / "out") is None
-    assert "lambda 0.77" in capsys.readouterr().out.replace("\n  ", " ") and not (tmp_path / "out").exists()
+    assert (
+        "lambda 0.77" in capsys.readouterr().out.replace("\n  ", " ")
+        and not (tmp_path / "out").exists()
+    )
 
 
-@pytest.mark.parametrize("name, content, said", [
-    ("clip_scores.h5", None, "found no readable clip scores"),
-    ("clip_scores.h5", b"\x89HDF", "found no readable clip scores"),
-    ("ground_truth.csv", None, "found no readable table"), ("ground_truth.csv", b"\0\xff", "found no readable table"),
-    ("ground_truth.csv", b"video,t_start,t_end,label\nv,zero,1,A\n", "found no readable table"),
-    ("ground_truth.csv", b"video,label\nv,A\n", "found no readable table"),
-    ("ambiguous.csv", b"", "found no readable table"),
-    ("opts.json", None, "found no such file"), ("opts.json", b"{", "expected valid JSON"),
-    ("opts.json", b'{"no option": 1}', "which is no option")])
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("clip_scores.h5", None, "found no readable clip scores"),
+        ("clip_scores.h5", b"\x89HDF", "found no readable clip scores"),
+        ("ground_truth.csv", None, "found no readable table"),
+        ("ground_truth.csv", b"\0\xff", "found no readable table"),
+        ("ground_truth.csv", b"video,t_start,t_end,label\nv,zero,1,A\n", "found no readable table"),
+        ("ground_truth.csv", b"video,label\nv,A\n", "found no readable table"),
+        ("ambiguous.csv", b"", "found no readable table"),
+        ("opts.json", None, "found no such file"),
+        ("opts.json", b"{", "expected valid JSON"),
+        ("opts.json", b'{"no option": 1}', "which is no option"),
+    ],
+)
 def test_a_run_with_a_broken_file(trained, tmp_path, capsys, name, content, said):
     shutil.copytree(trained, tmp_path / "run")
     (tmp_path / "run" / name).unlink()
@@ -193,7 +261,10 @@ def test_a_run_with_a_broken_file(trained, tmp_path, capsys, name, content, said
 def test_scores_of_a_method_that_the_run_has_not_trained(trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "run")
     records, classes, step = clip_scores.read(trained / "clip_scores.h5")
-    without = [dataclasses.replace(r, scores={k: v for k, v in r.scores.items() if k != "wtalc"}) for r in records]
+    without = [
+        dataclasses.replace(r, scores={k: v for k, v in r.scores.items() if k != "wtalc"})
+        for r in records
+    ]
     clip_scores.write(tmp_path / "run/clip_scores.h5", without, classes, step)
     for flags in (["--method", "wtalc"], ["--method", "em-mil", "--video-classifier", "wtalc"]):
         assert "found no scores of W-TALC in this run" in refused(tmp_path / "run", capsys, *flags)
@@ -211,12 +282,19 @@ def test_names_are_text_and_times_exact(trained, tmp_path):
     shutil.copytree(trained, tmp_path / "run")
     records, _, step = clip_scores.read(trained / "clip_scores.h5")
     clip_scores.write(tmp_path / "run/clip_scores.h5", records, ("007", "NA"), step)
-    truth = pd.DataFrame({"video": records[0].name, "t_start": [0.1 + 0.2, 1 / 3], "t_end": [1.7, 2.5], "label": ["NA", "007"]})
+    truth = pd.DataFrame(
+        {
+            "video": records[0].name,
+            "t_start": [0.1 + 0.2, 1 / 3],
+            "t_end": [1.7, 2.5],
+            "label": ["NA", "007"],
+        }
+    )
     tables.write_csv(tmp_path / "run/ground_truth.csv", truth)
     results = evaluate(tmp_path / "run", "--pictures", "0", "--out", tmp_path / "out")
     assert set(results["methods"]["em-mil"]["protocols"]["activitynet"]["ap"]) == {"NA", "007"}
     found = detections.read_detections(tmp_path / "out/detections.csv")
-    again = eval_detection.evaluate(truth, found, [.1, .2, .3, .4, .5, .6, .7])
+    again = eval_detection.evaluate(truth, found, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
     assert again.map.tolist() == results["methods"]["em-mil"]["protocols"]["activitynet"]["map"]
 
 
@@ -225,19 +303,28 @@ def test_the_gate_that_passes_nearly_all_or_none_is_said(trained, tmp_path, caps
     assert "warning: in 4 of 4 videos no class passes the gate 1" in capsys.readouterr().out
 
 
-def test_where_no_test_video_has_a_segment_there_are_detections_and_no_table(trained, tmp_path, capsys):
+def test_where_no_test_video_has_a_segment_there_are_detections_and_no_table(
+    trained, tmp_path, capsys
+):
     shutil.copytree(trained, tmp_path / "run")
     for name in ("ground_truth.csv", "ambiguous.csv"):
         head = (trained / name).read_text().splitlines()[0]
         (tmp_path / "run" / name).write_text(head + "\n")
     results = evaluate(tmp_path / "run", "--out", tmp_path / "out")
     assert results["methods"]["em-mil"]["protocols"] == {} and results["test"]["segments"] == 0
-    assert "No test video has a segment: detections are written, nothing is scored." in capsys.readouterr().out
-    assert (tmp_path / "out/detections.csv").read_bytes() == (trained / "detections.csv").read_bytes()
+    assert (
+        "No test video has a segment: detections are written, nothing is scored."
+        in capsys.readouterr().out
+    )
+    assert (tmp_path / "out/detections.csv").read_bytes() == (
+        trained / "detections.csv"
+    ).read_bytes()
 
 
 def test_the_caption_has_every_setting_that_shaped_the_table(trained, tmp_path, capsys):
-    evaluate(trained, "--lambda", "0.9", "--gamma", "0.2", "--gate", "0.4", "--out", tmp_path / "out")
+    evaluate(
+        trained, "--lambda", "0.9", "--gamma", "0.2", "--gate", "0.4", "--out", tmp_path / "out"
+    )
     said = " ".join(capsys.readouterr().out.split())
     assert "seed 1, recipe paper, but " in said and "test-gamma 0.2" in said
     assert "lambda 0.9, gamma 0.2, gate 0.4, score mean; classes from untrimmednet" in said

@@ -1,4 +1,5 @@
 """--predict: a run's networks on feature files that nobody annotated."""
+
 import json
 import os
 import shutil
@@ -74,10 +75,14 @@ def test_the_test_split_gives_the_runs_own_detections(trained, unseen, tmp_path)
     for name in [name + suffix for name in names for suffix in (".json", ".csv")]:
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
-        ["report.html", *(name + suffix for name in names for suffix in (".json", ".csv"))])
+        ["report.html", *(name + suffix for name in names for suffix in (".json", ".csv"))]
+    )
     results = json.loads((folder / "results.json").read_text())
-    assert found == {"videos": 4, "detections": str(tmp_path / "out/detections.json"),
-                     "localization": results["methods"]["em-mil"]["localization"]}
+    assert found == {
+        "videos": 4,
+        "detections": str(tmp_path / "out/detections.json"),
+        "localization": results["methods"]["em-mil"]["localization"],
+    }
 
 
 def test_among_other_videos_too(trained, tmp_path):
@@ -93,11 +98,13 @@ def test_no_annotations_and_no_training_features_are_needed(trained, unseen, tmp
     shutil.copytree(trained[0], tmp_path / "moved")
     saved = json.loads((tmp_path / "moved/opts.json").read_text())
     assert saved["features"] and saved["annotations"]
-    for path in tmp_path.glob("moved/*"):               # nothing but the checkpoint is needed
+    for path in tmp_path.glob("moved/*"):  # nothing but the checkpoint is needed
         if path.name != run_folder.CHECKPOINT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     predict(tmp_path / "moved", unseen, "--out", tmp_path / "out")
-    assert (tmp_path / "out/detections.csv").read_bytes() == (trained[0] / "detections.csv").read_bytes()
+    assert (tmp_path / "out/detections.csv").read_bytes() == (
+        trained[0] / "detections.csv"
+    ).read_bytes()
 
 
 def test_annotated_durations_end_the_last_segments(tmp_path):
@@ -107,7 +114,9 @@ def test_annotated_durations_end_the_last_segments(tmp_path):
     features.write_canonical(path, ((name, *streams[name]) for name in names), 0.5, "float32")
     own = rows(folder / "detections.csv")
     predict(folder, path, "--annotations", annotated, "--out", tmp_path / "with")
-    assert (tmp_path / "with/detections.csv").read_bytes() == (folder / "detections.csv").read_bytes()
+    assert (tmp_path / "with/detections.csv").read_bytes() == (
+        folder / "detections.csv"
+    ).read_bytes()
     predict(folder, path, "--out", tmp_path / "without")
     found = rows(tmp_path / "without/detections.csv")
     durations = found["video"].map({name: len(streams[name][0]) * 0.5 for name in names})
@@ -118,8 +127,14 @@ def test_annotated_durations_end_the_last_segments(tmp_path):
 
 
 def test_annotations_without_the_videos(trained, unseen, tmp_path, capsys):
-    database = {"video_09": {"subset": "x", "duration": 1.0, "annotations": []},
-                "another": {"subset": "x", "duration": 9.0, "annotations": [{"label": "A", "segment": [0, 1]}]}}
+    database = {
+        "video_09": {"subset": "x", "duration": 1.0, "annotations": []},
+        "another": {
+            "subset": "x",
+            "duration": 9.0,
+            "annotations": [{"label": "A", "segment": [0, 1]}],
+        },
+    }
     (tmp_path / "some.json").write_text(json.dumps({"database": database}))
     predict(trained[0], unseen, "--annotations", tmp_path / "some.json", "--out", tmp_path / "out")
     assert "some.json: found no duration of 3 of 4 videos" in capsys.readouterr().out
@@ -132,21 +147,41 @@ def test_test_time_options(trained, unseen, tmp_path):
     flags = ["--lambda", "0.8", "--gamma", "0.1", "--gate", "0.6", "--method", "em-mil"]
     predict(trained[0], unseen, *flags, "--out", tmp_path / "out")
     run.main(["--evaluate", str(trained[0]), *flags, "--out", str(tmp_path / "evaluated")])
-    assert (tmp_path / "out/detections.csv").read_bytes() == (tmp_path / "evaluated/detections.csv").read_bytes()
-    assert (tmp_path / "out/detections.csv").read_bytes() != (trained[0] / "detections.csv").read_bytes()
+    assert (tmp_path / "out/detections.csv").read_bytes() == (
+        tmp_path / "evaluated/detections.csv"
+    ).read_bytes()
+    assert (tmp_path / "out/detections.csv").read_bytes() != (
+        trained[0] / "detections.csv"
+    ).read_bytes()
 
 
 def test_video_scores_from_outside(trained, unseen, tmp_path):
-    scores = {name: {"A": 0.9 * (k % 2), "B": 0.9 * (1 - k % 2)} for k, name in enumerate(trained[2])}
+    scores = {
+        name: {"A": 0.9 * (k % 2), "B": 0.9 * (1 - k % 2)} for k, name in enumerate(trained[2])
+    }
     (tmp_path / "scores.json").write_text(json.dumps(scores))
-    predict(trained[0], unseen, "--video-scores", tmp_path / "scores.json", "--out", tmp_path / "out")
+    predict(
+        trained[0], unseen, "--video-scores", tmp_path / "scores.json", "--out", tmp_path / "out"
+    )
     found = rows(tmp_path / "out/detections.csv")
-    assert set(zip(found["video"], found["label"])) == {(name, "BA"[k % 2]) for k, name in enumerate(trained[2])}
+    assert set(zip(found["video"], found["label"])) == {
+        (name, "BA"[k % 2]) for k, name in enumerate(trained[2])
+    }
 
 
 # ------------------------------------------------------------------------------------------------ what is written
 def test_clip_scores_and_pictures(trained, unseen, tmp_path):
-    predict(trained[0], unseen, "--out", tmp_path / "out", "--save-clip-scores", "--pictures", "2", "--lambda", "0.6")
+    predict(
+        trained[0],
+        unseen,
+        "--out",
+        tmp_path / "out",
+        "--save-clip-scores",
+        "--pictures",
+        "2",
+        "--lambda",
+        "0.6",
+    )
     own, classes, _ = clip_scores.read(trained[0] / "clip_scores.h5")
     found, *rest = clip_scores.read(tmp_path / "out/clip_scores.h5")
     assert rest == [classes, 0.5] and [r.name for r in found] == trained[2]
@@ -156,14 +191,34 @@ def test_clip_scores_and_pictures(trained, unseen, tmp_path):
                 assert np.array_equal(values, b.scores[method][score])
         q, p = a.scores["em-mil"]["q"], a.scores["em-mil"]["p"]
         np.testing.assert_allclose(b.scores["em-mil"]["l"], 0.6 * q[:, None] + 0.4 * p, rtol=1e-6)
-    assert [path.name[:8] for path in sorted((tmp_path / "out/figures").iterdir())] == trained[2][:2]
+    assert [path.name[:8] for path in sorted((tmp_path / "out/figures").iterdir())] == trained[2][
+        :2
+    ]
 
 
 def test_a_file_by_name_and_what_goes_beside_it(trained, unseen, tmp_path, capsys):
-    predict(trained[0], unseen, "--out", tmp_path / "new.json", "--save-clip-scores", "--method", "em-mil")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["new-clip_scores.h5", "new-report.html", "new.csv", "new.json"]
-    pd.testing.assert_frame_equal(rows(tmp_path / "new.json"), rows(tmp_path / "new.csv"), check_exact=True)
-    assert f"4 videos, {len(rows(tmp_path / 'new.csv'))} detections: {tmp_path / 'new.json'}" in capsys.readouterr().out
+    predict(
+        trained[0],
+        unseen,
+        "--out",
+        tmp_path / "new.json",
+        "--save-clip-scores",
+        "--method",
+        "em-mil",
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "new-clip_scores.h5",
+        "new-report.html",
+        "new.csv",
+        "new.json",
+    ]
+    pd.testing.assert_frame_equal(
+        rows(tmp_path / "new.json"), rows(tmp_path / "new.csv"), check_exact=True
+    )
+    assert (
+        f"4 videos, {len(rows(tmp_path / 'new.csv'))} detections: {tmp_path / 'new.json'}"
+        in capsys.readouterr().out
+    )
     content = json.loads((tmp_path / "new.json").read_text())
     assert content["results"].keys() == set(rows(tmp_path / "new.csv")["video"])
     assert content["results"]["video_08"][0].keys() == {"label", "score", "segment"}
@@ -193,21 +248,33 @@ def test_a_dry_run_writes_nothing(trained, tmp_path, capsys):
 # ------------------------------------------------------------------------------------------------ features
 def test_a_layout_that_does_not_tell_seconds(trained, tmp_path, capsys):
     folder, streams, names = trained
-    features = feature_files.stream_files(tmp_path / "new", {name: streams[name] for name in names})["features"]
+    features = feature_files.stream_files(
+        tmp_path / "new", {name: streams[name] for name in names}
+    )["features"]
     predict(folder, features, "--out", tmp_path / "out")
     assert "found no seconds per clip, taken to be 0.5 as in training" in capsys.readouterr().out
     key = ["video", "label", "t_start"]
-    pd.testing.assert_frame_equal(rows(tmp_path / "out/detections.csv").sort_values(key, ignore_index=True),
-                                  rows(folder / "detections.csv").sort_values(key, ignore_index=True), check_exact=True)
+    pd.testing.assert_frame_equal(
+        rows(tmp_path / "out/detections.csv").sort_values(key, ignore_index=True),
+        rows(folder / "detections.csv").sort_values(key, ignore_index=True),
+        check_exact=True,
+    )
 
 
 def test_other_seconds_per_clip(trained, tmp_path, capsys):
     folder, streams, names = trained
-    features.write_canonical(tmp_path / "f.h5", ((name, *streams[name]) for name in names), 0.64, "float32")
+    features.write_canonical(
+        tmp_path / "f.h5", ((name, *streams[name]) for name in names), 0.64, "float32"
+    )
     error = refused(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out")
-    assert "f.h5: found clips of 0.64 s, expected 0.5 s as in training" in error and not (tmp_path / "out").exists()
+    assert (
+        "f.h5: found clips of 0.64 s, expected 0.5 s as in training" in error
+        and not (tmp_path / "out").exists()
+    )
     predict(folder, tmp_path / "f.h5", "--out", tmp_path / "out", "--snippet-seconds", "0.5")
-    assert (tmp_path / "out/detections.csv").read_bytes() == (folder / "detections.csv").read_bytes()
+    assert (tmp_path / "out/detections.csv").read_bytes() == (
+        folder / "detections.csv"
+    ).read_bytes()
 
 
 def broken_set(path, streams, names):
@@ -215,15 +282,26 @@ def broken_set(path, streams, names):
     nan, huge = (tuple(x.copy() for x in streams[names[0]]) for _ in range(2))
     nan[1][3, 1] = np.nan
     huge[0][:] = 3e38
-    items = [("nan", *nan), (names[0], *streams[names[0]]), ("wide", *(np.ones((9, 7), np.float32),) * 2),
-             (names[1], *streams[names[1]]), ("unequal", streams[names[1]][0], streams[names[1]][1][:-4]),
-             (names[2], *streams[names[2]]), ("huge", *huge), (names[3], *streams[names[3]])]
+    items = [
+        ("nan", *nan),
+        (names[0], *streams[names[0]]),
+        ("wide", *(np.ones((9, 7), np.float32),) * 2),
+        (names[1], *streams[names[1]]),
+        ("unequal", streams[names[1]][0], streams[names[1]][1][:-4]),
+        (names[2], *streams[names[2]]),
+        ("huge", *huge),
+        (names[3], *streams[names[3]]),
+    ]
     with h5py.File(path, "w") as file:
         file.attrs["snippet_seconds"] = 0.5
         for name, rgb, flow in items:
             file[f"{name}/rgb"], file[f"{name}/flow"] = rgb, flow
-    return {"nan": "found nan in flow, clip 3", "wide": "found 7 rgb and 7 flow dimensions, expected 6 and 5",
-            "unequal": "expected equal lengths", "huge": "that are no finite numbers"}
+    return {
+        "nan": "found nan in flow, clip 3",
+        "wide": "found 7 rgb and 7 flow dimensions, expected 6 and 5",
+        "unequal": "expected equal lengths",
+        "huge": "that are no finite numbers",
+    }
 
 
 def test_bad_videos(trained, tmp_path, capsys):
@@ -231,12 +309,19 @@ def test_bad_videos(trained, tmp_path, capsys):
     bad = broken_set(tmp_path / "f.h5", streams, names)
     assert "huge: found" in refused(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
-    code, error = ends(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out", "--keep-going",
-                       "--save-clip-scores")
+    code, error = ends(
+        folder,
+        tmp_path / "f.h5",
+        capsys,
+        "--out",
+        tmp_path / "out",
+        "--keep-going",
+        "--save-clip-scores",
+    )
     lines = error.splitlines()
     assert code == 3 and len(lines) == 5 and lines[-1].startswith("4 bad videos left out: ")
     for name, said in bad.items():
-        line, = [line for line in lines if line.startswith("left out: ") and f": {name}" in line]
+        (line,) = [line for line in lines if line.startswith("left out: ") and f": {name}" in line]
         assert said in line and name in lines[-1]
     for suffix in (".json", ".csv", "-wtalc.csv"):
         name = "detections" + suffix
@@ -250,13 +335,17 @@ def test_nothing_but_bad_videos(trained, tmp_path, capsys):
     features.write_canonical(tmp_path / "f.h5", twice, 0.5, "float32")
     code, error = ends(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out", "--keep-going")
     assert code == 3 and "4 bad videos left out" in error
-    assert not len(rows(tmp_path / "out/detections.csv")) and not len(rows(tmp_path / "out/detections.json"))
+    assert not len(rows(tmp_path / "out/detections.csv")) and not len(
+        rows(tmp_path / "out/detections.json")
+    )
 
 
 def test_one_video_at_a_time_is_in_memory(trained, tmp_path, monkeypatch):
     """Of forty videos, the features and scores of no more than two exist at any time."""
     folder, streams, names = trained
-    features.write_canonical(tmp_path / "f.h5", ((f"{k}", *streams[names[k % 4]]) for k in range(40)), 0.5, "float32")
+    features.write_canonical(
+        tmp_path / "f.h5", ((f"{k}", *streams[names[k % 4]]) for k in range(40)), 0.5, "float32"
+    )
     alive, most, read, check = [], [], features.FeatureSource.read, clip_scores.check
 
     def watched_read(source, name):
@@ -276,15 +365,22 @@ def test_one_video_at_a_time_is_in_memory(trained, tmp_path, monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------------ refused, interrupted
-@pytest.mark.parametrize("flags, said", [
-    (["--lr", "1"], "--lr: cannot be changed of a trained run"),
-    (["--seed", "5"], "--seed: cannot be changed of a trained run"),
-    (["--protocol", "all", "--tiou", "0.5"], "--tiou, --protocol: cannot be changed here, where it has no effect"),
-    (["--exclude-video", "video_08"], "--exclude-video: cannot be changed here"),
-    (["--video-classifier", "oracle"], "expected --video-scores for the new videos"),
-    (["--video-scores", "nowhere.json"], "nowhere.json: found no such file"),
-    (["--annotations", "nowhere.json"], "nowhere.json"),
-    (["--feature-layout", "hdf5", "--flow-features", "nowhere.h5"], "nowhere.h5")])
+@pytest.mark.parametrize(
+    "flags, said",
+    [
+        (["--lr", "1"], "--lr: cannot be changed of a trained run"),
+        (["--seed", "5"], "--seed: cannot be changed of a trained run"),
+        (
+            ["--protocol", "all", "--tiou", "0.5"],
+            "--tiou, --protocol: cannot be changed here, where it has no effect",
+        ),
+        (["--exclude-video", "video_08"], "--exclude-video: cannot be changed here"),
+        (["--video-classifier", "oracle"], "expected --video-scores for the new videos"),
+        (["--video-scores", "nowhere.json"], "nowhere.json: found no such file"),
+        (["--annotations", "nowhere.json"], "nowhere.json"),
+        (["--feature-layout", "hdf5", "--flow-features", "nowhere.h5"], "nowhere.h5"),
+    ],
+)
 def test_flags_that_are_refused(trained, unseen, tmp_path, capsys, flags, said):
     assert said in refused(trained[0], unseen, capsys, *flags, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -301,9 +397,14 @@ def test_a_run_that_is_not_trained_to_its_end(trained, unseen, tmp_path, capsys)
     state = run_folder.load_checkpoint(trained[0])
     torch.save({**state, "done": state["done"][:-1]}, tmp_path / run_folder.CHECKPOINT)
     error = refused(tmp_path, unseen, capsys, "--out", tmp_path / "out")
-    assert f"{tmp_path}: found EM-MIL not trained to its end" in error and f"--resume {tmp_path}" in error
+    assert (
+        f"{tmp_path}: found EM-MIL not trained to its end" in error
+        and f"--resume {tmp_path}" in error
+    )
     predict(tmp_path, unseen, "--out", tmp_path / "out", "--method", "untrimmednet")
-    assert (tmp_path / "out/detections.csv").read_bytes() == (trained[0] / "detections-untrimmednet.csv").read_bytes()
+    assert (tmp_path / "out/detections.csv").read_bytes() == (
+        trained[0] / "detections-untrimmednet.csv"
+    ).read_bytes()
 
 
 def test_a_network_that_the_run_has_not_trained(trained, unseen, tmp_path, capsys):
@@ -316,17 +417,36 @@ def test_a_network_that_the_run_has_not_trained(trained, unseen, tmp_path, capsy
 
 def test_told_to_stop(trained, unseen, tmp_path, monkeypatch, capsys):
     inner = clip_scores.check
-    monkeypatch.setattr(clip_scores, "check", lambda record: os.kill(os.getpid(), signal.SIGTERM) or inner(record))
+    monkeypatch.setattr(
+        clip_scores, "check", lambda record: os.kill(os.getpid(), signal.SIGTERM) or inner(record)
+    )
     ended = ends(trained[0], unseen, capsys, "--out", tmp_path / "out", "--save-clip-scores")
     assert ended == (143, "stopped by SIGTERM\n")
     assert not list((tmp_path / "out").iterdir())
 
 
 def test_no_room(trained, unseen, tmp_path):
-    argv = ["--predict", trained[0], "--features", unseen, "--save-clip-scores", "--out", tmp_path / "out"]
+    argv = [
+        "--predict",
+        trained[0],
+        "--features",
+        unseen,
+        "--save-clip-scores",
+        "--out",
+        tmp_path / "out",
+    ]
     for limit, name in ((10_000, "clip_scores.h5"), (300, "detections-wtalc.json")):
         if name != "clip_scores.h5":
             argv.remove("--save-clip-scores")
         code, _, error = commands.command(argv, tmp_path / "output", file_limit=limit)
-        assert code == 2 and error.startswith("error: ") and error.count("\n") == 1 and "File too large" in error
-        assert not [path for path in (tmp_path / "out").iterdir() if path.name[0] == "." or path.name == name]
+        assert (
+            code == 2
+            and error.startswith("error: ")
+            and error.count("\n") == 1
+            and "File too large" in error
+        )
+        assert not [
+            path
+            for path in (tmp_path / "out").iterdir()
+            if path.name[0] == "." or path.name == name
+        ]

@@ -1,4 +1,5 @@
 """The real command on a small set: what it prints is what it returns and what the files hold."""
+
 import json
 import re
 import subprocess
@@ -19,20 +20,45 @@ from baselines import METHODS
 from formats import clip_scores
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = ["--cycle", "1", "--cycle-epochs", "3", "--untrimmednet-epochs", "2", "--wtalc-iterations", "20"]
+SHORT = [
+    "--cycle",
+    "1",
+    "--cycle-epochs",
+    "3",
+    "--untrimmednet-epochs",
+    "2",
+    "--wtalc-iterations",
+    "20",
+]
 
 
 def write_set(folder):
-    return [*commands.write_set(folder, n_test=5)[:6], *SHORT]             # the set's flags without the length of training
+    return [
+        *commands.write_set(folder, n_test=5)[:6],
+        *SHORT,
+    ]  # the set's flags without the length of training
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run by the real command: (folder, its output, its flags)."""
     folder = tmp_path_factory.mktemp("run")
-    flags = [*write_set(folder / "data"), "--method", "em-mil", "untrimmednet", "wtalc", "--pictures", "2"]
-    done = subprocess.run([sys.executable, "run.py", *flags, "--out", str(folder / "out")], cwd=ROOT, text=True,
-                          capture_output=True, timeout=300)
+    flags = [
+        *write_set(folder / "data"),
+        "--method",
+        "em-mil",
+        "untrimmednet",
+        "wtalc",
+        "--pictures",
+        "2",
+    ]
+    done = subprocess.run(
+        [sys.executable, "run.py", *flags, "--out", str(folder / "out")],
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr
     return folder / "out", done.stdout, flags
 
@@ -42,14 +68,22 @@ def test_the_printed_table_is_the_result(finished):
     results = json.loads((folder / "results.json").read_text())
     for method, label in ((name, m.title) for name, m in METHODS.items()):
         e = results["methods"][method]["protocols"]["activitynet"]
-        assert e["tious"] == [.1, .2, .3, .4, .5, .6, .7]
+        assert e["tious"] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
         cells = re.search(rf"^{re.escape(label)} +([-\d. ]+)$", printed, re.M).group(1).split()
         assert cells[:7] == [f"{100 * m:.1f}" for m in e["map"]]
-        assert cells[7:] == [f"{100 * e['averages'][k]:.1f}" for k in ("0.1:0.5", "0.3:0.7", "0.1:0.7")]
+        assert cells[7:] == [
+            f"{100 * e['averages'][k]:.1f}" for k in ("0.1:0.5", "0.3:0.7", "0.1:0.7")
+        ]
         for c in "AB":
-            assert f"{100 * e['ap'][c][4]:.1f}" in re.search(rf"^{label}, by class.*?^{c} +(\S+)", printed, re.M | re.S).group(1)
+            assert f"{100 * e['ap'][c][4]:.1f}" in re.search(
+                rf"^{label}, by class.*?^{c} +(\S+)", printed, re.M | re.S
+            ).group(1)
     assert "Video-level classification, UntrimmedNet: mAP" in printed and "Files: " in printed
-    assert "training: 8 videos" in printed and "test: 5 videos" in printed and "clips of 0.5 s" in printed
+    assert (
+        "training: 8 videos" in printed
+        and "test: 5 videos" in printed
+        and "clips of 0.5 s" in printed
+    )
 
 
 def test_the_result_can_be_had_from_the_files_alone(finished, tmp_path):
@@ -59,25 +93,45 @@ def test_the_result_can_be_had_from_the_files_alone(finished, tmp_path):
     for method, stem in (("em-mil", "detections"), ("wtalc", "detections-wtalc")):
         for suffix in (".json", ".csv"):
             table = detections.read_detections(folder / (stem + suffix))
-            again = eval_detection.evaluate(truth, table, [.1, .2, .3, .4, .5, .6, .7])
-            assert again.map.tolist() == results["methods"][method]["protocols"]["activitynet"]["map"]
+            again = eval_detection.evaluate(truth, table, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
+            assert (
+                again.map.tolist() == results["methods"][method]["protocols"]["activitynet"]["map"]
+            )
 
 
 def test_what_a_run_leaves(finished):
     folder, _, flags = finished
     names = {p.name for p in folder.iterdir()}
-    assert names >= {"opts.json", "environment.json", "log.jsonl", "checkpoint.pt", "detections.json", "detections.csv",
-                     "results.json", "table.md", "training.png", "pseudo_labels.png", "figures", "clip_scores.h5"}
+    assert names >= {
+        "opts.json",
+        "environment.json",
+        "log.jsonl",
+        "checkpoint.pt",
+        "detections.json",
+        "detections.csv",
+        "results.json",
+        "table.md",
+        "training.png",
+        "pseudo_labels.png",
+        "figures",
+        "clip_scores.h5",
+    }
     assert len(list((folder / "figures").glob("*.png"))) == 2
     assert not [n for n in names if n.startswith(".") and n != ".lock"]
     o = json.loads((folder / "opts.json").read_text())
     assert o["dataset"] == "custom" and o["cycle"] == 1 and o["lam"] == 0.3
-    environment, = json.loads((folder / "environment.json").read_text())
+    (environment,) = json.loads((folder / "environment.json").read_text())
     assert {"commit", "dirty", "code", "versions", "device", "python"} <= set(environment)
     assert (folder / "log.txt").read_text() == finished[1]
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [(r["stage"], r["epoch"]) for r in log] == [
-        ("untrimmednet", 1), ("untrimmednet", 2), ("wtalc", 1), ("em-mil 01 M", 1), ("em-mil 02 E", 1), ("em-mil 03 M", 1)]
+        ("untrimmednet", 1),
+        ("untrimmednet", 2),
+        ("wtalc", 1),
+        ("em-mil 01 M", 1),
+        ("em-mil 02 E", 1),
+        ("em-mil 03 M", 1),
+    ]
     for r in log[3:]:
         assert {"phase", "step", "lr", "loss", "positive", "empty", "changed", "seconds"} <= set(r)
 
@@ -91,7 +145,9 @@ def test_clip_scores_and_detections_agree(finished):
     for r in records:
         for c, label in enumerate(classes):
             rows = table[(table["video"] == r.name) & (table["label"] == label)]
-            l = 0.3 * r.scores["em-mil"]["q"].astype(float) + 0.7 * r.scores["em-mil"]["p"][:, c].astype(float)
+            l = 0.3 * r.scores["em-mil"]["q"].astype(float) + 0.7 * r.scores["em-mil"]["p"][
+                :, c
+            ].astype(float)
             video = r.scores["untrimmednet"]["video"]
             passes = video[c] >= 0.15 or (video.max() < 0.15 and c == video.argmax())
             above, found, start = l > l.mean(), [], None
@@ -102,7 +158,11 @@ def test_clip_scores_and_detections_agree(finished):
                     found.append((start * step, t * step, l[start:t].mean()))
                     start = None
             expected = sorted(found) if passes else []
-            assert np.allclose(sorted(zip(rows.t_start, rows.t_end, rows.score)), expected) if expected else not len(rows)
+            assert (
+                np.allclose(sorted(zip(rows.t_start, rows.t_end, rows.score)), expected)
+                if expected
+                else not len(rows)
+            )
 
 
 def test_in_process_same_seed_same_everything(finished, tmp_path):
@@ -111,7 +171,9 @@ def test_in_process_same_seed_same_everything(finished, tmp_path):
     stored = json.loads((folder / "results.json").read_text())
     for method in METHODS:
         assert results["methods"][method]["protocols"] == stored["methods"][method]["protocols"]
-    assert (tmp_path / "again/detections.csv").read_bytes() == (folder / "detections.csv").read_bytes()
+    assert (tmp_path / "again/detections.csv").read_bytes() == (
+        folder / "detections.csv"
+    ).read_bytes()
 
 
 def test_dry_run_touches_nothing(tmp_path, capsys, monkeypatch):
@@ -123,11 +185,19 @@ def test_dry_run_touches_nothing(tmp_path, capsys, monkeypatch):
 
 def test_oracle_classes_are_marked_and_find_no_other_class(finished, tmp_path, capsys):
     folder, _, _ = finished
-    results = run.main(["--evaluate", str(folder), "--video-classifier", "oracle", "--out", str(tmp_path)])
+    results = run.main(
+        ["--evaluate", str(folder), "--video-classifier", "oracle", "--out", str(tmp_path)]
+    )
     assert {m["label"] for m in results["methods"].values()} == {
-        "EM-MIL (oracle classes)", "UntrimmedNet (oracle classes)", "W-TALC (oracle classes)"}
+        "EM-MIL (oracle classes)",
+        "UntrimmedNet (oracle classes)",
+        "W-TALC (oracle classes)",
+    }
     assert "EM-MIL (oracle classes)" in capsys.readouterr().out
-    truth, table = pd.read_csv(folder / "ground_truth.csv"), pd.read_csv(tmp_path / "detections.csv")
+    truth, table = (
+        pd.read_csv(folder / "ground_truth.csv"),
+        pd.read_csv(tmp_path / "detections.csv"),
+    )
     labels = set(zip(truth.video, truth.label))
     assert set(zip(table.video, table.label)) <= labels
 
@@ -147,24 +217,39 @@ def test_the_papers_row_stands_only_beside_its_data(finished, tmp_path, capsys):
     assert line[4] == f"{ours - 30.5:+.1f}"
 
 
-@pytest.mark.parametrize("flags, message", [
-    (["--features", "missing.h5"], "missing.h5: "),
-    (["--annotations", "missing.json"], "missing.json: "),
-    (["--test-subset", "nowhere"], "'nowhere'"),
-    (["--device", "cuda"], "--device: found cuda"),
-    (["--precision", "tf32", "--device", "cpu"], "--precision: found tf32"),
-    (["--lambda", "2"], "--lambda: found 2.0, expected a number in [0, 1]"),
-    (["--exclude-video", "nobody"], "--exclude-video: found nobody"),
-    (["--snippet-seconds", "-1"], "--snippet-seconds: found -1.0, expected a number in (0, inf)"),
-])
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--features", "missing.h5"], "missing.h5: "),
+        (["--annotations", "missing.json"], "missing.json: "),
+        (["--test-subset", "nowhere"], "'nowhere'"),
+        (["--device", "cuda"], "--device: found cuda"),
+        (["--precision", "tf32", "--device", "cpu"], "--precision: found tf32"),
+        (["--lambda", "2"], "--lambda: found 2.0, expected a number in [0, 1]"),
+        (["--exclude-video", "nobody"], "--exclude-video: found nobody"),
+        (
+            ["--snippet-seconds", "-1"],
+            "--snippet-seconds: found -1.0, expected a number in (0, inf)",
+        ),
+    ],
+)
 def test_bad_input_is_one_line_and_code_2(tmp_path, flags, message):
     if flags == ["--device", "cuda"] and __import__("torch").cuda.is_available():
         pytest.skip("there is a GPU")
     base = write_set(tmp_path)
-    done = subprocess.run([sys.executable, str(ROOT / "run.py"), *base, "--out", "out", *flags], cwd=tmp_path, text=True,
-                          capture_output=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *base, "--out", "out", *flags],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and message in done.stderr
+    assert (
+        done.stderr.startswith("error: ")
+        and done.stderr.count("\n") == 1
+        and message in done.stderr
+    )
     assert not (tmp_path / "out/results.json").exists()
 
 
@@ -181,7 +266,10 @@ def test_a_saved_runs_options_keep_their_name(finished, flags, capsys):
     """A recipe or preset beside --config would change the label and none of the values."""
     with pytest.raises(SystemExit) as stopped:
         run.main(["--config", str(finished[0] / "opts.json"), "--dry-run", *flags])
-    assert stopped.value.code == 2 and f"{flags[0]}: found '{flags[1]}', expected" in capsys.readouterr().err
+    assert (
+        stopped.value.code == 2
+        and f"{flags[0]}: found '{flags[1]}', expected" in capsys.readouterr().err
+    )
 
 
 def test_videos_without_features_are_missed_not_forgiven(tmp_path, capsys):
@@ -189,12 +277,19 @@ def test_videos_without_features_are_missed_not_forgiven(tmp_path, capsys):
     flags = write_set(tmp_path)
     with h5py.File(tmp_path / "features.h5", "a") as file:
         del file["video_08"]
-    results = run.main([*flags, "--allow-missing", "--pictures", "0", "--out", str(tmp_path / "out")])
+    results = run.main(
+        [*flags, "--allow-missing", "--pictures", "0", "--out", str(tmp_path / "out")]
+    )
     assert results["test"]["videos"] == 4 and results["test"]["segments"] == 5
 
 
 def test_training_videos_carry_no_segments(tmp_path):
     write_set(tmp_path)
-    data = dataset.load(tmp_path / "features.h5", tmp_path / "annotations.json", train_subset="train", test_subset="test")
+    data = dataset.load(
+        tmp_path / "features.h5",
+        tmp_path / "annotations.json",
+        train_subset="train",
+        test_subset="test",
+    )
     assert all(len(v.segments) == 0 and len(v.segment_labels) == 0 for v in data.train)
     assert all(len(v.segments) == 1 for v in data.test)

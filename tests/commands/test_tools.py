@@ -21,7 +21,9 @@ def write(folder, writer=feature_files.canonical, streams=None, database=None, *
     streams = streams or feature_files.features()
     (folder / "src").mkdir()
     content = feature_files.database(streams) if database is None else database
-    return writer(folder / "src", streams, **options), feature_files.write_json(folder / "gt.json", content)
+    return writer(folder / "src", streams, **options), feature_files.write_json(
+        folder / "gt.json", content
+    )
 
 
 def flags(paths):
@@ -45,12 +47,23 @@ def report(capsys):
 
 # ------------------------------------------------------------------------------------------------ convert
 
+
 @pytest.mark.parametrize("writer", feature_files.LAYOUTS, ids=lambda writer: writer.__name__)
 def test_every_layout_converts_to_the_same_file(tmp_path, capsys, writer):
     paths, truth = write(tmp_path, writer)
     out = tmp_path / "out.h5"
-    convert_features.main([str(paths["features"]), str(truth), str(out), *flags(paths), "--snippet-seconds", "0.5",
-                           "--dtype", "float32"])
+    convert_features.main(
+        [
+            str(paths["features"]),
+            str(truth),
+            str(out),
+            *flags(paths),
+            "--snippet-seconds",
+            "0.5",
+            "--dtype",
+            "float32",
+        ]
+    )
     assert f"{out}: 6 videos, 67 clips of 0.5 s, float32" in capsys.readouterr().out
     data = dataset.load(out, truth, train_subset="train", test_subset="test")
     assert data.layout == "canonical" and data.snippet_seconds == SECONDS and data.notes == ()
@@ -63,18 +76,22 @@ def test_every_layout_converts_to_the_same_file(tmp_path, capsys, writer):
 def test_float16_is_the_default_and_gzip_an_option(tmp_path):
     paths, truth = write(tmp_path)
     for options, compression in ((), None), (("--compress",), "gzip"):
-        convert_features.main([str(paths["features"]), str(truth), str(tmp_path / "out.h5"), *options])
+        convert_features.main(
+            [str(paths["features"]), str(truth), str(tmp_path / "out.h5"), *options]
+        )
         with h5py.File(tmp_path / "out.h5") as file:
             assert file.attrs["snippet_seconds"] == SECONDS and sorted(file) == sorted(NAMES)
             rgb = file[NAMES[0]]["rgb"]
             assert rgb.dtype == np.float16 and rgb.compression == compression
-            np.testing.assert_array_equal(rgb, feature_files.features()[NAMES[0]][0].astype(np.float16))
+            np.testing.assert_array_equal(
+                rgb, feature_files.features()[NAMES[0]][0].astype(np.float16)
+            )
 
 
 def test_seconds_have_to_come_from_somewhere(tmp_path, capsys):
     paths, truth = write(tmp_path, feature_files.stream_files)
     fails(convert_features, paths["features"], truth, tmp_path / "out.h5")
-    line, = capsys.readouterr().err.splitlines()
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and "--snippet-seconds 0.5" in line and "imply 0.5 s" in line
     assert not (tmp_path / "out.h5").exists()
 
@@ -86,11 +103,17 @@ def test_what_is_odd_is_said(tmp_path, capsys):
     streams[NAMES[4]] = streams[NAMES[4]][0], streams[NAMES[4]][1][:-2]
     database["more"] = database[NAMES[1]]
     paths, truth = write(tmp_path, streams=streams, database=database)
-    convert_features.main([str(paths["features"]), str(truth), str(tmp_path / "out.h5"), "--snippet-seconds", "0.4"])
+    convert_features.main(
+        [str(paths["features"]), str(truth), str(tmp_path / "out.h5"), "--snippet-seconds", "0.4"]
+    )
     notes = capsys.readouterr().err
-    for text in ("1 video of type float64 converted", "1 video with streams of unequal length",
-                 "GEOMETRY: clips of 0.4 s",
-                 "declares 0.5 s per clip; the given 0.4 s", "no features for 1 of 7 annotated videos, such as more"):
+    for text in (
+        "1 video of type float64 converted",
+        "1 video with streams of unequal length",
+        "GEOMETRY: clips of 0.4 s",
+        "declares 0.5 s per clip; the given 0.4 s",
+        "no features for 1 of 7 annotated videos, such as more",
+    ):
         assert text in notes
 
 
@@ -102,13 +125,17 @@ def test_an_interrupted_conversion_leaves_no_file(tmp_path, monkeypatch, capsys)
 
     def interrupted(source, name):
         if name == NAMES[3]:
-            assert len(list(out.iterdir())) == 1                # the conversion is under way, beside its final name
+            assert (
+                len(list(out.iterdir())) == 1
+            )  # the conversion is under way, beside its final name
             raise KeyboardInterrupt
         return read(source, name)
 
     monkeypatch.setattr(features.FeatureSource, "read", interrupted)
     with pytest.raises(SystemExit) as caught:
-        convert_features.main([str(paths["features"]), str(truth), str(out / "a.h5"), "--snippet-seconds", "0.5"])
+        convert_features.main(
+            [str(paths["features"]), str(truth), str(out / "a.h5"), "--snippet-seconds", "0.5"]
+        )
     assert caught.value.code == 130 and "a.h5 was not written" in capsys.readouterr().err
     assert list(out.iterdir()) == []
 
@@ -119,7 +146,10 @@ def test_bad_targets(tmp_path, capsys):
     fails(convert_features, paths["features"], truth, paths["features"])
     assert "found the source under this name" in capsys.readouterr().err
     fails(convert_features, paths["features"], truth, truth)
-    assert "gt.json: found the ending '.json', expected a file to write that ends in .h5" in capsys.readouterr().err
+    assert (
+        "gt.json: found the ending '.json', expected a file to write that ends in .h5"
+        in capsys.readouterr().err
+    )
     fails(convert_features, paths["features"], truth, tmp_path / "nowhere" / "out.h5")
     assert "out.h5: found No such file or directory" in capsys.readouterr().err
     assert (paths["features"].read_bytes(), truth.read_bytes()) == before
@@ -132,9 +162,12 @@ def test_no_room(tmp_path, limit):
     paths, truth = write(tmp_path, streams=feature_files.features([40] * 100))
     (tmp_path / "out").mkdir()
     arguments = paths["features"], truth, tmp_path / "out" / "a.h5"
-    done = subprocess.run([sys.executable, convert_features.__file__, *arguments],
-                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, convert_features.__file__, *arguments],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]
     assert line.startswith("error: ")
@@ -147,25 +180,35 @@ def test_values_beyond_float16(tmp_path, capsys):
     streams[NAMES[2]][1][3, 1] = 70_000
     paths, truth = write(tmp_path, streams=streams)
     fails(convert_features, paths["features"], truth, tmp_path / "out.h5")
-    assert f"{NAMES[2]}: flow: found values up to 7e+04, expected finite ones of float16" in capsys.readouterr().err
-    convert_features.main([str(paths["features"]), str(truth), str(tmp_path / "out.h5"), "--dtype", "float32"])
+    assert (
+        f"{NAMES[2]}: flow: found values up to 7e+04, expected finite ones of float16"
+        in capsys.readouterr().err
+    )
+    convert_features.main(
+        [str(paths["features"]), str(truth), str(tmp_path / "out.h5"), "--dtype", "float32"]
+    )
 
 
 def test_conversion_and_inspection_hold_one_video_at_a_time(tmp_path):
-    streams = {f"v{i}": tuple(np.full((200, 512), i, np.float32) for _ in range(2)) for i in range(40)}   # 33 MB
+    streams = {
+        f"v{i}": tuple(np.full((200, 512), i, np.float32) for _ in range(2)) for i in range(40)
+    }  # 33 MB
     paths, truth = write(tmp_path, feature_files.joint_npy, streams=streams)
     del streams
     arguments = [str(paths["features"]), str(truth)]
-    for tool, more in ((convert_features, [str(tmp_path / "out.h5"), "--snippet-seconds", "0.5"]),
-                       (inspect_features, [])):
+    for tool, more in (
+        (convert_features, [str(tmp_path / "out.h5"), "--snippet-seconds", "0.5"]),
+        (inspect_features, []),
+    ):
         tracemalloc.start()
         tool.main(arguments + more)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < 8e6                           # 0.8 MB per video, a few forms of it
+        assert peak < 8e6  # 0.8 MB per video, a few forms of it
 
 
 # ------------------------------------------------------------------------------------------------ inspect
+
 
 def test_inspection_of_a_sound_set(tmp_path, capsys):
     streams = feature_files.features()
@@ -175,13 +218,19 @@ def test_inspection_of_a_sound_set(tmp_path, capsys):
     paths, truth = write(tmp_path, streams=streams)
     inspect_features.main([str(paths["features"]), str(truth)])
     lines = report(capsys)
-    assert lines["layout"] == ["canonical: One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of "
-                               "them), the file's attribute `snippet_seconds`"]
+    assert lines["layout"] == [
+        "canonical: One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of "
+        "them), the file's attribute `snippet_seconds`"
+    ]
     assert lines["videos"] == ["6 with features: train 3 of 3, test 3 of 3"]
     assert lines["missing"] == lines["surplus"] == ["none"]
     assert lines["dimensions"] == ["rgb 4, flow 4"] and lines["type"] == ["float32"]
-    assert lines["clips"] == ["1 to 30 per video, median 8.5, 67 in all; streams cut to equal length in 0 videos"]
-    assert lines["rgb values"] == ["-2.5 to 4, 50.0% zeros"] and lines["flow values"][0].endswith(" 0.0% zeros")
+    assert lines["clips"] == [
+        "1 to 30 per video, median 8.5, 67 in all; streams cut to equal length in 0 videos"
+    ]
+    assert lines["rgb values"] == ["-2.5 to 4, 50.0% zeros"] and lines["flow values"][0].endswith(
+        " 0.0% zeros"
+    )
     seconds = lines["snippet_seconds"]
     assert seconds[0].startswith("0.5 as declared or given; 0.5 implied by the durations")
     assert [line.split()[0] for line in seconds[1:]] == ["1.25", "0.64", "0.6", "0.4", "0.1333"]
@@ -191,9 +240,16 @@ def test_inspection_of_a_sound_set(tmp_path, capsys):
     assert lines["verdict"] == ["ready"] and "problem" not in lines and "note" not in lines
 
 
-@pytest.mark.parametrize("clip, declared, setting, fits", [
-    (1.255, None, "1.25", ["1.25"]), (0.62, None, "0.64", ["0.64", "0.6"]), (0.7, None, "0.7", []),
-    (0.64, 0.6, "0.64", ["0.64"]), (0.64, 0.65, None, ["0.64"])])
+@pytest.mark.parametrize(
+    "clip, declared, setting, fits",
+    [
+        (1.255, None, "1.25", ["1.25"]),
+        (0.62, None, "0.64", ["0.64", "0.6"]),
+        (0.7, None, "0.7", []),
+        (0.64, 0.6, "0.64", ["0.64"]),
+        (0.64, 0.65, None, ["0.64"]),
+    ],
+)
 def test_inspection_says_what_to_set(tmp_path, capsys, clip, declared, setting, fits):
     streams = feature_files.features((40, 50, 60))
     database = feature_files.database(streams)
@@ -204,7 +260,9 @@ def test_inspection_says_what_to_set(tmp_path, capsys, clip, declared, setting, 
     lines = report(capsys)
     assert [line.split()[0] for line in lines["snippet_seconds"][1:] if ": fits" in line] == fits
     assert sum("fits best" in line for line in lines["snippet_seconds"]) == bool(fits)
-    assert lines["in opts.py"][0].endswith(f", snippet_seconds={setting}" if setting else f'annotations="{truth}"')
+    assert lines["in opts.py"][0].endswith(
+        f", snippet_seconds={setting}" if setting else f'annotations="{truth}"'
+    )
     assert ("set" in lines["verdict"][0]) == (declared is None)
     assert ("wrong" in lines["verdict"][0]) == (declared == 0.6)
 
@@ -225,7 +283,9 @@ def test_inspection_without_annotations(tmp_path, capsys):
     paths, _ = write(tmp_path, feature_files.released_pt)
     inspect_features.main([str(paths["features"])])
     lines = report(capsys)
-    assert lines["videos"] == ["6, no annotations given"] and lines["layout"][0].startswith("released-pt: ")
+    assert lines["videos"] == ["6, no annotations given"] and lines["layout"][0].startswith(
+        "released-pt: "
+    )
     assert lines["snippet_seconds"] == ["not declared; no annotated durations to compare it with"]
     assert lines["verdict"] == ["usable once snippet_seconds is set"]
 
@@ -238,11 +298,15 @@ def test_inspection_lists_all_problems(tmp_path, capsys):
     paths, truth = write(tmp_path, streams=streams)
     fails(inspect_features, paths["features"], truth)
     out, err = capsys.readouterr()
-    for text in (f"{NAMES[0]}: found nan in rgb",
-                 f"{NAMES[2]} (the ", "found 3 rgb and 3 flow dimensions, expected 4 and 4 as in 4 others",
-                 f"{NAMES[3]}: found 9 clips of rgb and 2 of flow", "not usable, 3 problem(s)"):
+    for text in (
+        f"{NAMES[0]}: found nan in rgb",
+        f"{NAMES[2]} (the ",
+        "found 3 rgb and 3 flow dimensions, expected 4 and 4 as in 4 others",
+        f"{NAMES[3]}: found 9 clips of rgb and 2 of flow",
+        "not usable, 3 problem(s)",
+    ):
         assert text in out
-    line, = err.splitlines()
+    (line,) = err.splitlines()
     assert line.startswith("error: ") and line.endswith("(and 2 more)")
 
 

@@ -1,4 +1,5 @@
 """What a program prints, wherever its output goes, and how it ends."""
+
 import gc
 import io
 import os
@@ -13,10 +14,29 @@ import commands
 import run
 from commands import FORKS, ROOT
 from engine import console
-from engine.console import Console, Progress, Stopped, end, ignore_signals, name_of, printed, signals
+from engine.console import (
+    Console,
+    Progress,
+    Stopped,
+    end,
+    ignore_signals,
+    name_of,
+    printed,
+    signals,
+)
 
-SHORT = ["--cycle", "1", "--cycle-epochs", "2", "--alternate-epochs", "1", "--untrimmednet-epochs", "2",
-         "--wtalc-iterations", "10"]
+SHORT = [
+    "--cycle",
+    "1",
+    "--cycle-epochs",
+    "2",
+    "--alternate-epochs",
+    "1",
+    "--untrimmednet-epochs",
+    "2",
+    "--wtalc-iterations",
+    "10",
+]
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -33,11 +53,21 @@ def test_a_console_keeps_the_lines_that_came_before_the_file(tmp_path, capsys):
     assert not path.exists()
     out.keep_in(path)
     out.say("± second\nand its end")
-    assert path.read_text(encoding="utf-8") == capsys.readouterr().out == "first\n\n± second\nand its end\n"
-    other = Console()                                   # of the process that resumes the run
+    assert (
+        path.read_text(encoding="utf-8")
+        == capsys.readouterr().out
+        == "first\n\n± second\nand its end\n"
+    )
+    other = Console()  # of the process that resumes the run
     other.keep_in(path)
     other.say("third")
-    assert path.read_text(encoding="utf-8").splitlines() == ["first", "", "± second", "and its end", "third"]
+    assert path.read_text(encoding="utf-8").splitlines() == [
+        "first",
+        "",
+        "± second",
+        "and its end",
+        "third",
+    ]
 
 
 def test_log_txt_holds_what_a_run_prints(flags, tmp_path, capsys):
@@ -117,8 +147,10 @@ def test_lines_of_progress_where_there_is_no_terminal(monkeypatch):
         seconds[0] += 40
         bar.update({"rgb": 0.5 - 0.1 * k, "flow": 0.25})
     bar.close()
-    assert lines == ["  EM-MIL: epoch 2 of 8, loss rgb 0.4000, flow 0.2500, about 4 min left",
-                     "  EM-MIL: epoch 4 of 8, loss rgb 0.2000, flow 0.2500, about 3 min left"]
+    assert lines == [
+        "  EM-MIL: epoch 2 of 8, loss rgb 0.4000, flow 0.2500, about 4 min left",
+        "  EM-MIL: epoch 4 of 8, loss rgb 0.2000, flow 0.2500, about 3 min left",
+    ]
     assert sys.stderr.getvalue() == ""
 
 
@@ -156,7 +188,7 @@ def test_stopped_while_the_bar_is_made(moment, monkeypatch):
 
     def stopped(*_, **__):
         if moment == "__new__":
-            inner(console.Bar)                          # made, and not initialised
+            inner(console.Bar)  # made, and not initialised
         raise Stopped(signal.SIGINT)
 
     monkeypatch.setattr(console.Bar, moment, stopped)
@@ -198,10 +230,16 @@ def test_a_program_that_ends_leaves_the_signals_ignored():
 def test_main_outside_the_main_thread(flags, tmp_path):
     """Python sets no signal handlers there."""
     ends = []
-    thread = threading.Thread(target=lambda: ends.append(run.main([*flags, "--out", str(tmp_path / "run")])))
+    thread = threading.Thread(
+        target=lambda: ends.append(run.main([*flags, "--out", str(tmp_path / "run")]))
+    )
     thread.start()
     thread.join()
-    assert ends and set(ends[0]["methods"]) == {"em-mil", "wtalc"} and (tmp_path / "run/results.json").exists()
+    assert (
+        ends
+        and set(ends[0]["methods"]) == {"em-mil", "wtalc"}
+        and (tmp_path / "run/results.json").exists()
+    )
 
 
 @pytest.mark.parametrize("moment", ["loading", "while it ends"])
@@ -223,6 +261,7 @@ def test_main_gives_the_handlers_back_after_a_stop(flags, tmp_path, monkeypatch,
 @pytest.mark.parametrize("moment", ["the error is printed", "the folder is released"])
 def test_a_signal_at_the_end_is_one_line_too(flags, tmp_path, monkeypatch, capsys, moment):
     """Told to stop while it ends anyway: with the error that it ends with, or with the signal's line."""
+
     def stop(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -263,7 +302,9 @@ def closed(argv):
 @pytest.mark.parametrize("output", [broken_pipe, closed])
 def test_a_run_whose_output_nobody_reads(flags, tmp_path, output):
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
-    process = FORKS.Process(target=in_root, args=(output, [*flags, "--out", str(tmp_path / "run")], tmp_path / "err"))
+    process = FORKS.Process(
+        target=in_root, args=(output, [*flags, "--out", str(tmp_path / "run")], tmp_path / "err")
+    )
     process.start()
     process.join(120)
     assert process.exitcode == 0 and (tmp_path / "err").read_text() == ""

@@ -1,4 +1,5 @@
 """The faster forward of a head against PyTorch's own layers, in values and gradients; and training without it."""
+
 import json
 import os
 import subprocess
@@ -20,7 +21,9 @@ needs_onednn = pytest.mark.skipif(not cpu.AVAILABLE, reason="this PyTorch has no
 
 def layers(inputs, hidden, outputs, dtype=torch.float32):
     torch.manual_seed(0)
-    return nn.Conv1d(inputs, hidden, 3, padding=1, dtype=dtype), nn.Linear(hidden, outputs, dtype=dtype)
+    return nn.Conv1d(inputs, hidden, 3, padding=1, dtype=dtype), nn.Linear(
+        hidden, outputs, dtype=dtype
+    )
 
 
 def plain(conv, linear, x):
@@ -52,7 +55,10 @@ def test_values_and_all_four_gradients(t, onednn, prepared, monkeypatch):
     parameters = parameters_of(conv, linear)
     found, expected = head_forward(conv, linear, x), plain(conv, linear, x)
     torch.testing.assert_close(found, expected)
-    for a, b in zip(*(torch.autograd.grad((y * weights).sum(), parameters) for y in (found, expected)), strict=True):
+    for a, b in zip(
+        *(torch.autograd.grad((y * weights).sum(), parameters) for y in (found, expected)),
+        strict=True,
+    ):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
@@ -73,13 +79,19 @@ def test_the_derivative_against_finite_differences():
     padded = np.pad(x.double().numpy(), ((1, 1), (0, 0)))
 
     def before_relu():
-        return np.stack([np.einsum("hdk,kd->h", values[0], padded[t:t + 3]) + values[1] for t in range(5)])
+        return np.stack(
+            [np.einsum("hdk,kd->h", values[0], padded[t : t + 3]) + values[1] for t in range(5)]
+        )
 
     def loss():
-        return ((np.maximum(before_relu(), 0) @ values[2].T + values[3]) * weights.double().numpy()).sum()
+        return (
+            (np.maximum(before_relu(), 0) @ values[2].T + values[3]) * weights.double().numpy()
+        ).sum()
 
     at = before_relu()
-    assert (at > 0).any() and (at < 0).any() and np.abs(at).min() > 1e-3      # away from the ReLU's corner
+    assert (
+        (at > 0).any() and (at < 0).any() and np.abs(at).min() > 1e-3
+    )  # away from the ReLU's corner
     for array, gradient in zip(values, found, strict=True):
         expected = np.zeros_like(array)
         for index in np.ndindex(array.shape):
@@ -94,18 +106,18 @@ def test_the_derivative_against_finite_differences():
 
 def test_by_hand():
     conv, linear = nn.Conv1d(1, 2, 3, padding=1), nn.Linear(2, 1)
-    values = [[[0., 2., 0.]], [[1., -1., 0.]]], [0., 0.], [[3., 5.]], [7.]
+    values = [[[0.0, 2.0, 0.0]], [[1.0, -1.0, 0.0]]], [0.0, 0.0], [[3.0, 5.0]], [7.0]
     with torch.no_grad():
         for p, value in zip(parameters_of(conv, linear), values):
             p.copy_(torch.tensor(value))
-    y = head_forward(conv, linear, torch.tensor([[1.], [-4.], [0.]]))
+    y = head_forward(conv, linear, torch.tensor([[1.0], [-4.0], [0.0]]))
     # Hidden: 2 x[t] is 2, -8, 0; x[t-1] - x[t] is -1, 5, -4. After the ReLU 2, 0, 0 and 0, 5, 0.
-    assert y.tolist() == [[13.], [32.], [7.]]                         # 3*2+7, 5*5+7; a hidden layer of zeros
+    assert y.tolist() == [[13.0], [32.0], [7.0]]  # 3*2+7, 5*5+7; a hidden layer of zeros
     y.sum().backward()
     # Channel 0 lives at clip 0 (0, 1, -4 around it), channel 1 at clip 1 (1, -4, 0); PyTorch's ReLU has slope 0 at 0.
-    assert conv.weight.grad.tolist() == [[[0., 3., -12.]], [[5., -20., 0.]]]
-    assert conv.bias.grad.tolist() == [3., 5.]
-    assert linear.weight.grad.tolist() == [[2., 5.]] and linear.bias.grad.tolist() == [3.]
+    assert conv.weight.grad.tolist() == [[[0.0, 3.0, -12.0]], [[5.0, -20.0, 0.0]]]
+    assert conv.bias.grad.tolist() == [3.0, 5.0]
+    assert linear.weight.grad.tolist() == [[2.0, 5.0]] and linear.bias.grad.tolist() == [3.0]
 
 
 @pytest.mark.parametrize("why", ["autocast", "a gradient of the features", "float64"])
@@ -116,7 +128,9 @@ def test_pytorch_s_own_layers(why, monkeypatch):
     x = torch.randn(9, 12, dtype=dtype, requires_grad=why == "a gradient of the features")
     with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
         found, expected = head_forward(conv, linear, x), plain(conv, linear, x)
-    assert found.dtype == dtype and expected.dtype == (torch.bfloat16 if why == "autocast" else dtype)
+    assert found.dtype == dtype and expected.dtype == (
+        torch.bfloat16 if why == "autocast" else dtype
+    )
     torch.testing.assert_close(found, expected.to(dtype))
     if x.requires_grad:
         a, b = (torch.autograd.grad(y.square().sum(), x)[0] for y in (found, expected))
@@ -126,14 +140,16 @@ def test_pytorch_s_own_layers(why, monkeypatch):
 
 def test_a_head_under_autocast_is_near_float32():
     conv, linear = layers(6, 256, 3)
-    x, grads = torch.randn(17, 6), []                                 # 17 clips in 18 rows
+    x, grads = torch.randn(17, 6), []  # 17 clips in 18 rows
     for enabled in (True, False):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             y = head_forward(conv, linear, x)
         assert y.shape == (17, 3) and y.dtype == torch.float32
         grads.append(torch.autograd.grad(y.square().sum(), parameters_of(conv, linear)))
     for half, full in zip(*grads, strict=True):
-        assert 0 < (half - full).norm() < 0.1 * full.norm()           # bfloat16 has 8 bits, and a ReLU may tip over
+        assert (
+            0 < (half - full).norm() < 0.1 * full.norm()
+        )  # bfloat16 has 8 bits, and a ReLU may tip over
 
 
 @needs_onednn
@@ -153,7 +169,7 @@ def test_onednn_multiplies_in_any_memory_order():
 
 
 def test_shifted_puts_neighbours_side_by_side():
-    x = torch.tensor([[1., 2.], [3., 4.], [5., 6.]])
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
     rows = [[0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [3, 4, 5, 6, 0, 0]]
     assert shifted(x, 3).tolist() == rows
     assert shifted(x, 5).tolist() == [*rows, [5, 6, 0, 0, 0, 0], [0] * 6]
@@ -188,7 +204,9 @@ def test_prepare_changes_the_memory_order_alone():
         assert a.equal(b) and a.shape == b.shape, name
     weight = model.classifier.rgb.conv.weight
     assert weight.shape == (256, 5, 3) and weight.stride() == (15, 1, 5) and weight.requires_grad
-    same.load_state_dict(model.state_dict())            # a prepared network's state goes into a plain one, and back
+    same.load_state_dict(
+        model.state_dict()
+    )  # a prepared network's state goes into a plain one, and back
     model.load_state_dict(same.state_dict())
     assert weight.stride() == (15, 1, 5) and same.classifier.rgb.conv.weight.stride() == (15, 3, 1)
     x = torch.randn(6, 5), torch.randn(6, 4)
@@ -230,8 +248,13 @@ with tempfile.TemporaryDirectory() as folder:
 def test_training_without_the_file_gives_the_same_losses():
     losses = {}
     for how in ("with", "without"):
-        done = subprocess.run([sys.executable, "-c", TRAINING, how], cwd=ROOT, text=True, capture_output=True,
-                              env={**os.environ, "PYTHONPATH": ROOT})
+        done = subprocess.run(
+            [sys.executable, "-c", TRAINING, how],
+            cwd=ROOT,
+            text=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": ROOT},
+        )
         assert done.returncode == 0, done.stderr
         losses[how] = json.loads(done.stdout)
     assert len(losses["with"]) == 9

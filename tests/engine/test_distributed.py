@@ -1,4 +1,5 @@
 """Several processes: torchrun on CPU, and the exchanges in a group of forked processes."""
+
 import json
 import os
 import re
@@ -16,20 +17,57 @@ import commands
 import dataset
 from baselines import METHODS, wtalc
 from commands import FORKS, ROOT
-from engine.distributed import Reported, all_or_none, everywhere, gathered, join_processes, leave_processes, world
+from engine.distributed import (
+    Reported,
+    all_or_none,
+    everywhere,
+    gathered,
+    join_processes,
+    leave_processes,
+    world,
+)
 from engine.loop import TrainingSet
 from engine.run_folder import LOG, RunFolder, load_checkpoint, read_labels, read_log
 from formats.files import InputError
 
-SHORT = ["--cycle", "1", "--cycle-epochs", "2", "--alternate-epochs", "1", "--untrimmednet-epochs", "2",
-         "--pictures", "0", "--method", "em-mil", "untrimmednet", "--wtalc-iterations", "3"]
+SHORT = [
+    "--cycle",
+    "1",
+    "--cycle-epochs",
+    "2",
+    "--alternate-epochs",
+    "1",
+    "--untrimmednet-epochs",
+    "2",
+    "--pictures",
+    "0",
+    "--method",
+    "em-mil",
+    "untrimmednet",
+    "--wtalc-iterations",
+    "3",
+]
 
 
 def torchrun(n, argv):
     """Starts `torchrun --nproc-per-node N run.py ARGV`."""
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n), ROOT / "run.py"]
-    return subprocess.Popen([*map(str, words), *map(str, argv)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=ROOT)
+    words = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(n),
+        ROOT / "run.py",
+    ]
+    return subprocess.Popen(
+        [*map(str, words), *map(str, argv)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+    )
 
 
 def together(n, function, *calls, timeout=200):
@@ -44,7 +82,7 @@ def together(n, function, *calls, timeout=200):
         processes.append(FORKS.Process(target=_member, args=(rank, n, port, send, function, calls)))
         processes[-1].start()
         answers.append(receive)
-        send.close()                                    # so that a child's death ends the wait
+        send.close()  # so that a child's death ends the wait
     try:
         assert all(receive.poll(timeout) for receive in answers), "no answer"
         return list(zip(*(receive.recv() for receive in answers)))
@@ -54,8 +92,13 @@ def together(n, function, *calls, timeout=200):
 
 
 def _member(rank, n, port, send, function, calls):
-    os.environ.update(RANK=str(rank), WORLD_SIZE=str(n), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port))
+    os.environ.update(
+        RANK=str(rank),
+        WORLD_SIZE=str(n),
+        LOCAL_RANK=str(rank),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
     torch.set_num_threads(1)
     join_processes()
     answers = []
@@ -87,23 +130,36 @@ def test_one_process_under_torchrun_is_the_plain_run_bit_for_bit(tiny, tmp_path)
 @pytest.mark.slow
 def test_two_processes_are_one_with_two_videos_a_step(tiny, tmp_path):
     process = torchrun(2, [*tiny, "--out", tmp_path / "two"])
-    code, _, err = commands.command([*tiny, "--videos-per-step", "2", "--out", tmp_path / "one"], tmp_path / "output")
+    code, _, err = commands.command(
+        [*tiny, "--videos-per-step", "2", "--out", tmp_path / "one"], tmp_path / "output"
+    )
     assert code == 0, err
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
-    assert out.count("Options") == out.count("EM-MIL, by class") == 1          # one of them speaks
-    one, two = ([json.loads(line) for line in (tmp_path / name / LOG).read_text().splitlines()]
-                for name in ("one", "two"))
+    assert out.count("Options") == out.count("EM-MIL, by class") == 1  # one of them speaks
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / LOG).read_text().splitlines()]
+        for name in ("one", "two")
+    )
     ours = [record for record in two if "phase" in record]
-    assert len(ours) == 3 and [r["stage"] for r in ours] == [r["stage"] for r in one if "phase" in r]
+    assert len(ours) == 3 and [r["stage"] for r in ours] == [
+        r["stage"] for r in one if "phase" in r
+    ]
     for a, b in zip(ours, (r for r in one if "phase" in r)):
-        assert a["videos"] == b["videos"] == 7 and (a["positive"], a["empty"]) == (b["positive"], b["empty"])
+        assert a["videos"] == b["videos"] == 7 and (a["positive"], a["empty"]) == (
+            b["positive"],
+            b["empty"],
+        )
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
     states = [load_checkpoint(tmp_path / name) for name in ("one", "two")]
     for name, weight in states[0]["parts"]["em-mil"].items():
-        torch.testing.assert_close(states[1]["parts"]["em-mil"][name], weight, rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(
+            states[1]["parts"]["em-mil"][name], weight, rtol=1e-4, atol=1e-6, msg=name
+        )
     # UntrimmedNet takes a video of each process a step, so its results differ from those of a process alone.
-    assert states[1]["done"] == states[0]["done"] and [r for r in two if r["stage"] == "untrimmednet"]
+    assert states[1]["done"] == states[0]["done"] and [
+        r for r in two if r["stage"] == "untrimmednet"
+    ]
     rows = json.loads((tmp_path / "two" / "results.json").read_text())
     assert rows["test"]["videos"] == 3 and set(rows["methods"]) == {"em-mil", "untrimmednet"}
 
@@ -124,8 +180,10 @@ def test_a_killed_process_ends_the_run_with_a_message(tiny, tmp_path):
     finally:
         process.kill()
     assert process.returncode not in (0, None)
-    assert "error: process 0 of 2: found the others out of reach" in err or "stopped by SIGTERM" in err
-    assert "Signal 9 (SIGKILL)" in err                                          # torchrun says which one, and how
+    assert (
+        "error: process 0 of 2: found the others out of reach" in err or "stopped by SIGTERM" in err
+    )
+    assert "Signal 9 (SIGKILL)" in err  # torchrun says which one, and how
 
 
 def _children(pid):
@@ -159,21 +217,40 @@ def _fails(which):
 @pytest.mark.slow
 def test_an_error_of_one_is_the_error_of_all_and_said_once():
     calls = [(0,), (1,), (0, 1)]
-    for which, errors in zip(calls, together(2, _fails, *((which,) for which in calls)), strict=True):
+    for which, errors in zip(
+        calls, together(2, _fails, *((which,) for which in calls)), strict=True
+    ):
         assert [str(error) for error in errors] == [f"features.h5: video_{which[0]}: found NaN"] * 2
         assert [type(error) for error in errors] == [InputError, Reported]
 
 
 def _videos(n):
     rng = np.random.default_rng(0)
-    return [dataset.Video(f"v{i}", *(rng.normal(size=(4, d)).astype(np.float32) for d in (6, 5)),
-                          np.eye(3, dtype=np.float32)[i % 2], 4.0, np.zeros((0, 2)), np.zeros(0, int), 1.0)
-            for i in range(n)]
+    return [
+        dataset.Video(
+            f"v{i}",
+            *(rng.normal(size=(4, d)).astype(np.float32) for d in (6, 5)),
+            np.eye(3, dtype=np.float32)[i % 2],
+            4.0,
+            np.zeros((0, 2)),
+            np.zeros(0, int),
+            1.0,
+        )
+        for i in range(n)
+    ]
 
 
 SETTINGS = {
-    "em-mil": dict(phases=(("M", 2, 1e-3, "bag"), ("E", 1, 1e-3, "frozen")), gamma=0.1, keep_peak=False, rgb_weight=0.5,
-                   objective="pseudo-labels", joint="off", videos_per_step=1, precision="fp32"),
+    "em-mil": dict(
+        phases=(("M", 2, 1e-3, "bag"), ("E", 1, 1e-3, "frozen")),
+        gamma=0.1,
+        keep_peak=False,
+        rgb_weight=0.5,
+        objective="pseudo-labels",
+        joint="off",
+        videos_per_step=1,
+        precision="fp32",
+    ),
     "untrimmednet": dict(lr=1e-3, untrimmednet_epochs=3),
     "wtalc": dict(lr=1e-3, wtalc_iterations=3, wtalc_max_clips=750),
 }
@@ -183,7 +260,9 @@ class _Kept(RunFolder):
     """A run that also keeps its log in memory, on every process."""
 
     def log(self, **record):
-        self.__dict__.setdefault("records", []).append({k: v for k, v in record.items() if "seconds" not in k})
+        self.__dict__.setdefault("records", []).append(
+            {k: v for k, v in record.items() if "seconds" not in k}
+        )
         super().log(**record)
 
 
@@ -206,42 +285,65 @@ def _fit(folder, what, n, bad=None, resume=False, until_epoch=None):
 
 @pytest.mark.slow
 def test_uneven_shards_and_a_process_without_videos_train_alike(tmp_path):
-    calls = [(tmp_path / f"{what}-{n}", what, n) for what in ("em-mil", "wtalc", "untrimmednet") for n in (5, 1)]
-    for (folder, what, n), ((weights, log), other) in zip(calls, together(2, _fit, *calls), strict=True):
+    calls = [
+        (tmp_path / f"{what}-{n}", what, n)
+        for what in ("em-mil", "wtalc", "untrimmednet")
+        for n in (5, 1)
+    ]
+    for (folder, what, n), ((weights, log), other) in zip(
+        calls, together(2, _fit, *calls), strict=True
+    ):
         assert log == other[1] and all(np.isfinite(list(r["loss"].values())).all() for r in log)
         assert all(np.array_equal(a, b) for a, b in zip(weights, other[0], strict=True))
         assert [r["videos"] for r in log] == {
-            "em-mil": [n] * 3, "untrimmednet": [n] * 3, "wtalc": [3 * wtalc.BATCH * min(n, 2)]}[what]
-        assert len(read_log(folder)) == len(log)        # one process writes
+            "em-mil": [n] * 3,
+            "untrimmednet": [n] * 3,
+            "wtalc": [3 * wtalc.BATCH * min(n, 2)],
+        }[what]
+        assert len(read_log(folder)) == len(log)  # one process writes
         if what == "em-mil":
-            of_bag = read_labels(folder, "01-M")        # of all videos, in the order of the set
+            of_bag = read_labels(folder, "01-M")  # of all videos, in the order of the set
             assert [x.tolist() for x in of_bag] == [[v.labels.tolist()] * 4 for v in _videos(n)]
 
 
 @pytest.mark.slow
 def test_several_processes_resume_together(tmp_path):
-    calls = [(tmp_path / "whole", "em-mil", 5), (tmp_path / "cut", "em-mil", 5, None, False, 1),
-             (tmp_path / "cut", "em-mil", 5, None, True)]
+    calls = [
+        (tmp_path / "whole", "em-mil", 5),
+        (tmp_path / "cut", "em-mil", 5, None, False, 1),
+        (tmp_path / "cut", "em-mil", 5, None, True),
+    ]
     whole, first, resumed = together(2, _fit, *calls)
     for rank in (0, 1):
         assert len(first[rank][1]) == 2 and first[rank][1] + resumed[rank][1] == whole[rank][1]
-        assert all(np.array_equal(a, b) for a, b in zip(whole[rank][0], resumed[rank][0], strict=True))
+        assert all(
+            np.array_equal(a, b) for a, b in zip(whole[rank][0], resumed[rank][0], strict=True)
+        )
 
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_names_the_step_s_videos_once(tmp_path):
-    errors, = together(2, _fit, (tmp_path / "run", "em-mil", 4, 3))
+    (errors,) = together(2, _fit, (tmp_path / "run", "em-mil", 4, 3))
     assert [type(error) for error in errors] == [InputError, Reported]
-    found = re.match(r"training em-mil 01 M, epoch 1: found the loss nan on (v.), (v.), expected", str(errors[0]))
+    found = re.match(
+        r"training em-mil 01 M, epoch 1: found the loss nan on (v.), (v.), expected", str(errors[0])
+    )
     assert "v3" in found.groups() and str(errors[0]) == str(errors[1])
 
 
 def test_each_process_reads_its_own_videos_only(tmp_path):
     commands.write_set(tmp_path, n_train=5, n_test=3)
-    load = dict(features=tmp_path / "features.h5", annotations=tmp_path / "annotations.json", train_subset="train",
-                test_subset="test")
+    load = dict(
+        features=tmp_path / "features.h5",
+        annotations=tmp_path / "annotations.json",
+        train_subset="train",
+        test_subset="test",
+    )
     whole = dataset.load(**load)
-    shards = [dataset.load(**load, shard=(rank, 2), memory_limit=whole.feature_bytes / 2) for rank in (0, 1)]
+    shards = [
+        dataset.load(**load, shard=(rank, 2), memory_limit=whole.feature_bytes / 2)
+        for rank in (0, 1)
+    ]
     for subset in ("train", "test"):
         for i, video in enumerate(getattr(whole, subset)):
             for rank, data in enumerate(shards):

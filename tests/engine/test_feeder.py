@@ -1,4 +1,5 @@
 """How bags reach the training: order, read-ahead and its bounds, errors of the reading thread, the batches of an epoch."""
+
 import threading
 import time
 from types import SimpleNamespace
@@ -38,7 +39,9 @@ def stored_videos(n, broken=None):
 
 
 def held_videos(n):
-    return [video(i, np.full((2, 3), i, np.float32), np.full((2, 3), -i, np.float32)) for i in range(n)]
+    return [
+        video(i, np.full((2, 3), i, np.float32), np.full((2, 3), -i, np.float32)) for i in range(n)
+    ]
 
 
 BATCHES = [[2], [0, 1], [], [2, 2]]
@@ -47,15 +50,29 @@ BATCHES = [[2], [0, 1], [], [2, 2]]
 @pytest.mark.parametrize("videos", [held_videos(3), stored_videos(3)[0]], ids=["held", "stored"])
 def test_reads_what_is_asked_in_that_order(videos):
     train_set = TrainingSet(videos)
-    for _ in range(2):                                  # as often as one likes
-        found = [[(bag.index, bag.name, bag.rgb.tolist(), bag.flow.tolist(), bag.y.tolist()) for bag in batch]
-                 for batch in train_set.read(BATCHES)]
-        assert found == [[(i, f"v{i}", [[i] * 3] * 2, [[-i] * 3] * 2, [i, i]) for i in batch] for batch in BATCHES]
+    for _ in range(2):  # as often as one likes
+        found = [
+            [
+                (bag.index, bag.name, bag.rgb.tolist(), bag.flow.tolist(), bag.y.tolist())
+                for bag in batch
+            ]
+            for batch in train_set.read(BATCHES)
+        ]
+        assert found == [
+            [(i, f"v{i}", [[i] * 3] * 2, [[-i] * 3] * 2, [i, i]) for i in batch]
+            for batch in BATCHES
+        ]
     assert [bag.index for bag in train_set.bags()] == [0, 1, 2] and len(train_set) == 3
-    assert train_set.names == ["v0", "v1", "v2"] and train_set.labels.tolist() == [[0, 0], [1, 1], [2, 2]]
+    assert train_set.names == ["v0", "v1", "v2"] and train_set.labels.tolist() == [
+        [0, 0],
+        [1, 1],
+        [2, 2],
+    ]
 
 
-@pytest.mark.parametrize("make", [held_videos, lambda n: stored_videos(n)[0]], ids=["held", "stored"])
+@pytest.mark.parametrize(
+    "make", [held_videos, lambda n: stored_videos(n)[0]], ids=["held", "stored"]
+)
 @pytest.mark.parametrize("missing", ["rgb", "flow"])
 def test_a_stream_that_the_set_lacks_is_none(make, missing):
     videos = make(2)
@@ -69,15 +86,19 @@ def test_a_stream_that_the_set_lacks_is_none(make, missing):
 
 def test_what_is_held_is_not_copied_again():
     videos = held_videos(1)
-    (bag,), = TrainingSet(videos).read([[0]])
+    ((bag,),) = TrainingSet(videos).read([[0]])
     assert bag.rgb.data_ptr() == videos[0].rgb.ctypes.data
 
 
 def test_features_keep_their_type():
     videos = held_videos(1)
     videos[0].rgb, videos[0].labels = videos[0].rgb.astype(np.float64), np.ones(2)
-    bag, = TrainingSet(videos).bags()
-    assert (bag.rgb.dtype, bag.flow.dtype, bag.y.dtype) == (torch.float64, torch.float32, torch.float64)
+    (bag,) = TrainingSet(videos).bags()
+    assert (bag.rgb.dtype, bag.flow.dtype, bag.y.dtype) == (
+        torch.float64,
+        torch.float32,
+        torch.float64,
+    )
 
 
 def test_stored_features_are_read_ahead_in_a_thread_and_no_further():
@@ -85,7 +106,9 @@ def test_stored_features_are_read_ahead_in_a_thread_and_no_further():
     batches = TrainingSet(videos, read_ahead=3).read([[i] for i in range(100)])
     next(batches)
     until = time.monotonic() + 10
-    while len(reads) < 2 * 5 and time.monotonic() < until:      # the one in use, three that wait, one that wants to
+    while (
+        len(reads) < 2 * 5 and time.monotonic() < until
+    ):  # the one in use, three that wait, one that wants to
         time.sleep(0.01)
     time.sleep(0.1)
     assert [value for value, _ in reads] == [x for i in range(5) for x in (i, -i)]
@@ -121,14 +144,20 @@ def test_an_epoch_takes_every_video_once(n, per_step):
     steps = shuffled(n, per_step)
     assert sorted(i for batch, _ in steps for i in batch) == list(range(n))
     counts = [count for _, count in steps]
-    assert [len(batch) for batch, _ in steps] == counts and counts[:-1] == [per_step] * (len(counts) - 1)
+    assert [len(batch) for batch, _ in steps] == counts and counts[:-1] == [per_step] * (
+        len(counts) - 1
+    )
 
 
 def test_one_video_a_step_is_a_permutation():
-    assert [i for (i,), _ in shuffled(9, 1, seed=4)] == np.random.default_rng(4).permutation(np.arange(9)).tolist()
+    assert [i for (i,), _ in shuffled(9, 1, seed=4)] == np.random.default_rng(4).permutation(
+        np.arange(9)
+    ).tolist()
 
 
-@pytest.mark.parametrize("n, per_step, ranks", [(7, 1, 2), (8, 1, 2), (7, 2, 2), (5, 1, 3), (2, 1, 3), (11, 2, 3)])
+@pytest.mark.parametrize(
+    "n, per_step, ranks", [(7, 1, 2), (8, 1, 2), (7, 2, 2), (5, 1, 3), (2, 1, 3), (11, 2, 3)]
+)
 def test_several_processes_make_the_steps_of_one(n, per_step, ranks, monkeypatch):
     whole = shuffled(n, per_step * ranks, seed=1)
     parts = []
@@ -148,16 +177,26 @@ def test_no_step_waits_for_the_device(step, targets, monkeypatch, tmp_path):
     """On PyTorch's meta device there are no values, so whatever reads one raises. What is fetched with .cpu() is
     counted: the pseudo-labels and the videos' labels once a phase, the losses once an epoch, however many steps."""
     fetched = []
-    monkeypatch.setattr(torch.Tensor, "cpu",
-                        lambda x: fetched.append(x.device.type) or torch.zeros(x.shape, dtype=x.dtype))
-    monkeypatch.setattr(em_trainer, "adam", lambda parameters, lr: torch.optim.Adam(parameters, lr, foreach=True))
-    monkeypatch.setattr(RunFolder, "save", lambda self: None)           # a checkpoint reads the weights
+    monkeypatch.setattr(
+        torch.Tensor,
+        "cpu",
+        lambda x: fetched.append(x.device.type) or torch.zeros(x.shape, dtype=x.dtype),
+    )
+    monkeypatch.setattr(
+        em_trainer, "adam", lambda parameters, lr: torch.optim.Adam(parameters, lr, foreach=True)
+    )
+    monkeypatch.setattr(RunFolder, "save", lambda self: None)  # a checkpoint reads the weights
     for n in (3, 6):
-        videos = [video(i, np.zeros((i + 1, 6), np.float32), np.zeros((i + 1, 5), np.float32)) for i in range(n)]
+        videos = [
+            video(i, np.zeros((i + 1, 6), np.float32), np.zeros((i + 1, 5), np.float32))
+            for i in range(n)
+        ]
         run, model = RunFolder(tmp_path / str(n)), EMMIL(6, 5, 2).to("meta")
         steps = {"E": em_trainer.EStep(model), "M": em_trainer.MStep(model, 0.1)}
-        em_trainer.fit(steps, TrainingSet(videos, "meta"), run, [em_trainer.Phase(step, 4, 1e-3, targets)])
+        em_trainer.fit(
+            steps, TrainingSet(videos, "meta"), run, [em_trainer.Phase(step, 4, 1e-3, targets)]
+        )
         assert len(run.done) == 1 and fetched == ["meta"] * (2 + 4)
         fetched.clear()
     with pytest.raises(RuntimeError, match="meta"):
-        torch.zeros(1, device="meta").item()                            # a read does raise
+        torch.zeros(1, device="meta").item()  # a read does raise

@@ -1,4 +1,5 @@
 """One epoch of steps, on a network of a few weights: what is minimised, what moves, what is returned and refused."""
+
 import math
 
 import pytest
@@ -26,7 +27,9 @@ def mean_square(network):
 def test_by_hand():
     """w = 2, x = 3: loss (2 * 3)^2 = 36. Adam's first step is the learning rate against the gradient's sign."""
     network = one_weight()
-    losses = train_epoch([([bag(0, [[3.0]])], 1)], mean_square(network), [adam(network.parameters(), 0.5)])
+    losses = train_epoch(
+        [([bag(0, [[3.0]])], 1)], mean_square(network), [adam(network.parameters(), 0.5)]
+    )
     assert losses == {"square": 36.0}
     assert network.weight.item() == pytest.approx(1.5)
 
@@ -50,7 +53,9 @@ def test_a_step_for_each_batch_and_the_mean_over_the_steps():
 
     found = train_epoch(batches, loss, [adam(network.parameters(), 0.1)])
     assert found == {name: pytest.approx(sum(values) / 2) for name, values in expected.items()}
-    assert expected["square"][0] == pytest.approx((4 + 16) / 2 / 2 + 4 / 2)      # w = 2: clips 2, 4 and -2
+    assert expected["square"][0] == pytest.approx(
+        (4 + 16) / 2 / 2 + 4 / 2
+    )  # w = 2: clips 2, 4 and -2
     torch.testing.assert_close(network.weight, plain.weight)
 
 
@@ -60,8 +65,14 @@ def test_every_optimizer_steps_and_moves_its_parameters_only():
     def loss(bags):
         return {"sum": (first(bags[0].rgb) + second(bags[0].rgb) + third(bags[0].rgb)).sum()}
 
-    train_epoch([([bag(0, [[1.0]])], 1)], loss, [adam(first.parameters(), 0.5), adam(second.parameters(), 0.25)])
-    assert [network.weight.item() for network in (first, second, third)] == pytest.approx([1.5, 1.75, 2.0])
+    train_epoch(
+        [([bag(0, [[1.0]])], 1)],
+        loss,
+        [adam(first.parameters(), 0.5), adam(second.parameters(), 0.25)],
+    )
+    assert [network.weight.item() for network in (first, second, third)] == pytest.approx(
+        [1.5, 1.75, 2.0]
+    )
 
 
 def test_weight_decay_is_added_to_the_gradient():
@@ -69,7 +80,9 @@ def test_weight_decay_is_added_to_the_gradient():
     weights = []
     for decay in (0.0, 0.01):
         network = one_weight()
-        train_epoch([([bag(0, [[0.0]])], 1)], mean_square(network), [adam(network.parameters(), 0.5, decay)])
+        train_epoch(
+            [([bag(0, [[0.0]])], 1)], mean_square(network), [adam(network.parameters(), 0.5, decay)]
+        )
         weights.append(network.weight.item())
     assert weights == pytest.approx([2.0, 1.5])
 
@@ -82,7 +95,9 @@ def test_gradients_do_not_pile_up():
     def loss(bags):
         return {"sum": (network if bags[0].index == 0 else other)(bags[0].rgb).sum()}
 
-    train_epoch(batches, loss, [torch.optim.SGD([*network.parameters(), *other.parameters()], lr=0.5)])
+    train_epoch(
+        batches, loss, [torch.optim.SGD([*network.parameters(), *other.parameters()], lr=0.5)]
+    )
     assert (network.weight.item(), other.weight.item()) == (1.5, 1.5)
 
 
@@ -92,7 +107,12 @@ def test_a_loss_that_is_not_finite_names_epoch_and_videos(value, found):
     batches = [([bag(0, [[1.0]]), bag(1, [[1.0]])], 2), ([bag(2, [[1.0]]), bag(3, [[value]])], 2)]
     said = f"training first, epoch 7: found the loss {found} on video 2, video 3, expected a finite number"
     with pytest.raises(InputError, match=said):
-        train_epoch(batches, mean_square(network), [adam(network.parameters(), 1e-3)], where="first, epoch 7")
+        train_epoch(
+            batches,
+            mean_square(network),
+            [adam(network.parameters(), 1e-3)],
+            where="first, epoch 7",
+        )
 
 
 def test_the_first_video_whose_loss_is_not_finite_is_the_one_named():

@@ -1,4 +1,5 @@
 """What a run survives: killed, told to stop, out of disk, in a folder with something else in it."""
+
 import contextlib
 import json
 import os
@@ -28,7 +29,7 @@ from report import figures, tables
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     before = torch.get_num_threads()
-    torch.set_num_threads(1)                            # as the children have; sums depend on the number
+    torch.set_num_threads(1)  # as the children have; sums depend on the number
     yield
     torch.set_num_threads(before)
 
@@ -48,10 +49,12 @@ def whole(flags, tmp_path_factory):
 
 def test_an_uninterrupted_run_has_all_parts(whole):
     left = remains(whole)
-    assert [line["stage"] for line in left["log"]] == [
-        "untrimmednet"] * 3 + ["wtalc"] * 2 + ["em-mil 01 M"] * 2 + ["em-mil 02 E"] * 2 + [
-        "em-mil 03 M", "em-mil 04 E", "em-mil 05 M"]
-    assert {"untrimmednet", "wtalc", "em-mil", "adam E", "adam M", "adam wtalc"} <= left["checkpoint"]["parts"].keys()
+    assert [line["stage"] for line in left["log"]] == ["untrimmednet"] * 3 + ["wtalc"] * 2 + [
+        "em-mil 01 M"
+    ] * 2 + ["em-mil 02 E"] * 2 + ["em-mil 03 M", "em-mil 04 E", "em-mil 05 M"]
+    assert {"untrimmednet", "wtalc", "em-mil", "adam E", "adam M", "adam wtalc"} <= left[
+        "checkpoint"
+    ]["parts"].keys()
     assert len(left["detections.csv"].splitlines()) > 4 and left["scores"]
 
 
@@ -72,7 +75,9 @@ def until(condition, process, limit=60):
     """Waits for a condition on a running child."""
     began = time.monotonic()
     while not condition():
-        assert process.is_alive() and time.monotonic() - began < limit, "the child ended or does not get there"
+        assert process.is_alive() and time.monotonic() - began < limit, (
+            "the child ended or does not get there"
+        )
         time.sleep(0.002)
 
 
@@ -105,7 +110,9 @@ def test_killed_at_twenty_random_moments_and_resumed(flags, whole, tmp_path):
         child.kill()
         child.join()
         begun = (folder / "opts.json").exists()
-        code, _, error = command(["--resume", folder] if begun else [*flags, "--out", folder], output)
+        code, _, error = command(
+            ["--resume", folder] if begun else [*flags, "--out", folder], output
+        )
         assert code == 0 and not error, (k, error)
         left = remains(folder)
         return child.exitcode, [name for name in expected if left[name] != expected[name]]
@@ -113,7 +120,7 @@ def test_killed_at_twenty_random_moments_and_resumed(flags, whole, tmp_path):
     with ThreadPoolExecutor(2) as pool:
         ends = list(pool.map(killed_and_resumed, range(20)))
     assert [different for _, different in ends] == [[]] * 20
-    assert sum(code == -signal.SIGKILL for code, _ in ends) >= 15       # the others had ended before
+    assert sum(code == -signal.SIGKILL for code, _ in ends) >= 15  # the others had ended before
 
 
 @pytest.mark.slow
@@ -132,30 +139,50 @@ def test_killed_while_it_resumes(flags, whole, tmp_path):
 def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(tmp_path / "output", "w") as output:
-        child = subprocess.Popen([sys.executable, "run.py", *flags, "--out", tmp_path / "run"], cwd=ROOT,
-                                 env=environment, stdout=output, stderr=output)
+        child = subprocess.Popen(
+            [sys.executable, "run.py", *flags, "--out", tmp_path / "run"],
+            cwd=ROOT,
+            env=environment,
+            stdout=output,
+            stderr=output,
+        )
         while log_lines(tmp_path / "run") < 4:
             assert child.poll() is None, (tmp_path / "output").read_text()
             time.sleep(0.01)
         child.kill()
         assert child.wait() == -signal.SIGKILL
-    done = subprocess.run([sys.executable, "run.py", "--resume", tmp_path / "run"], cwd=ROOT, env=environment,
-                          text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "run.py", "--resume", tmp_path / "run"],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        capture_output=True,
+    )
     assert done.returncode == 0, done.stderr
     assert remains(tmp_path / "run") == remains(whole)
 
 
 # ------------------------------------------------------------------------------------------------ told to stop
 @pytest.mark.slow
-@pytest.mark.parametrize("signum, code, lines", [
-    (signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 3), (signal.SIGHUP, 129, 4), (signal.SIGTERM, 143, 7)])
+@pytest.mark.parametrize(
+    "signum, code, lines",
+    [
+        (signal.SIGTERM, 143, 1),
+        (signal.SIGINT, 130, 3),
+        (signal.SIGHUP, 129, 4),
+        (signal.SIGTERM, 143, 7),
+    ],
+)
 def test_told_to_stop_while_training(flags, whole, tmp_path, signum, code, lines):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until(lambda: log_lines(tmp_path / "run") >= lines, child)
     os.kill(child.pid, signum)
     found, _, error = ended(child, tmp_path / "output")
     assert found == code
-    assert error == f"stopped by {signum.name}; go on with: python run.py --resume {tmp_path / 'run'}\n"
+    assert (
+        error
+        == f"stopped by {signum.name}; go on with: python run.py --resume {tmp_path / 'run'}\n"
+    )
     assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
     assert remains(tmp_path / "run") == remains(whole)
 
@@ -175,10 +202,21 @@ def test_told_to_stop_many_times(flags, whole, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module, name", [
-    (dataset, "load"), (features, "fingerprint"), (run, "TrainingSet"), (clip_scores, "write"), (localize, "table"),
-    (eval_detection, "evaluate"), (detections, "write_detections"), (tables, "write_text"),
-    (figures, "localization_figure"), (figures, "training_figure")])
+@pytest.mark.parametrize(
+    "module, name",
+    [
+        (dataset, "load"),
+        (features, "fingerprint"),
+        (run, "TrainingSet"),
+        (clip_scores, "write"),
+        (localize, "table"),
+        (eval_detection, "evaluate"),
+        (detections, "write_detections"),
+        (tables, "write_text"),
+        (figures, "localization_figure"),
+        (figures, "training_figure"),
+    ],
+)
 def test_told_to_stop_at_anything_else(whole, tmp_path, monkeypatch, capsys, module, name):
     """While loading, scoring, evaluating, writing. A second signal comes while the first is being dealt with."""
     folder, inner = trained_only(whole, tmp_path / "run"), getattr(module, name)
@@ -193,8 +231,10 @@ def test_told_to_stop_at_anything_else(whole, tmp_path, monkeypatch, capsys, mod
     with monkeypatch.context() as patch:
         patch.setattr(module, name, signalled)
         code, error = stops(["--resume", folder], capsys)
-    assert code == 130 and one_line(error, "stopped by SIGINT")         # the last one is what ended it
-    assert ("go on with" in error) == (module not in (dataset, features))           # before, the run has not been touched
+    assert code == 130 and one_line(error, "stopped by SIGINT")  # the last one is what ended it
+    assert ("go on with" in error) == (
+        module not in (dataset, features)
+    )  # before, the run has not been touched
     assert not (folder / "results.json").exists() and not list(folder.glob(".*.????????.*"))
     run.main(["--resume", str(folder)])
     assert remains(folder) == remains(whole)
@@ -203,7 +243,9 @@ def test_told_to_stop_at_anything_else(whole, tmp_path, monkeypatch, capsys, mod
 def test_told_to_stop_before_there_is_anything_to_go_on_with(flags, tmp_path, monkeypatch, capsys):
     inner = dataset.load
     with monkeypatch.context() as patch:
-        patch.setattr(dataset, "load", lambda *a, **k: os.kill(os.getpid(), signal.SIGINT) or inner(*a, **k))
+        patch.setattr(
+            dataset, "load", lambda *a, **k: os.kill(os.getpid(), signal.SIGINT) or inner(*a, **k)
+        )
         assert stops([*flags, "--out", tmp_path / "run"], capsys) == (130, "stopped by SIGINT\n")
     assert not (tmp_path / "run").exists()
 
@@ -217,16 +259,24 @@ def test_the_signal_handlers_are_given_back(whole):
 # ------------------------------------------------------------------------------------------------ other code, other processes
 def test_other_code_is_refused_or_recorded(whole, tmp_path, monkeypatch, capsys):
     folder = trained_only(whole, tmp_path / "run")
-    first, = json.loads((folder / "environment.json").read_text())
+    (first,) = json.loads((folder / "environment.json").read_text())
     assert first["code"] == run_folder.code_hash() == load_checkpoint(folder)["about"]["code"]
     monkeypatch.setattr(run_folder, "code_hash", lambda: "0123456789abcdef")
     code, error = stops(["--resume", folder], capsys)
-    assert code == 2 and one_line(error, f"error: {folder}: found other code", first["code"], "0123456789abcdef",
-                                  "--other-code")
+    assert code == 2 and one_line(
+        error,
+        f"error: {folder}: found other code",
+        first["code"],
+        "0123456789abcdef",
+        "--other-code",
+    )
     assert json.loads((folder / "environment.json").read_text()) == [first]
     run.main(["--resume", str(folder), "--other-code"])
     both = json.loads((folder / "environment.json").read_text())
-    assert both[0] == first and [entry["code"] for entry in both] == [first["code"], "0123456789abcdef"]
+    assert both[0] == first and [entry["code"] for entry in both] == [
+        first["code"],
+        "0123456789abcdef",
+    ]
     assert (folder / "results.json").exists()
 
 
@@ -239,7 +289,9 @@ def test_other_code_goes_with_resume_only(flags, tmp_path, capsys):
 def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes(flags, tmp_path):
     folder = tmp_path / "run"
     child = start([*flags, "--out", folder], tmp_path / "output")
-    until(lambda: log_lines(folder) >= 8, child)        # both classifiers and EM-MIL's first phase and a half
+    until(
+        lambda: log_lines(folder) >= 8, child
+    )  # both classifiers and EM-MIL's first phase and a half
     child.kill()
     child.join()
     before = read_log(folder)
@@ -247,10 +299,17 @@ def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes(flags, tmp_
     assert {"untrimmednet", "wtalc", "em-mil 01 M"} <= set(done)
     assert command(["--resume", folder], tmp_path / "output")[0] == 0
     log, seconds = read_log(folder), json.loads((folder / "results.json").read_text())["seconds"]
-    assert log[:5] == before[:5]                        # the killed process's lines
-    for title, stage in (("UntrimmedNet", "untrimmednet"), ("W-TALC", "wtalc"), ("EM-MIL", "em-mil")):
-        spent = sum(r["seconds"] + (r["epoch"] == 1) * r.get("label_seconds", 0.0) for r in log
-                    if r["stage"].split()[0] == stage)
+    assert log[:5] == before[:5]  # the killed process's lines
+    for title, stage in (
+        ("UntrimmedNet", "untrimmednet"),
+        ("W-TALC", "wtalc"),
+        ("EM-MIL", "em-mil"),
+    ):
+        spent = sum(
+            r["seconds"] + (r["epoch"] == 1) * r.get("label_seconds", 0.0)
+            for r in log
+            if r["stage"].split()[0] == stage
+        )
         assert seconds[f"training {title}"] == pytest.approx(spent, abs=2e-3) and spent > 0
 
 
@@ -266,8 +325,12 @@ def test_log_txt_holds_the_lines_of_all_processes(whole, tmp_path, capsys):
 def test_no_room_for_a_checkpoint(flags, whole, tmp_path):
     """The checkpoint grows with every network trained, so that a later one does not fit."""
     limit = (whole / CHECKPOINT).stat().st_size * 3 // 4
-    code, _, error = command([*flags, "--out", tmp_path / "run"], tmp_path / "output", file_limit=limit)
-    assert code == 2 and one_line(error, f"error: {tmp_path / 'run' / CHECKPOINT}: found File too large")
+    code, _, error = command(
+        [*flags, "--out", tmp_path / "run"], tmp_path / "output", file_limit=limit
+    )
+    assert code == 2 and one_line(
+        error, f"error: {tmp_path / 'run' / CHECKPOINT}: found File too large"
+    )
     assert load_checkpoint(tmp_path / "run")["done"], "the checkpoint before this one"
     assert not list((tmp_path / "run").glob(".*.????????.*"))
     assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
@@ -290,7 +353,9 @@ def test_a_full_disk(flags, whole, tmp_path):
     """A file system of a few pages, full at the log, a checkpoint, a table or a figure, whatever comes there."""
     mount, expected = tmp_path / "disk", remains(whole)
     mount.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", mount], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", mount], capture_output=True
+    ).returncode:
         pytest.skip("needs the right to mount a tmpfs")
     try:
         sizes = {path.name: path.stat().st_size for path in whole.iterdir() if path.is_file()}
@@ -298,11 +363,17 @@ def test_a_full_disk(flags, whole, tmp_path):
         for k, size in enumerate([4, 40, 160, 300, 420, 560, 700, 900]):
             subprocess.run(["mount", "-o", f"remount,size={size}k", mount], check=True)
             begun = (mount / "run/opts.json").exists()
-            code, _, error = command(["--resume", mount / "run"] if begun else [*flags, "--out", mount / "run"],
-                                     tmp_path / "output")
+            code, _, error = command(
+                ["--resume", mount / "run"] if begun else [*flags, "--out", mount / "run"],
+                tmp_path / "output",
+            )
             if code == 0:
                 break
-            assert code == 2 and one_line(error, "error: ", "No space left on device"), (size, error, sizes)
+            assert code == 2 and one_line(error, "error: ", "No space left on device"), (
+                size,
+                error,
+                sizes,
+            )
             places.add(next((name for name in sizes if name in error), "elsewhere"))
             if (mount / "run" / CHECKPOINT).exists():
                 load_checkpoint(mount / "run")
@@ -327,7 +398,9 @@ class read_only:
             pytest.skip("root can write anywhere on a file system without chattr +i")
 
     def __exit__(self, *_):
-        subprocess.run(["chattr", "-i", self.folder], check=True) if not os.geteuid() else self.folder.chmod(0o755)
+        subprocess.run(
+            ["chattr", "-i", self.folder], check=True
+        ) if not os.geteuid() else self.folder.chmod(0o755)
 
 
 @pytest.mark.slow
@@ -366,7 +439,9 @@ def test_two_runs_in_one_folder(flags, whole, tmp_path):
         second = command(["--resume", tmp_path / "run"], tmp_path / "second")
     finally:
         os.kill(child.pid, signal.SIGCONT)
-    assert second[0] == 2 and one_line(second[2], f"error: {tmp_path / 'run'}: in use by another run")
+    assert second[0] == 2 and one_line(
+        second[2], f"error: {tmp_path / 'run'}: in use by another run"
+    )
     assert ended(child, tmp_path / "output")[0] == 0
     assert remains(tmp_path / "run") == remains(whole)
 
@@ -387,18 +462,27 @@ def evil():
     class Evil:
         def __reduce__(self):
             return os.system, ("echo executed",)
+
     return pickle.dumps(Evil())
 
 
-@pytest.mark.parametrize("what", ["empty", "cut", "noise", "evil", "foreign", "old", "lacking", "other network",
-                                  "folder"])
+@pytest.mark.parametrize(
+    "what",
+    ["empty", "cut", "noise", "evil", "foreign", "old", "lacking", "other network", "folder"],
+)
 def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, recwarn, what):
     folder = trained_only(whole, tmp_path / "run")
     path = folder / CHECKPOINT
     data, state = path.read_bytes(), load_checkpoint(folder)
     if what in ("empty", "cut", "noise", "evil"):
-        path.write_bytes({"empty": b"", "cut": data[:len(data) // 2], "noise": bytes(range(256)) * 20,
-                          "evil": evil()}[what])
+        path.write_bytes(
+            {
+                "empty": b"",
+                "cut": data[: len(data) // 2],
+                "noise": bytes(range(256)) * 20,
+                "evil": evil(),
+            }[what]
+        )
     elif what == "folder":
         path.unlink()
         path.mkdir()
@@ -415,11 +499,15 @@ def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, recwarn, what):
     left = sorted(folder.iterdir())
     code, error = stops(["--resume", folder], capsys)
     what_to_do = "train again" if what == "old" else "expected"
-    assert code == 2 and one_line(error, f"error: {path}: ", "found", what_to_do) and "executed" not in error
+    assert (
+        code == 2
+        and one_line(error, f"error: {path}: ", "found", what_to_do)
+        and "executed" not in error
+    )
     assert sorted(folder.iterdir()) == left
     code, error = stops(["--predict", folder, "--features", "nowhere.h5"], capsys)
     assert code == 2 and one_line(error, "error: ")
-    assert not list(recwarn)                            # which would be more lines
+    assert not list(recwarn)  # which would be more lines
 
 
 def test_a_log_that_does_not_go_with_the_checkpoint(whole, tmp_path, capsys):
@@ -438,19 +526,41 @@ def test_a_folder_without_a_run(tmp_path, capsys):
             code, error = stops([job, tmp_path / folder], capsys)
             assert code == 2 and one_line(error, f"error: {tmp_path / folder}/opts.json: {said}")
         code, error = stops(["--predict", tmp_path / folder, "--features", "x.h5"], capsys)
-        assert code == 2 and one_line(error, f"error: {tmp_path / folder}/{CHECKPOINT}: found no such file")
+        assert code == 2 and one_line(
+            error, f"error: {tmp_path / folder}/{CHECKPOINT}: found no such file"
+        )
     assert not (tmp_path / "absent").exists()
 
 
-@pytest.mark.parametrize("name, value", [
-    ("lr", "0.1"), ("lr", None), ("lr", [0.1]), ("lr", True), ("seed", 1.5), ("seed", 10**400), ("cycle", {}),
-    ("features", 3), ("tious", 0.5), ("tious", [[0.5]]), ("tious", ["x"]), ("keep_peak", 1), ("nms", "x"),
-    ("device", []), ("lam", float("nan"))])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("lr", "0.1"),
+        ("lr", None),
+        ("lr", [0.1]),
+        ("lr", True),
+        ("seed", 1.5),
+        ("seed", 10**400),
+        ("cycle", {}),
+        ("features", 3),
+        ("tious", 0.5),
+        ("tious", [[0.5]]),
+        ("tious", ["x"]),
+        ("keep_peak", 1),
+        ("nms", "x"),
+        ("device", []),
+        ("lam", float("nan")),
+    ],
+)
 def test_saved_options_of_another_type(whole, tmp_path, capsys, name, value):
     saved = json.loads((whole / "opts.json").read_text())
     (tmp_path / "opts.json").write_text(json.dumps({**saved, name: value}))
     flag = {"tious": "--tiou", "lam": "--lambda"}.get(name, f"--{name.replace('_', '-')}")
-    for argv in (["--config", tmp_path / "opts.json"], ["--resume", tmp_path], ["--evaluate", tmp_path]):
+    for argv in (
+        ["--config", tmp_path / "opts.json"],
+        ["--resume", tmp_path],
+        ["--evaluate", tmp_path],
+    ):
         code, error = stops([*argv, "--dry-run"], capsys)
         assert code == 2 and one_line(error, "error: ", flag, "found", "expected")
 
@@ -464,15 +574,29 @@ def test_stopped_before_the_first_checkpoint(whole, tmp_path):
     assert remains(tmp_path / "run") == remains(whole)
 
 
-@pytest.mark.parametrize("changed", [
-    ["--lr", "0.01"], ["--seed", "2"], ["--cycle", "1"], ["--gamma", "0.3"], ["--untrimmednet-epochs", "4"],
-    ["--keep-peak"], ["--recipe", "release"], ["--train-subset", "val"], ["--snippet-seconds", "1"],
-    ["--method", "em-mil"], ["--video-classifier", "oracle", "--method", "em-mil", "wtalc"]])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ["--lr", "0.01"],
+        ["--seed", "2"],
+        ["--cycle", "1"],
+        ["--gamma", "0.3"],
+        ["--untrimmednet-epochs", "4"],
+        ["--keep-peak"],
+        ["--recipe", "release"],
+        ["--train-subset", "val"],
+        ["--snippet-seconds", "1"],
+        ["--method", "em-mil"],
+        ["--video-classifier", "oracle", "--method", "em-mil", "wtalc"],
+    ],
+)
 def test_changed_options_are_refused_by_name(whole, tmp_path, capsys, changed):
     folder = trained_only(whole, tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     code, error = stops(["--resume", folder, *changed], capsys)
-    assert code == 2 and one_line(error, f"error: {changed[0]}: cannot be changed of {folder}, which has begun")
+    assert code == 2 and one_line(
+        error, f"error: {changed[0]}: cannot be changed of {folder}, which has begun"
+    )
     code, error = stops(["--resume", folder, "--lr", "0.01", *changed], capsys)
     assert code == 2 and "--lr" in error and changed[0] in error
     code, error = stops(["--resume", folder, "--weight-of-nothing", "1"], capsys)
@@ -486,7 +610,7 @@ def test_other_flags_that_resuming_refuses(whole, tmp_path, capsys):
         code, error = stops(["--resume", folder, *flag], capsys)
         assert code == 2 and one_line(error, f"error: {flag[0]}: found with")
     saved = json.loads((folder / "opts.json").read_text())
-    (folder / "opts.json").write_text(json.dumps({**saved, "lr": 0.5}))                     # edited by hand
+    (folder / "opts.json").write_text(json.dumps({**saved, "lr": 0.5}))  # edited by hand
     code, error = stops(["--resume", folder], capsys)
     assert code == 2 and one_line(error, f"error: --lr: cannot be changed in {folder}/opts.json")
 
@@ -498,9 +622,22 @@ def test_test_time_options_may_change(flags, whole, tmp_path, capsys):
     child.kill()
     child.join()
     run.main(["--resume", str(tmp_path / "run"), "--lambda", "0.1", "--gate", "0.6"])
-    run.main(["--evaluate", str(whole), "--lambda", "0.1", "--gate", "0.6", "--out", str(tmp_path / "evaluated")])
+    run.main(
+        [
+            "--evaluate",
+            str(whole),
+            "--lambda",
+            "0.1",
+            "--gate",
+            "0.6",
+            "--out",
+            str(tmp_path / "evaluated"),
+        ]
+    )
     for name in ("detections.json", "detections.csv", "table.md"):
-        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "evaluated" / name).read_bytes()
+        assert (tmp_path / "run" / name).read_bytes() == (
+            tmp_path / "evaluated" / name
+        ).read_bytes()
     assert (tmp_path / "run/detections.csv").read_bytes() != (whole / "detections.csv").read_bytes()
 
 
@@ -515,12 +652,17 @@ def test_features_or_annotations_that_changed(flags, whole, tmp_path, capsys, wh
     else:
         source = features.open_features(flags[3])
         names = source.names if what == "values" else source.names[::-1]
-        features.write_canonical(data / "features.h5", ((name, *(x + (what == "values") for x in source.read(name)))
-                                                       for name in names), 0.5, "float32")
+        features.write_canonical(
+            data / "features.h5",
+            ((name, *(x + (what == "values") for x in source.read(name))) for name in names),
+            0.5,
+            "float32",
+        )
     code, error = stops(["--resume", folder, *where], capsys)
-    assert code == 2 and one_line(error, f"error: {folder}: found features or annotations that have changed",
-                                  "fingerprint")
-    run.main(["--resume", str(folder)])                                 # with the ones it began with
+    assert code == 2 and one_line(
+        error, f"error: {folder}: found features or annotations that have changed", "fingerprint"
+    )
+    run.main(["--resume", str(folder)])  # with the ones it began with
     assert remains(folder) == remains(whole)
 
 
@@ -529,7 +671,9 @@ def test_features_that_moved(flags, whole, tmp_path):
     shutil.copy(flags[3], tmp_path / "elsewhere.h5")
     run.main(["--resume", str(folder), "--features", str(tmp_path / "elsewhere.h5")])
     assert (folder / "detections.csv").read_bytes() == (whole / "detections.csv").read_bytes()
-    assert json.loads((folder / "opts.json").read_text())["features"] == str(tmp_path / "elsewhere.h5")
+    assert json.loads((folder / "opts.json").read_text())["features"] == str(
+        tmp_path / "elsewhere.h5"
+    )
 
 
 def test_a_finished_run_says_so(whole, capsys):
@@ -542,11 +686,15 @@ def test_a_finished_run_says_so(whole, capsys):
 
 # ------------------------------------------------------------------------------------------------ the same bits
 @pytest.mark.slow
-@pytest.mark.parametrize("other, save_every", [([], -1), (["--feature-memory", "0"], -1), (["--deterministic"], -1),
-                                               ([], 1000)])
+@pytest.mark.parametrize(
+    "other, save_every",
+    [([], -1), (["--feature-memory", "0"], -1), (["--deterministic"], -1), ([], 1000)],
+)
 def test_the_same_bits(flags, whole, tmp_path, other, save_every):
     """Again; features that a thread reads from disk; PyTorch's deterministic algorithms only; fewer checkpoints."""
-    code, printed, error = command([*flags, *other, "--out", tmp_path / "run"], tmp_path / "output", None, save_every)
+    code, printed, error = command(
+        [*flags, *other, "--out", tmp_path / "run"], tmp_path / "output", None, save_every
+    )
     assert code == 0 and not error
     assert ("read from disk" in printed) == (other[:1] == ["--feature-memory"])
     left, expected = remains(tmp_path / "run"), remains(whole)
@@ -560,11 +708,19 @@ def test_the_same_bits(flags, whole, tmp_path, other, save_every):
 def test_another_seed_gives_other_bits(flags, whole, tmp_path):
     assert command([*flags, "--seed", "2", "--out", tmp_path / "run"], tmp_path / "output")[0] == 0
     left, expected = remains(tmp_path / "run"), remains(whole)
-    assert left["checkpoint"]["parts"] != expected["checkpoint"]["parts"] and left["scores"] != expected["scores"]
+    assert (
+        left["checkpoint"]["parts"] != expected["checkpoint"]["parts"]
+        and left["scores"] != expected["scores"]
+    )
 
 
 @pytest.mark.slow
 def test_opts_json_alone_repeats_the_run(whole, tmp_path):
     shutil.copy(whole / "opts.json", tmp_path / "again.json")
-    assert command(["--config", tmp_path / "again.json", "--out", tmp_path / "run"], tmp_path / "output")[0] == 0
+    assert (
+        command(
+            ["--config", tmp_path / "again.json", "--out", tmp_path / "run"], tmp_path / "output"
+        )[0]
+        == 0
+    )
     assert remains(tmp_path / "run") == remains(whole)

@@ -1,4 +1,5 @@
 """A run's folder, on a network of a few weights: what is resumed, refused, written."""
+
 import errno
 import fcntl
 import json
@@ -15,14 +16,27 @@ from torch import nn
 
 from engine import cpu, run_folder
 from engine.loop import TrainingSet, adam, train_epoch
-from engine.run_folder import (CHECKPOINT, LABELS, LOG, ROOT, RunFolder, code_hash, environment, load_checkpoint,
-                               read_labels, read_log)
+from engine.run_folder import (
+    CHECKPOINT,
+    LABELS,
+    LOG,
+    ROOT,
+    RunFolder,
+    code_hash,
+    environment,
+    load_checkpoint,
+    read_labels,
+    read_log,
+)
 from formats.files import InputError
 from model import EMMIL
 
 VIDEOS = 5
 X = np.random.default_rng(0).normal(size=(VIDEOS, 1, 4)).astype(np.float32)
-BAGS = [SimpleNamespace(name=f"video {i}", rgb=x, flow=x, labels=np.ones(1, np.float32)) for i, x in enumerate(X)]
+BAGS = [
+    SimpleNamespace(name=f"video {i}", rgb=x, flow=x, labels=np.ones(1, np.float32))
+    for i, x in enumerate(X)
+]
 STAGES = (("first", 2), ("second", 3))
 
 
@@ -42,6 +56,7 @@ def fit(run, stages=STAGES, at_step=None, do=None):
                 do()
             x = nn.functional.dropout(bags[0].rgb + float(rng.normal()), 0.5)
             return {"square": (network(x) ** 2).sum(), "level": network.bias.abs().sum()}
+
         return loss
 
     for stage, n in stages:
@@ -84,12 +99,16 @@ def test_dead_at_any_step_it_ends_in_the_same_bits(whole, tmp_path, monkeypatch,
     monkeypatch.setattr(run_folder, "SAVE_EVERY", every)
     died(RunFolder(tmp_path, seed=3), step)
     run = RunFolder(tmp_path, seed=3, resume=True)
-    epochs = (step - 1) // VIDEOS                       # done before the step
+    epochs = (step - 1) // VIDEOS  # done before the step
     kept = epochs if every < 0 else (0 if step <= 10 else 2)
     assert len(read_log(tmp_path)) == kept
     assert (run.stage, run.epoch, run.done) == {
-        0: (None, 0, []), 1: ("first", 1, []), 2: ("first", 2, ["first"]), 3: ("second", 1, ["first"]),
-        4: ("second", 2, ["first"])}[kept]
+        0: (None, 0, []),
+        1: ("first", 1, []),
+        2: ("first", 2, ["first"]),
+        3: ("second", 1, ["first"]),
+        4: ("second", 2, ["first"]),
+    }[kept]
     assert same(fit(run), whole[1]) and read_log(tmp_path) == read_log(whole[0])
     run.close()
 
@@ -145,6 +164,7 @@ def test_generators_depend_on_seed_stage_and_epoch_alone(tmp_path):
         rng = run.generator(stage, epoch)
         run.close()
         return (*rng.random(2).tolist(), *torch.rand(2).tolist())
+
     first = draws(1, "a", 0)
     torch.rand(5)
     assert draws(1, "a", 0) == first
@@ -174,7 +194,9 @@ def em_mil(run, prepared, epochs, at_step=None):
     return model
 
 
-@pytest.mark.parametrize("before, after", [(False, True), (True, False), (True, True), (False, False)])
+@pytest.mark.parametrize(
+    "before, after", [(False, True), (True, False), (True, True), (False, False)]
+)
 def test_a_checkpoint_of_another_memory_order_resumes_right(tmp_path, monkeypatch, before, after):
     """Fused Adam walks parameter, gradient and moments in memory order and does not look at their strides."""
     monkeypatch.setattr(run_folder, "SAVE_EVERY", -1)
@@ -185,10 +207,14 @@ def test_a_checkpoint_of_another_memory_order_resumes_right(tmp_path, monkeypatc
     found = em_mil(RunFolder(tmp_path / "cut", seed=3, resume=True), after, 4)
     expected = em_mil(RunFolder(tmp_path / "plain", seed=3), False, 4)
     start = em_mil(RunFolder(tmp_path / "start", seed=3), False, 0)
-    for a, b, first in zip(found.classifier.rgb.parameters(), expected.classifier.rgb.parameters(),
-                           start.classifier.rgb.parameters(), strict=True):
+    for a, b, first in zip(
+        found.classifier.rgb.parameters(),
+        expected.classifier.rgb.parameters(),
+        start.classifier.rgb.parameters(),
+        strict=True,
+    ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-        assert (b - first).abs().max() > 1e-2           # it has moved far beyond the tolerance
+        assert (b - first).abs().max() > 1e-2  # it has moved far beyond the tolerance
 
 
 @pytest.mark.parametrize("prepared", [True, False])
@@ -220,7 +246,7 @@ def test_a_folder_has_one_run(tmp_path):
 
 def test_a_run_that_cannot_begin_releases_the_folder(tmp_path):
     (tmp_path / CHECKPOINT).write_bytes(b"")
-    errors = []                                         # whose tracebacks keep the run and its lock in memory
+    errors = []  # whose tracebacks keep the run and its lock in memory
     for resume in (False, True):
         said = CHECKPOINT if resume else "found a checkpoint there"
         with pytest.raises(InputError, match=said) as refused:
@@ -234,25 +260,37 @@ def test_a_run_that_cannot_begin_releases_the_folder(tmp_path):
 def test_a_file_system_without_locks(tmp_path, monkeypatch, recwarn, code):
     def flock(*_):
         raise OSError(code, os.strerror(code))
+
     monkeypatch.setattr(fcntl, "flock", flock)
     run = RunFolder(tmp_path, seed=3)
     fit(run)
     assert load_checkpoint(tmp_path)["done"] == ["first", "second"] and not list(recwarn)
-    RunFolder(tmp_path, resume=True).close()            # as after a kill: nothing is left that locks it
+    RunFolder(tmp_path, resume=True).close()  # as after a kill: nothing is left that locks it
     run.close()
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    for place in ("figures", LABELS, "evaluate"):       # another process may be writing into the last
+    for place in ("figures", LABELS, "evaluate"):  # another process may be writing into the last
         (tmp_path / place).mkdir()
-    left = [".checkpoint.0123abcd.pt", ".clip_scores.89abcdef.h5", "figures/.video_1-A.01234567.png",
-            f"{LABELS}/.01-M.01234567.npz"]
-    kept = [".hidden", "table.md", "figures/video.png", f"{LABELS}/01-M.npz", "evaluate/.table.0123abcd.md"]
+    left = [
+        ".checkpoint.0123abcd.pt",
+        ".clip_scores.89abcdef.h5",
+        "figures/.video_1-A.01234567.png",
+        f"{LABELS}/.01-M.01234567.npz",
+    ]
+    kept = [
+        ".hidden",
+        "table.md",
+        "figures/video.png",
+        f"{LABELS}/01-M.npz",
+        "evaluate/.table.0123abcd.md",
+    ]
     for name in left + kept:
         (tmp_path / name).write_text("")
     RunFolder(tmp_path).close()
-    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(
-        [*kept, ".lock", LOG])
+    assert sorted(
+        str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()
+    ) == sorted([*kept, ".lock", LOG])
 
 
 def test_the_checkpoint_keeps_plain_values(tmp_path):
@@ -287,13 +325,20 @@ def cut_after_the_first_epoch(folder, monkeypatch):
     return RunFolder(folder, seed=3, resume=True)
 
 
-@pytest.mark.parametrize("name, part", [
-    ("network", lambda: nn.Linear(5, 1)), ("network", lambda: nn.Linear(4, 1, bias=False)),
-    ("adam", lambda: adam(nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 1)).parameters(), 1)),
-    ("adam", lambda: adam(nn.Linear(5, 1).parameters(), 1))])
+@pytest.mark.parametrize(
+    "name, part",
+    [
+        ("network", lambda: nn.Linear(5, 1)),
+        ("network", lambda: nn.Linear(4, 1, bias=False)),
+        ("adam", lambda: adam(nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 1)).parameters(), 1)),
+        ("adam", lambda: adam(nn.Linear(5, 1).parameters(), 1)),
+    ],
+)
 def test_a_state_that_does_not_fit(tmp_path, monkeypatch, name, part):
     run = cut_after_the_first_epoch(tmp_path, monkeypatch)
-    with pytest.raises(InputError, match=f"{CHECKPOINT}: {name}: found the state of another network") as refused:
+    with pytest.raises(
+        InputError, match=f"{CHECKPOINT}: {name}: found the state of another network"
+    ) as refused:
         run.register(name, part())
     assert "\n" not in str(refused.value)
     run.close()
@@ -312,7 +357,7 @@ def test_an_optimizer_s_state_that_is_none(tmp_path, monkeypatch, moment):
 def broken(what, path):
     """Makes the checkpoint at `path` something else."""
     data, state = path.read_bytes(), load_checkpoint(path.parent)
-    contents = {"empty": b"", "cut": data[:len(data) // 2], "noise": bytes(range(256)) * 20}
+    contents = {"empty": b"", "cut": data[: len(data) // 2], "noise": bytes(range(256)) * 20}
     if what in contents:
         path.write_bytes(contents[what])
     elif what == "foreign":
@@ -327,25 +372,37 @@ def broken(what, path):
         torch.save({key: value for key, value in state.items() if key != what}, path)
 
 
-@pytest.mark.parametrize("what, said", [
-    ("empty", "broken file"), ("cut", "broken file"), ("noise", "broken file"), ("foreign", "found something else"),
-    ("a tensor", "found something else"), ("other version", "found something else"), ("parts", "found something else"),
-    ("epoch", "found something else"), ("old", "found a run of an earlier version of this program.*train again")])
+@pytest.mark.parametrize(
+    "what, said",
+    [
+        ("empty", "broken file"),
+        ("cut", "broken file"),
+        ("noise", "broken file"),
+        ("foreign", "found something else"),
+        ("a tensor", "found something else"),
+        ("other version", "found something else"),
+        ("parts", "found something else"),
+        ("epoch", "found something else"),
+        ("old", "found a run of an earlier version of this program.*train again"),
+    ],
+)
 def test_a_checkpoint_that_is_none(whole, tmp_path, what, said):
     folder = tmp_path / "run"
     shutil.copytree(whole[0], folder)
     broken(what, folder / CHECKPOINT)
     for load in (lambda: RunFolder(folder, resume=True), lambda: load_checkpoint(folder)):
-        with pytest.raises(InputError, match=f"{re.escape(str(folder / CHECKPOINT))}: .*{said}") as refused:
+        with pytest.raises(
+            InputError, match=f"{re.escape(str(folder / CHECKPOINT))}: .*{said}"
+        ) as refused:
             load()
         assert "\n" not in str(refused.value)
-    assert read_log(folder) == read_log(whole[0])       # nothing has been touched
+    assert read_log(folder) == read_log(whole[0])  # nothing has been touched
 
 
 def test_no_checkpoint(tmp_path):
     with pytest.raises(InputError, match=f"{CHECKPOINT}: found no such file"):
         load_checkpoint(tmp_path)
-    RunFolder(tmp_path, resume=True).close()            # stopped before its first checkpoint
+    RunFolder(tmp_path, resume=True).close()  # stopped before its first checkpoint
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
@@ -356,11 +413,16 @@ def test_a_checkpoint_that_cannot_be_written(whole, tmp_path, monkeypatch, code,
     def refuse(*_):
         raise OSError(code, os.strerror(code))
 
-    with monkeypatch.context() as patch, pytest.raises(InputError, match=f"{tmp_path / CHECKPOINT}: found") as refused:
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(InputError, match=f"{tmp_path / CHECKPOINT}: found") as refused,
+    ):
         fit(run, at_step=12, do=lambda: patch.setattr(os, call, refuse))
     assert os.strerror(code) in str(refused.value)
     run.close()
-    assert load_checkpoint(tmp_path)["done"] == ["first"] and not list(tmp_path.glob(".checkpoint*"))
+    assert load_checkpoint(tmp_path)["done"] == ["first"] and not list(
+        tmp_path.glob(".checkpoint*")
+    )
     run = RunFolder(tmp_path, seed=3, resume=True)
     assert same(fit(run), whole[1]) and read_log(tmp_path) == read_log(whole[0])
     run.close()
@@ -370,13 +432,25 @@ def test_the_checkpoint_takes_its_name_when_it_is_on_the_disk(tmp_path, monkeypa
     """Checkpoint and log are flushed to the disk, then the name changes hands."""
     calls = []
     inner = {"fsync": os.fsync, "replace": os.replace}
-    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))),
-                                                 inner["fsync"](fd)))
-    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append("replace"), inner["replace"](a, b)))
+    monkeypatch.setattr(
+        os,
+        "fsync",
+        lambda fd: (
+            calls.append(os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))),
+            inner["fsync"](fd),
+        ),
+    )
+    monkeypatch.setattr(
+        os, "replace", lambda a, b: (calls.append("replace"), inner["replace"](a, b))
+    )
     run = RunFolder(tmp_path)
     run.save()
     run.close()
-    assert calls[-1] == "replace" and LOG in calls and any(name.startswith(".checkpoint.") for name in calls)
+    assert (
+        calls[-1] == "replace"
+        and LOG in calls
+        and any(name.startswith(".checkpoint.") for name in calls)
+    )
 
 
 # ------------------------------------------------------------------------------------------------ the log
@@ -384,15 +458,22 @@ def test_a_line_for_each_record(tmp_path):
     run = RunFolder(tmp_path)
     run.log(stage="a", epoch=1, loss={"rgb": 0.5})
     run.log(stage="a", epoch=2, changed=None)
-    assert (tmp_path / LOG).read_text() == ('{"stage": "a", "epoch": 1, "loss": {"rgb": 0.5}}\n'
-                                            '{"stage": "a", "epoch": 2, "changed": null}\n')
-    assert read_log(tmp_path) == [{"stage": "a", "epoch": 1, "loss": {"rgb": 0.5}},
-                                  {"stage": "a", "epoch": 2, "changed": None}]
+    assert (tmp_path / LOG).read_text() == (
+        '{"stage": "a", "epoch": 1, "loss": {"rgb": 0.5}}\n'
+        '{"stage": "a", "epoch": 2, "changed": null}\n'
+    )
+    assert read_log(tmp_path) == [
+        {"stage": "a", "epoch": 1, "loss": {"rgb": 0.5}},
+        {"stage": "a", "epoch": 2, "changed": None},
+    ]
 
 
 def test_a_log_with_too_few_bytes(whole, tmp_path):
     (tmp_path / CHECKPOINT).write_bytes((whole[0] / CHECKPOINT).read_bytes())
-    with pytest.raises(InputError, match=f"{LOG}: found 0 bytes, expected the {(whole[0] / LOG).stat().st_size} that"):
+    with pytest.raises(
+        InputError,
+        match=f"{LOG}: found 0 bytes, expected the {(whole[0] / LOG).stat().st_size} that",
+    ):
         RunFolder(tmp_path, resume=True)
 
 
@@ -400,7 +481,10 @@ def test_a_log_that_cannot_be_written(tmp_path):
     run = RunFolder(tmp_path, seed=3)
     (tmp_path / LOG).unlink()
     (tmp_path / LOG).symlink_to("/dev/full")
-    with pytest.raises(InputError, match=f"{tmp_path / LOG}: found No space left on device, expected to write there"):
+    with pytest.raises(
+        InputError,
+        match=f"{tmp_path / LOG}: found No space left on device, expected to write there",
+    ):
         fit(run)
     run.close()
 
@@ -414,9 +498,13 @@ def test_a_log_that_cannot_be_read(tmp_path, content):
 
 
 # ------------------------------------------------------------------------------------------------ labels
-@pytest.mark.parametrize("labels", [
-    [np.array([True, False]), np.array([True])],                                         # of an E phase
-    [np.array([[0.25, 0.0], [1.0, 0.5]], np.float32), np.array([[0.0, 1.0]], np.float32)]])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [np.array([True, False]), np.array([True])],  # of an E phase
+        [np.array([[0.25, 0.0], [1.0, 0.5]], np.float32), np.array([[0.0, 1.0]], np.float32)],
+    ],
+)
 def test_labels_come_back_as_they_were(tmp_path, labels):
     run = RunFolder(tmp_path)
     returned = run.save_labels("01-M", labels)
@@ -437,7 +525,9 @@ def test_labels_that_cannot_be_read(tmp_path, what):
     if what == "other arrays":
         np.savez(path, clips=[1])
     else:
-        path.write_bytes({"empty": b"", "cut": data[:len(data) // 2], "noise": bytes(range(256))}[what])
+        path.write_bytes(
+            {"empty": b"", "cut": data[: len(data) // 2], "noise": bytes(range(256))}[what]
+        )
     with pytest.raises(InputError, match="01-M.npz: found no readable labels") as refused:
         run.read_labels("01-M")
     assert "\n" not in str(refused.value)
@@ -445,7 +535,14 @@ def test_labels_that_cannot_be_read(tmp_path, what):
 
 # ------------------------------------------------------------------------------------------------ where and with what
 def test_the_code_hash_changes_with_the_files_that_decide_a_run(tmp_path, monkeypatch):
-    for name in ("model.py", "engine/loop.py", "baselines/wtalc.py", "formats/npy.py", "README.md", "report/page.py"):
+    for name in (
+        "model.py",
+        "engine/loop.py",
+        "baselines/wtalc.py",
+        "formats/npy.py",
+        "README.md",
+        "report/page.py",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "model.py", tmp_path / name)
     monkeypatch.setattr(run_folder, "ROOT", tmp_path)
@@ -455,7 +552,13 @@ def test_the_code_hash_changes_with_the_files_that_decide_a_run(tmp_path, monkey
         (tmp_path / name).write_text("other")
         assert code_hash() == first
     seen = {first}
-    for name in ("model.py", "engine/loop.py", "baselines/wtalc.py", "formats/npy.py", "baselines/another.py"):
+    for name in (
+        "model.py",
+        "engine/loop.py",
+        "baselines/wtalc.py",
+        "formats/npy.py",
+        "baselines/another.py",
+    ):
         with open(tmp_path / name, "a") as file:
             file.write("#")
         seen.add(code_hash())
@@ -465,8 +568,11 @@ def test_the_code_hash_changes_with_the_files_that_decide_a_run(tmp_path, monkey
 
 
 def git(folder, *words):
-    subprocess.run(["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *words], check=True,
-                   capture_output=True)
+    subprocess.run(
+        ["git", "-C", folder, "-c", "user.name=a", "-c", "user.email=a@b", *words],
+        check=True,
+        capture_output=True,
+    )
 
 
 def test_commit_and_changes_of_a_checkout(tmp_path, monkeypatch):
@@ -481,7 +587,7 @@ def test_commit_and_changes_of_a_checkout(tmp_path, monkeypatch):
     assert found["code"] == code_hash()
     (tmp_path / "model.py").write_text("#")
     assert environment("cpu")["dirty"] is True
-    (tmp_path / "copy").mkdir()                         # a copy of the code inside somebody's repository
+    (tmp_path / "copy").mkdir()  # a copy of the code inside somebody's repository
     monkeypatch.setattr(run_folder, "ROOT", tmp_path / "copy")
     assert (environment("cpu")["commit"], environment("cpu")["dirty"]) == (None, None)
 

@@ -99,9 +99,7 @@ def test_the_file(whole):
         name: {"rgb": (clips, 1024), "flow": (clips, 1024)}
         for name, clips in (("a", 2), ("b", 3), ("c", 1))
     }
-    assert all(
-        array.dtype == np.float32 for arrays in stored.values() for array in arrays.values()
-    )
+    assert all(array.dtype == np.float32 for arrays in stored.values() for array in arrays.values())
     with h5py.File(whole) as file:
         assert file.attrs["snippet_seconds"] == 0.6
     assert list(whole.parent.iterdir()) == [whole]
@@ -168,9 +166,7 @@ def test_one_stream_needs_no_weights_of_the_other(whole, folder, weights, tmp_pa
     )
     stored = content(out)
     assert list(stored) == ["b"] and list(stored["b"]) == ["rgb"]
-    np.testing.assert_allclose(
-        stored["b"]["rgb"], content(whole)["b"]["rgb"], rtol=1e-4, atol=1e-6
-    )
+    np.testing.assert_allclose(stored["b"]["rgb"], content(whole)["b"]["rgb"], rtol=1e-4, atol=1e-6)
     assert {"flow", "flow_weights_sha256"}.isdisjoint(features.extract_settings(out))
 
 

@@ -42,6 +42,7 @@ def has(notes, *texts):
 
 # ------------------------------------------------------------------------------------------------ layouts
 
+
 @pytest.mark.parametrize("writer", feature_files.LAYOUTS, ids=lambda writer: writer.__name__)
 def test_every_layout_loads_to_the_same_tensors(tmp_path, streams, writer):
     arguments = write(tmp_path, streams, writer=writer)
@@ -60,19 +61,36 @@ def test_every_layout_loads_to_the_same_tensors(tmp_path, streams, writer):
                 array = np.asarray(found)
                 np.testing.assert_array_equal(array, expected)
                 assert array.flags.c_contiguous and array.flags.writeable
-                if len(array) > 1:                  # keeps neither the other stream nor a copy alive
+                if len(array) > 1:  # keeps neither the other stream nor a copy alive
                     assert array.base is None or memoryview(array.base).nbytes <= array.nbytes
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="the stand-in script and its annotations lie beside the repository")
+@pytest.mark.skipif(
+    not SHARED.is_dir(), reason="the stand-in script and its annotations lie beside the repository"
+)
 def test_the_stand_in_script_s_layouts_load_to_the_same_tensors(tmp_path):
     loaded = {}
     truth = SHARED / "data" / "thumos14" / "Thumos14reduced-Annotations"
     for layout in ("wtalc", "npy", "release"):
-        subprocess.run([sys.executable, SHARED / "make_thumos_like.py", tmp_path / layout, "--layout", layout,
-                        "--dim", "2", "--snippet-seconds", "8"], check=True, capture_output=True)
+        subprocess.run(
+            [
+                sys.executable,
+                SHARED / "make_thumos_like.py",
+                tmp_path / layout,
+                "--layout",
+                layout,
+                "--dim",
+                "2",
+                "--snippet-seconds",
+                "8",
+            ],
+            check=True,
+            capture_output=True,
+        )
         features = tmp_path / layout / ("features" if layout == "npy" else "")
-        loaded[layout] = dataset.load(features, truth, train_subset="validation", test_subset="test", snippet_seconds=8)
+        loaded[layout] = dataset.load(
+            features, truth, train_subset="validation", test_subset="test", snippet_seconds=8
+        )
     first = loaded["wtalc"]
     assert (len(first.train), len(first.test), len(first.classes)) == (200, 212, 20)
     for other in (loaded["npy"], loaded["release"]):
@@ -88,11 +106,17 @@ def test_real_canonical_file():
     if not folder.is_dir():
         pytest.skip("hapt30 lies beside the repository")
     data = dataset.load(folder / "features.h5", folder / "annotations.json", **SUBSETS)
-    assert (len(data.train), len(data.test), len(data.classes)) == (491, 206, 12)     # 18 and 3 excerpts have no label
+    assert (len(data.train), len(data.test), len(data.classes)) == (
+        491,
+        206,
+        12,
+    )  # 18 and 3 excerpts have no label
     assert data.snippet_seconds == 0.64 and data.feature_bytes == (491 + 206) * 45 * 222 * 4
     with h5py.File(folder / "features.h5") as file:
         for video in data.test[::20]:
-            np.testing.assert_array_equal(video.flow, file[video.name]["flow"][()].astype(np.float32))
+            np.testing.assert_array_equal(
+                video.flow, file[video.name]["flow"][()].astype(np.float32)
+            )
 
 
 @pytest.mark.parametrize("stored, annotated", [("v_abc", "abc"), ("abc", "v_abc")])
@@ -115,8 +139,10 @@ def test_prefix_of_a_video_of_its_own_is_not_looked_through(tmp_path):
 def test_youtube_ids_of_a_w_talc_folder_are_looked_through(tmp_path):
     streams = dict(zip(("v_id1", "id2", "other"), feature_files.features((3, 4, 5)).values()))
     source = features.open_features(feature_files.canonical(tmp_path, streams)["features"])
-    truth = [annotations.VideoAnnotation(name, "train", 1.0, np.zeros((0, 2)), (), (), None, alias)
-             for name, alias in (("video_1", "id1"), ("video_2", "id2"), ("video_3", "id3"))]
+    truth = [
+        annotations.VideoAnnotation(name, "train", 1.0, np.zeros((0, 2)), (), (), None, alias)
+        for name, alias in (("video_1", "id1"), ("video_2", "id2"), ("video_3", "id3"))
+    ]
     assert source.adopt(truth) == {"video_1": "v_id1", "video_2": "id2"}
     assert sorted(source.names) == ["other", "video_1", "video_2"]
     np.testing.assert_array_equal(source.read("video_1")[0], streams["v_id1"][0])
@@ -134,18 +160,30 @@ def test_names_of_a_joint_file_as_bytes_or_text(tmp_path, streams, kind):
 
 def test_released_numbers_are_in_order(tmp_path):
     streams = feature_files.features([2] * 24)
-    source = features.open_features(write(tmp_path, streams, writer=feature_files.released_pt)["features"])
-    assert source.names == [*list(streams)[1::2], *list(streams)[0::2]]         # testSet, trainSet; 2.pt before 10.pt
+    source = features.open_features(
+        write(tmp_path, streams, writer=feature_files.released_pt)["features"]
+    )
+    assert source.names == [
+        *list(streams)[1::2],
+        *list(streams)[0::2],
+    ]  # testSet, trainSet; 2.pt before 10.pt
 
 
 # ------------------------------------------------------------------------------------------------ contents
 
+
 def test_labels_and_segments(tmp_path, streams):
     train, test, train_2, *_ = names = list(streams)
     database = feature_files.database(streams)
-    database[train]["annotations"] = [{"label": "c", "segment": [0, 1]}, {"label": "a", "segment": [1, 2]},
-                                      {"label": "c", "segment": [2, 3]}]
-    database[test]["annotations"] = [{"label": "b", "segment": [0, 0.25]}, {"label": "a", "segment": [0.25, 0.5]}]
+    database[train]["annotations"] = [
+        {"label": "c", "segment": [0, 1]},
+        {"label": "a", "segment": [1, 2]},
+        {"label": "c", "segment": [2, 3]},
+    ]
+    database[test]["annotations"] = [
+        {"label": "b", "segment": [0, 0.25]},
+        {"label": "a", "segment": [0.25, 0.5]},
+    ]
     database[train_2]["annotations"] = []
     database[names[3]]["annotations"] = []
     data = dataset.load(**write(tmp_path, streams, database))
@@ -153,11 +191,15 @@ def test_labels_and_segments(tmp_path, streams):
     found = videos(data)
     assert found[train].labels.tolist() == [1, 0, 1] and found[train].labels.dtype == np.float32
     assert found[test].labels.tolist() == [1, 1, 0]
-    assert found[test].segments.tolist() == [[0, 0.25], [0.25, 0.5]] and found[test].segment_labels.tolist() == [1, 0]
+    assert found[test].segments.tolist() == [[0, 0.25], [0.25, 0.5]] and found[
+        test
+    ].segment_labels.tolist() == [1, 0]
     assert found[test].segment_labels.dtype == np.int64
-    assert train_2 not in found and has(data.notes, "1 training video without any label", train_2) == 1
+    assert (
+        train_2 not in found and has(data.notes, "1 training video without any label", train_2) == 1
+    )
     assert found[names[3]].labels.tolist() == [0, 0, 0] and found[names[3]].segments.shape == (0, 2)
-    for video in data.train:                                        # nothing but the video's labels
+    for video in data.train:  # nothing but the video's labels
         assert video.segments.shape == (0, 2) and video.segment_labels.shape == (0,)
 
 
@@ -165,7 +207,7 @@ def test_given_classes_keep_their_order(tmp_path, streams):
     arguments = write(tmp_path, streams)
     data = dataset.load(**arguments, classes=("x", "b", "a"))
     assert data.classes == ("x", "b", "a")
-    assert videos(data)[list(streams)[0]].labels.tolist() == [0, 1, 0]                         # its label is b
+    assert videos(data)[list(streams)[0]].labels.tolist() == [0, 1, 0]  # its label is b
     assert has(data.notes, "1 class without a training video: x") == 1
 
 
@@ -187,7 +229,7 @@ def test_duration_falls_back_on_the_clips(tmp_path, streams):
     del database[first]["duration"]
     database[second]["duration"] = 0.51
     found = videos(dataset.load(**write(tmp_path, streams, database)))
-    assert found[first].duration == 4.0                             # 8 clips of 0.5 s
+    assert found[first].duration == 4.0  # 8 clips of 0.5 s
     assert found[second].duration == 0.51
 
 
@@ -196,7 +238,9 @@ def test_missing_videos_are_left_out_where_allowed(tmp_path, streams):
     database = feature_files.database(streams)
     kept = {name: streams[name] for name in names[2:]}
     arguments = write(tmp_path, kept, database)
-    with pytest.raises(InputError, match=f"no features for 2 of 6 videos .*: {names[0]}, {names[1]}, expected all"):
+    with pytest.raises(
+        InputError, match=f"no features for 2 of 6 videos .*: {names[0]}, {names[1]}, expected all"
+    ):
         dataset.load(**arguments)
     data = dataset.load(**arguments, allow_missing=True)
     assert sorted(videos(data)) == sorted(kept)
@@ -208,13 +252,26 @@ def test_surplus_features_are_said(tmp_path, streams):
     surplus = list(database)[0]
     del database[surplus]
     data = dataset.load(**write(tmp_path, streams, database))
-    assert surplus not in videos(data) and has(data.notes, "1 video without annotation", surplus) == 1
+    assert (
+        surplus not in videos(data) and has(data.notes, "1 video without annotation", surplus) == 1
+    )
 
 
-@pytest.mark.parametrize("t_rgb, t_flow, ok", [(3, 1, True), (4, 1, False), (100, 98, True), (97, 100, False),
-                                               (300, 303, True), (400, 396, True), (300, 296, False), (1, 1, True)])
+@pytest.mark.parametrize(
+    "t_rgb, t_flow, ok",
+    [
+        (3, 1, True),
+        (4, 1, False),
+        (100, 98, True),
+        (97, 100, False),
+        (300, 303, True),
+        (400, 396, True),
+        (300, 296, False),
+        (1, 1, True),
+    ],
+)
 def test_streams_are_cut_by_2_clips_or_1_percent(tmp_path, t_rgb, t_flow, ok):
-    (rgb, flow), = feature_files.features((max(t_rgb, t_flow),)).values()
+    ((rgb, flow),) = feature_files.features((max(t_rgb, t_flow),)).values()
     streams = {"a": (rgb[:t_rgb], flow[:t_flow]), "b": (rgb, flow)}
     arguments = write(tmp_path, streams)
     if not ok:
@@ -231,41 +288,59 @@ def test_streams_are_cut_by_2_clips_or_1_percent(tmp_path, t_rgb, t_flow, ok):
         assert has(data.notes, "1 video with streams of unequal length") == (t_rgb != t_flow)
 
 
-@pytest.mark.parametrize("dtype, said", [("float16", False), ("float32", False), (">f4", False), ("float64", True),
-                                         ("int16", True), ("uint8", True)])
+@pytest.mark.parametrize(
+    "dtype, said",
+    [
+        ("float16", False),
+        ("float32", False),
+        (">f4", False),
+        ("float64", True),
+        ("int16", True),
+        ("uint8", True),
+    ],
+)
 def test_types_are_converted_and_said(tmp_path, dtype, said):
     values = np.arange(24).reshape(6, 4)
     streams = {name: (values.astype(dtype), values[::-1].astype("float32")) for name in "ab"}
     data = dataset.load(**write(tmp_path, streams))
     for video in videos(data).values():
         assert video.rgb.dtype == np.float32 and np.array_equal(video.rgb, values)
-    assert len(data.notes) == said and has(data.notes, f"2 videos of type {dtype} converted to float32") == said
+    assert (
+        len(data.notes) == said
+        and has(data.notes, f"2 videos of type {dtype} converted to float32") == said
+    )
 
 
 def test_big_finite_values_are_no_infinities(tmp_path):
-    big = np.full((3, 4), 3e38, np.float32)         # their squares overflow
+    big = np.full((3, 4), 3e38, np.float32)  # their squares overflow
     streams = {name: (big, -big) for name in "ab"}
     np.testing.assert_array_equal(dataset.load(**write(tmp_path, streams)).test[0].flow, -big)
 
 
 # ------------------------------------------------------------------------------------------------ geometry
 
-@pytest.mark.parametrize("declared, warned", [(1.0, False), (0.96, False), (1.04, False), (0.94, True), (1.06, True),
-                                              (0.5, True)])
+
+@pytest.mark.parametrize(
+    "declared, warned",
+    [(1.0, False), (0.96, False), (1.04, False), (0.94, True), (1.06, True), (0.5, True)],
+)
 def test_geometry_is_held_against_the_durations(tmp_path, declared, warned):
     streams = feature_files.features((100, 40, 20))
     database = feature_files.database(streams)
     for (rgb, _), entry in zip(streams.values(), database.values()):
-        entry["duration"] = float(len(rgb))         # 1 s per clip
+        entry["duration"] = float(len(rgb))  # 1 s per clip
     data = dataset.load(**write(tmp_path, streams, database, snippet_seconds=declared))
-    assert has(data.notes, "GEOMETRY", f"{declared:g} s", f"{100 * declared:.0f}%", "imply 1 s") == warned
-    assert data.snippet_seconds == declared         # a warning, no correction
+    assert (
+        has(data.notes, "GEOMETRY", f"{declared:g} s", f"{100 * declared:.0f}%", "imply 1 s")
+        == warned
+    )
+    assert data.snippet_seconds == declared  # a warning, no correction
 
 
 def test_geometry_is_the_median(tmp_path):
     streams = feature_files.features((10, 10, 10))
     database = feature_files.database(streams)
-    database[list(streams)[1]]["duration"] = 5.5    # one video off by 10%
+    database[list(streams)[1]]["duration"] = 5.5  # one video off by 10%
     assert dataset.load(**write(tmp_path, streams, database)).notes == ()
 
 
@@ -282,8 +357,12 @@ def test_undeclared_seconds_are_asked_for_with_the_value_that_fits(tmp_path):
     streams = feature_files.features((100, 40, 20))
     database = feature_files.database(streams)
     for seconds, expected in (
-            (0.65, "--snippet-seconds 0.64); the durations of .* imply 0.65 s; the known convention 0.64 s .W-TALC"),
-            (0.3, "--snippet-seconds 0.3); the durations of .* imply 0.3 s$")):
+        (
+            0.65,
+            "--snippet-seconds 0.64); the durations of .* imply 0.65 s; the known convention 0.64 s .W-TALC",
+        ),
+        (0.3, "--snippet-seconds 0.3); the durations of .* imply 0.3 s$"),
+    ):
         for (rgb, _), entry in zip(streams.values(), database.values()):
             entry["duration"] = len(rgb) * seconds
         with pytest.raises(InputError, match=expected.replace(")", r"\)")):
@@ -292,32 +371,59 @@ def test_undeclared_seconds_are_asked_for_with_the_value_that_fits(tmp_path):
         del entry["duration"]
     with pytest.raises(InputError, match=r"--snippet-seconds SECONDS\)$"):
         dataset.load(**write(tmp_path, streams, database, snippet_seconds=None))
-    assert dataset.load(**write(tmp_path, streams, database, snippet_seconds=None), snippet_seconds=0.4).notes == ()
+    assert (
+        dataset.load(
+            **write(tmp_path, streams, database, snippet_seconds=None), snippet_seconds=0.4
+        ).notes
+        == ()
+    )
 
 
 def test_given_seconds_win_and_say_so(tmp_path, streams):
     arguments = write(tmp_path, streams)
     data = dataset.load(**arguments, snippet_seconds=0.52)
     assert data.snippet_seconds == 0.52 and data.test[0].snippet_seconds == 0.52
-    assert data.notes == (f"{arguments['features']}: the file declares 0.5 s per clip; the given 0.52 s is used",)
+    assert data.notes == (
+        f"{arguments['features']}: the file declares 0.5 s per clip; the given 0.52 s is used",
+    )
     assert dataset.load(**arguments, snippet_seconds=0.5).notes == ()
 
 
-@pytest.mark.parametrize("implied, fits", [(1.25, 1.25), (0.64, 0.64), (0.62, 0.64), (0.618, 0.6), (0.6, 0.6),
-                                           (0.4, 0.4), (4 / 30, 4 / 30), (0.5, None), (0.43, None), (10, None)])
+@pytest.mark.parametrize(
+    "implied, fits",
+    [
+        (1.25, 1.25),
+        (0.64, 0.64),
+        (0.62, 0.64),
+        (0.618, 0.6),
+        (0.6, 0.6),
+        (0.4, 0.4),
+        (4 / 30, 4 / 30),
+        (0.5, None),
+        (0.43, None),
+        (10, None),
+    ],
+)
 def test_known_conventions(implied, fits):
     assert dataset.fitting_convention(implied) == fits
 
 
 # ------------------------------------------------------------------------------------------------ on disk
 
+
 def test_memory_limit_decides(tmp_path, streams):
     arguments = write(tmp_path, streams)
     size = sum(rgb.size + flow.size for rgb, flow in streams.values()) * 4
     data = dataset.load(**arguments, memory_limit=size)
-    assert data.feature_bytes == size and data.in_memory and isinstance(data.train[0].rgb, np.ndarray)
+    assert (
+        data.feature_bytes == size and data.in_memory and isinstance(data.train[0].rgb, np.ndarray)
+    )
     data = dataset.load(**arguments, memory_limit=size - 1)
-    assert data.feature_bytes == size and not data.in_memory and isinstance(data.train[0].rgb, features.StoredArray)
+    assert (
+        data.feature_bytes == size
+        and not data.in_memory
+        and isinstance(data.train[0].rgb, features.StoredArray)
+    )
     assert has(data.notes, "stay on disk") == 1
 
 
@@ -334,13 +440,18 @@ def test_values_left_on_disk_are_checked_when_read(tmp_path, streams):
 @pytest.mark.parametrize("writer", [feature_files.canonical, feature_files.joint_npy])
 def test_reading_beside_a_background_thread(tmp_path, writer):
     streams = feature_files.features([50 + i for i in range(20)])
-    data = dataset.load(**write(tmp_path, streams, writer=writer), in_memory=False, snippet_seconds=SECONDS)
+    data = dataset.load(
+        **write(tmp_path, streams, writer=writer), in_memory=False, snippet_seconds=SECONDS
+    )
     wrong = []
 
     def read(order):
         for name, video in list(videos(data).items())[::order] * 5:
-            wrong.extend(name for stored, expected in zip((video.rgb, video.flow), streams[name])
-                         if not np.array_equal(np.asarray(stored), expected))
+            wrong.extend(
+                name
+                for stored, expected in zip((video.rgb, video.flow), streams[name])
+                if not np.array_equal(np.asarray(stored), expected)
+            )
 
     thread = threading.Thread(target=read, args=(-1,))
     thread.start()
@@ -350,6 +461,7 @@ def test_reading_beside_a_background_thread(tmp_path, writer):
 
 
 # ------------------------------------------------------------------------------------------------ writing
+
 
 def read_back(path, streams, **tolerance):
     source = features.open_features(path)
@@ -361,13 +473,22 @@ def read_back(path, streams, **tolerance):
     source.close()
 
 
-@pytest.mark.parametrize("dtype, compression", [("float32", None), ("float16", None), ("float32", "gzip")])
+@pytest.mark.parametrize(
+    "dtype, compression", [("float32", None), ("float16", None), ("float32", "gzip")]
+)
 def test_canonical_round_trip(tmp_path, streams, dtype, compression):
-    streams["long"] = tuple(np.random.default_rng(1).normal(size=(1000, 300)).astype(np.float32) for _ in range(2))
+    streams["long"] = tuple(
+        np.random.default_rng(1).normal(size=(1000, 300)).astype(np.float32) for _ in range(2)
+    )
     path = tmp_path / "out.h5"
     items = ((name, *pair) for name, pair in streams.items())
     assert features.write_canonical(path, items, 0.64, dtype, compression) == 7
-    read_back(path, streams, rtol=0 if dtype == "float32" else 2**-11, atol=0 if dtype == "float32" else 2**-24)
+    read_back(
+        path,
+        streams,
+        rtol=0 if dtype == "float32" else 2**-11,
+        atol=0 if dtype == "float32" else 2**-24,
+    )
     with h5py.File(path) as file:
         assert file["long/rgb"].dtype == dtype and file["long/rgb"].compression == compression
         rows, width = file["long/rgb"].chunks
@@ -375,10 +496,14 @@ def test_canonical_round_trip(tmp_path, streams, dtype, compression):
     assert [file.name for file in tmp_path.iterdir()] == ["out.h5"]
 
 
-@pytest.mark.parametrize("bad", [KeyboardInterrupt, InputError("x: found y"), "overflow", "twice", "slash", "empty"])
+@pytest.mark.parametrize(
+    "bad", [KeyboardInterrupt, InputError("x: found y"), "overflow", "twice", "slash", "empty"]
+)
 def test_a_failed_write_leaves_what_was_there(tmp_path, streams, bad):
     path = tmp_path / "out.h5"
-    features.write_canonical(path, ((name, *pair) for name, pair in streams.items()), 0.64, "float32")
+    features.write_canonical(
+        path, ((name, *pair) for name, pair in streams.items()), 0.64, "float32"
+    )
     before = path.read_bytes()
     values = np.ones((2, 3), np.float32)
 
@@ -395,10 +520,15 @@ def test_a_failed_write_leaves_what_was_there(tmp_path, streams, bad):
         else:
             raise bad
 
-    expected = {"overflow": "b: flow: found values up to 7e\\+04, expected finite ones of float16",
-                "twice": "found 'a' as", "slash": "found '../a' as",
-                "empty": r"b: rgb: found an array \(0, 3\)"}.get(bad)
-    with pytest.raises(KeyboardInterrupt if bad is KeyboardInterrupt else InputError, match=expected):
+    expected = {
+        "overflow": "b: flow: found values up to 7e\\+04, expected finite ones of float16",
+        "twice": "found 'a' as",
+        "slash": "found '../a' as",
+        "empty": r"b: rgb: found an array \(0, 3\)",
+    }.get(bad)
+    with pytest.raises(
+        KeyboardInterrupt if bad is KeyboardInterrupt else InputError, match=expected
+    ):
         features.write_canonical(path, items(), 1.0)
     assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["out.h5"]
 
@@ -413,15 +543,21 @@ def test_what_was_written_is_read_back(tmp_path, streams, monkeypatch):
         return real(path, mode, **options)
 
     monkeypatch.setattr(features.h5py, "File", corrupting)
-    with pytest.raises(InputError, match=f"{list(streams)[3]}/flow: found other values than were written"):
-        features.write_canonical(tmp_path / "out.h5", ((name, *pair) for name, pair in streams.items()), 0.64)
+    with pytest.raises(
+        InputError, match=f"{list(streams)[3]}/flow: found other values than were written"
+    ):
+        features.write_canonical(
+            tmp_path / "out.h5", ((name, *pair) for name, pair in streams.items()), 0.64
+        )
     assert list(tmp_path.iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------ fingerprint
 
-@pytest.mark.parametrize("writer", [feature_files.canonical, feature_files.split_stream_files,
-                                    feature_files.joint_npy])
+
+@pytest.mark.parametrize(
+    "writer", [feature_files.canonical, feature_files.split_stream_files, feature_files.joint_npy]
+)
 def test_fingerprint_sees_values_names_and_sizes(tmp_path, streams, writer):
     def written(name, streams):
         folder = tmp_path / name
@@ -433,13 +569,18 @@ def test_fingerprint_sees_values_names_and_sizes(tmp_path, streams, writer):
     before = features.fingerprint(one / "features", one / "gt.json", None)
     shutil.copytree(one, tmp_path / "copy", copy_function=shutil.copyfile)
     copy = tmp_path / "copy" / "features", tmp_path / "copy" / "gt.json"
-    assert features.fingerprint(*copy) == before                     # neither place nor time of the files counts
+    assert features.fingerprint(*copy) == before  # neither place nor time of the files counts
     last = list(streams)[-1]
     rgb, flow = streams.pop(last)
     prints = {before, features.fingerprint(*copy[::-1])}
-    for name, change in (("values", {last: (rgb, flow + np.float32(1e-6))}), ("name", {"other": (rgb, flow)}),
-                         ("length", {last: (rgb[:-1], flow[:-1])})):
-        prints.add(features.fingerprint(written(name, {**streams, **change}) / "features", one / "gt.json"))
+    for name, change in (
+        ("values", {last: (rgb, flow + np.float32(1e-6))}),
+        ("name", {"other": (rgb, flow)}),
+        ("length", {last: (rgb[:-1], flow[:-1])}),
+    ):
+        prints.add(
+            features.fingerprint(written(name, {**streams, **change}) / "features", one / "gt.json")
+        )
     with open(one / "gt.json", "a") as file:
         file.write(" ")
     prints.add(features.fingerprint(one / "features", one / "gt.json"))
@@ -450,7 +591,7 @@ def test_fingerprint_of_a_big_file_sees_a_changed_video(tmp_path):
     path = tmp_path / "big"
     path.write_bytes(b"")
     with open(path, "r+b") as file:
-        file.truncate(100 * 2**20)                                  # beyond 32 MiB: samples, here 4 KiB of 16
+        file.truncate(100 * 2**20)  # beyond 32 MiB: samples, here 4 KiB of 16
     before = features.fingerprint(path)
     for offset, length, seen in ((50_000_003, 12 * 1024, True), (50 * 2**20 + 5000, 100, False)):
         with open(path, "r+b") as file:

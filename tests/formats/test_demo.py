@@ -20,7 +20,9 @@ def test_same_seed_same_bytes_other_seed_other_data(tmp_path):
     for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
         demo_data.write_demo(tmp_path / folder, seed)
         assert listing(tmp_path / folder) == ["annotations.json", "features.h5"]
-    read = lambda folder: [(tmp_path / folder / name).read_bytes() for name in listing(tmp_path / folder)]
+    read = lambda folder: [
+        (tmp_path / folder / name).read_bytes() for name in listing(tmp_path / folder)
+    ]
     assert read("a") == read("b")
     assert read("a")[0] != read("c")[0] and read("a")[1] != read("c")[1]
 
@@ -49,7 +51,7 @@ def test_written_once_and_again_only_when_something_changed(tmp_path, monkeypatc
     assert "wrote" in demo_data.write_demo(tmp_path, seed=1)
     assert "wrote" in demo_data.write_demo(tmp_path, seed=0)
 
-    (tmp_path / "features.h5").write_bytes(first[:5000])                         # cut off
+    (tmp_path / "features.h5").write_bytes(first[:5000])  # cut off
     assert "wrote" in demo_data.write_demo(tmp_path)
     (tmp_path / "annotations.json").unlink()
     assert "wrote" in demo_data.write_demo(tmp_path)
@@ -57,7 +59,7 @@ def test_written_once_and_again_only_when_something_changed(tmp_path, monkeypatc
     assert "wrote" in demo_data.write_demo(tmp_path)
     assert (tmp_path / "features.h5").read_bytes() == first
 
-    changed = tmp_path / "changed.py"                                            # a changed generator
+    changed = tmp_path / "changed.py"  # a changed generator
     changed.write_text("# other text")
     monkeypatch.setattr(demo_data, "__file__", str(changed))
     assert "wrote" in demo_data.write_demo(tmp_path)
@@ -86,11 +88,15 @@ def test_geometry(videos):
         n_clips = len(streams["rgb"])
         lengths.add(n_clips)
         assert streams["rgb"].shape == (n_clips, 96) and streams["flow"].shape == (n_clips, 64)
-        assert n_clips * 0.64 <= duration < (n_clips + 1) * 0.64                 # the last, incomplete clip is left out
+        assert (
+            n_clips * 0.64 <= duration < (n_clips + 1) * 0.64
+        )  # the last, incomplete clip is left out
         times = [t for start, end, _ in actions for t in (start, end)]
         assert actions and times == sorted(times) and 0 <= times[0] and times[-1] <= duration
         assert all(end - start > 1 for start, end, _ in actions)
-        assert sum(end - start for start, end, _ in actions) <= 0.6 * duration + 0.1     # rounded to 0.01 s each
+        assert (
+            sum(end - start for start, end, _ in actions) <= 0.6 * duration + 0.1
+        )  # rounded to 0.01 s each
         for x in streams.values():
             assert x.dtype == np.float16 and np.isfinite(x).all() and x.min() == 0
     assert len(lengths) > 50
@@ -98,7 +104,9 @@ def test_geometry(videos):
 
 def test_every_class_in_both_subsets_and_a_few_videos_with_two(videos):
     for subset, n in (("training", 60), ("testing", 40)):
-        labels = [{label for _, _, label in actions} for _, of, _, actions, _ in videos if of == subset]
+        labels = [
+            {label for _, _, label in actions} for _, of, _, actions, _ in videos if of == subset
+        ]
         assert len(labels) == n
         assert set().union(*labels) == set(demo_data.CLASSES)
         assert {len(x) for x in labels} == {1, 2} and sum(len(x) == 2 for x in labels) < 0.3 * n
@@ -117,15 +125,28 @@ def clips(videos, subset, streams):
         if of == subset:
             x.append(np.concatenate([features[s].astype(float) for s in streams], axis=1))
             middle = (np.arange(len(x[-1])) + 0.5) * demo_data.SNIPPET_SECONDS
-            y.append(np.stack([np.any([(s <= middle) & (middle < e) for s, e, k in actions if k == c]
-                                      or [np.zeros(len(middle), bool)], axis=0) for c in demo_data.CLASSES], axis=1))
+            y.append(
+                np.stack(
+                    [
+                        np.any(
+                            [(s <= middle) & (middle < e) for s, e, k in actions if k == c]
+                            or [np.zeros(len(middle), bool)],
+                            axis=0,
+                        )
+                        for c in demo_data.CLASSES
+                    ],
+                    axis=1,
+                )
+            )
     x = np.concatenate(x)
     return np.column_stack([x, np.ones(len(x))]), np.concatenate(y)
 
 
 def probe(videos, streams):
     """Average precision per class of a ridge regression on single clips, trained on the true segments."""
-    (x, y), (x_test, y_test) = (clips(videos, subset, streams) for subset in ("training", "testing"))
+    (x, y), (x_test, y_test) = (
+        clips(videos, subset, streams) for subset in ("training", "testing")
+    )
     scores = x_test @ np.linalg.solve(x.T @ x + 10 * np.eye(x.shape[1]), x.T @ y)
     hits = np.take_along_axis(y_test, np.argsort(-scores, axis=0, kind="stable"), axis=0)
     precision = hits.cumsum(axis=0) / np.arange(1, len(hits) + 1)[:, None]
@@ -135,5 +156,5 @@ def probe(videos, streams):
 def test_a_supervised_probe_is_far_above_chance_and_far_from_perfect(videos):
     both, chance = probe(videos, ("rgb", "flow"))
     assert (both > 4 * chance).all() and (both < 0.95).all()
-    for stream in ("rgb", "flow"):                                    # each stream knows what the other misses
+    for stream in ("rgb", "flow"):  # each stream knows what the other misses
         assert probe(videos, (stream,))[0].mean() < both.mean() - 0.05

@@ -17,8 +17,8 @@ from formats.files import InputError
 FOUND = pd.DataFrame(
     [
         ("b", 0.0, 1.02, "jump", 0.9),
-        ("a", 1.0, 2.0, "kick & \"run\"", 0.25),
-        ("b", 4.0, 5.5, "kick & \"run\"", 0.5),
+        ("a", 1.0, 2.0, 'kick & "run"', 0.25),
+        ("b", 4.0, 5.5, 'kick & "run"', 0.5),
     ],
     columns=["video", "t_start", "t_end", "label", "score"],
 )
@@ -72,9 +72,7 @@ def test_labelstudio(tmp_path):
         },
     ]
     assert empty["predictions"][0]["result"] == []
-    view = ElementTree.parse(
-        tmp_path / "out.xml"
-    ).getroot()  # the names that the regions refer to
+    view = ElementTree.parse(tmp_path / "out.xml").getroot()  # the names that the regions refer to
     video, labels = view.find("Video"), view.find("TimelineLabels")
     assert video.attrib == {"name": "video", "value": "$video", "frameRate": "25"}
     assert labels.attrib == {"name": "action", "toName": "video"}

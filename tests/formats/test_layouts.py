@@ -1,5 +1,6 @@
 """Feature sets as people hold them beyond the 15 forms of feature_files: what is read, what is
 asked, what is said."""
+
 import os
 import pickle
 
@@ -57,6 +58,7 @@ def line_of(call, *args, **options):
 
 
 # --------------------------------------------------------------------------------- names and places
+
 
 def stream_in_name(folder, streams, suffix="_{}.npy", upper=False):
     for name, pair in streams.items():
@@ -138,8 +140,10 @@ def test_npz_of_a_stream_under_any_key(tmp_path, streams, truth):
         np.savez_compressed(tmp_path / "g" / f"{name}.npz", arr_0=np.concatenate(pair, 1))
     data = load(tmp_path / "f", truth)
     check(data, streams)
-    assert any("axes of length 1 dropped from (1, "
-               "" in note and "in 6 videos" in note for note in data.notes)
+    assert any(
+        "axes of length 1 dropped from (1, " in note and "in 6 videos" in note
+        for note in data.notes
+    )
     check(load(tmp_path / "g", truth), streams)
     apart = load(tmp_path / "f" / "rgb", truth, flow_features=tmp_path / "f" / "flow")
     check(apart, streams)
@@ -148,6 +152,7 @@ def test_npz_of_a_stream_under_any_key(tmp_path, streams, truth):
 @pytest.mark.parametrize("kind", ["pt", "pkl", "pt-dict", "pkl-dict"])
 def test_pt_and_pkl_files_per_video(tmp_path, streams, truth, kind):
     import torch
+
     for name, pair in streams.items():
         content = (
             dict(zip(("RGB", "flow"), pair)) if kind.endswith("dict") else np.concatenate(pair, 1)
@@ -186,8 +191,11 @@ def test_a_pkl_that_executes_is_refused(tmp_path, streams, truth):
 @pytest.mark.parametrize("apart", [False, True])
 def test_one_file_with_a_dict_of_all_videos(tmp_path, streams, truth, suffix, apart):
     import torch
-    content = {name: dict(zip(("rgb", "flow"), pair)) if apart else np.concatenate(pair, 1)
-               for name, pair in streams.items()}
+
+    content = {
+        name: dict(zip(("rgb", "flow"), pair)) if apart else np.concatenate(pair, 1)
+        for name, pair in streams.items()
+    }
     path = tmp_path / f"features{suffix}"
     if suffix == ".npy":
         np.save(path, np.array(content, dtype=object))
@@ -251,8 +259,9 @@ def test_advice_to_give_the_folder_around_part_of_a_set_works(tmp_path, streams,
             allow_missing=allow_missing,
         )
         assert "found no features for 3 of 6 videos" in line and "--allow-missing" not in line
-        assert line.endswith("; beside it: flow_test.h5, rgb_test.h5; give the folder "
-                             f"{tmp_path / 'h'} to read all")
+        assert line.endswith(
+            f"; beside it: flow_test.h5, rgb_test.h5; give the folder {tmp_path / 'h'} to read all"
+        )
     check(load(tmp_path / "h", truth), streams)
     feature_files.split_side_by_side_files(tmp_path / "f", streams)
     line = line_of(load, tmp_path / "f" / "train", truth)
@@ -342,6 +351,7 @@ def test_names_with_prefix_or_suffix(tmp_path, streams, truth, stored):
 
 # ------------------------------------------------------------------------------------ nothing found
 
+
 @pytest.mark.parametrize(
     "suffix, advice",
     [(".csv", "np.save"), (".mat", "np.save"), (".mp4", "docs/video.md"), (".zip", "")],
@@ -362,7 +372,8 @@ def test_the_advice_on_tables_works(tmp_path, streams, truth):
         (tmp_path / "f").mkdir(exist_ok=True)
         np.savetxt(tmp_path / "f" / f"{name}.csv", np.concatenate(pair, 1), delimiter=",")
     assert "save each table with np.save as VIDEO.npy, an array (clips, dimensions)" in line_of(
-        load, tmp_path / "f", truth)
+        load, tmp_path / "f", truth
+    )
     for file in (tmp_path / "f").glob("*.csv"):
         np.save(
             file.with_suffix(".npy"), np.loadtxt(file, delimiter=",", ndmin=2).astype(np.float32)

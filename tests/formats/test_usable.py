@@ -1,5 +1,6 @@
 """Whether a set can be used: one stream, axes and crops, transposed arrays, missing videos, times
 that do not fit; and that inspection, conversion and loading judge it alike."""
+
 import json
 import pathlib
 import shlex
@@ -81,6 +82,7 @@ def edit(truth, change):
 
 # --------------------------------------------------------------------------------------- one stream
 
+
 @pytest.mark.parametrize("stream, column", [("rgb", 0), ("flow", 1)])
 def test_a_set_of_one_stream(tmp_path, streams, truth, stream, column):
     folder = files(tmp_path / "f", {name: pair[column] for name, pair in streams.items()})
@@ -88,7 +90,7 @@ def test_a_set_of_one_stream(tmp_path, streams, truth, stream, column):
     for in_memory in (True, False):
         data = load(folder, truth, streams=stream, in_memory=in_memory)
         assert data.dims == ((4, None) if stream == "rgb" else (None, 4))
-        assert data.feature_bytes == 67 * 4 * 4                         # 67 clips
+        assert data.feature_bytes == 67 * 4 * 4  # 67 clips
         for name, video in videos(data).items():
             assert getattr(video, other) is None and video.n_clips == len(streams[name][column])
             np.testing.assert_array_equal(np.asarray(getattr(video, stream)), streams[name][column])
@@ -119,7 +121,7 @@ def test_a_usual_width_of_one_stream_is_asked_about(tmp_path, streams, truth, wi
         ("both", (width // 2, width // 2)),
     ):
         assert f"--streams {streams}" in line
-        data = load(tmp_path / "f", truth, streams=streams)             # the advice works
+        data = load(tmp_path / "f", truth, streams=streams)  # the advice works
         assert data.dims == dims
 
 
@@ -204,7 +206,7 @@ def test_axes_of_length_1_are_dropped_with_a_note(tmp_path, streams, truth, axes
     )
     for in_memory in (True, False):
         data = load(folder, truth, in_memory=in_memory)
-        for name, video in videos(data).items():                # one of them has a single clip
+        for name, video in videos(data).items():  # one of them has a single clip
             np.testing.assert_array_equal(np.asarray(video.rgb), streams[name][0])
             np.testing.assert_array_equal(np.asarray(video.flow), streams[name][1])
         assert len(data.notes) == 1 and "axes of length 1 dropped from (" in data.notes[0]
@@ -261,6 +263,7 @@ def test_spatial_axes_are_no_crops(tmp_path, streams, truth):
 
 
 # --------------------------------------------------------------------------------------- transposed
+
 
 @pytest.mark.parametrize("declared", [0.5, None])
 def test_transposed_arrays_are_asked_about_and_the_command_turns_them(
@@ -331,6 +334,7 @@ def test_transposed_arrays_of_one_usual_width_are_asked_about_the_stream_too(
 
 # ------------------------------------------------------------------------------------------ missing
 
+
 def spoil(kind, folder, name):
     """Make the one video unusable."""
     rgb, flow = folder / "rgb" / f"{name}.npy", folder / "flow" / f"{name}.npy"
@@ -371,8 +375,9 @@ def test_every_kind_of_missing_is_one_rule(tmp_path, streams, truth, kind, which
     assert sorted(videos(data)) == sorted(set(NAMES) - {name}) and list(data.left_out) == [name]
     assert any(name in note and "left out" in note for note in data.notes)
     segments = [note for note in data.notes if "count as missed" in note]
-    assert len(segments) == says and (not says or "1 test video of these with 1 "
-                                                  "segments" in segments[0])
+    assert len(segments) == says and (
+        not says or "1 test video of these with 1 segments" in segments[0]
+    )
 
     code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
     assert (code, "--allow-missing" in verdict(out)) == (
@@ -422,13 +427,14 @@ def test_allow_missing_is_not_advised_where_it_fails(tmp_path, streams, truth, c
     for allow_missing in (False, True):
         assert "--allow-missing" not in line_of(load, folder, truth, allow_missing=allow_missing)
     for name in NAMES[1::2]:
-        (folder / "rgb" / f"{name}.npy").unlink()                                   # no file at all
+        (folder / "rgb" / f"{name}.npy").unlink()  # no file at all
     assert "all videos of one of the two subsets" in line_of(load, folder, truth)
     code, out, err = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
     assert code == 2 and "--allow-missing" not in verdict(out) and "found no features for 3" in err
 
 
 # -------------------------------------------------------------------------------------------- times
+
 
 def test_training_videos_without_times_and_test_videos_without_segments(tmp_path, streams):
     """The annotation object says what the labels are; durations may be absent."""
@@ -447,27 +453,34 @@ def test_training_videos_without_times_and_test_videos_without_segments(tmp_path
     assert [len(video.segments) for video in data.test] == [0] * 3 and [
         v.name for v in data.test
     ] == NAMES[1::2]
-    assert data.test[0].duration == 0.5                                              # 1 clip
+    assert data.test[0].duration == 0.5  # 1 clip
     assert data.notes == ("gt: 1 class without a training video: b",)
 
 
 @pytest.mark.skipif(not THUMOS.is_dir(), reason="the annotations lie beside the repository")
 def test_clips_against_segments_of_the_thumos14_json_without_durations(tmp_path):
     """BaS-Net's file; the lengths are those of the videos at 0.64 s a clip."""
-    durations = {name: video.duration for name, video in
-                 annotations.load(THUMOS / "Thumos14reduced-Annotations").videos.items()}
+    durations = {
+        name: video.duration
+        for name, video in annotations.load(THUMOS / "Thumos14reduced-Annotations").videos.items()
+    }
     truth = annotations.load(THUMOS / "gt-210test.json")
     with h5py.File(tmp_path / "f.h5", "w") as file:
         for name in truth.videos:
             file[name] = np.ones((int(durations[name] // 0.64), 2), "f2")
 
     def notes(seconds):
-        data = dataset.load(tmp_path / "f.h5", truth, train_subset="train", test_subset="test",
-                            snippet_seconds=seconds)
+        data = dataset.load(
+            tmp_path / "f.h5",
+            truth,
+            train_subset="train",
+            test_subset="test",
+            snippet_seconds=seconds,
+        )
         return [note for note in data.notes if "GEOMETRY" in note]
 
-    assert notes(0.64) == []                                            # 4 of 410 videos
-    short, = notes(0.1333)
+    assert notes(0.64) == []  # 4 of 410 videos
+    (short,) = notes(0.1333)
     assert "end past the clips in 406 of 410 videos" in short and "0.64 s (W-TALC" in short
     assert "too large" in notes(3.2)[0]
 
@@ -481,8 +494,10 @@ def test_segments_in_frames(tmp_path, streams, truth, capsys, with_durations):
 
     edit(truth, frames)
     folder = two_folders(tmp_path, streams)
-    assert any("GEOMETRY" in note and "in frames instead of "
-                                      "seconds?" in note for note in load(folder, truth).notes)
+    assert any(
+        "GEOMETRY" in note and "in frames instead of seconds?" in note
+        for note in load(folder, truth).notes
+    )
     code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
     assert code == 0 and "times would be wrong" in verdict(out)
 

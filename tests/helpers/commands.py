@@ -1,4 +1,5 @@
 """The real command for tests: a tiny set, children that are forked with PyTorch imported, and what a run leaves."""
+
 import json
 import multiprocessing
 import os
@@ -16,8 +17,23 @@ from formats import features
 
 ROOT = Path(__file__).resolve().parents[2]
 # A classifier with dropout and one without, long phases and short ones.
-FLAGS = ["--method", "em-mil", "wtalc", "--untrimmednet-epochs", "3", "--wtalc-iterations", "110", "--cycle", "2",
-         "--cycle-epochs", "4", "--alternate-epochs", "3", "--pictures", "1"]
+FLAGS = [
+    "--method",
+    "em-mil",
+    "wtalc",
+    "--untrimmednet-epochs",
+    "3",
+    "--wtalc-iterations",
+    "110",
+    "--cycle",
+    "2",
+    "--cycle-epochs",
+    "4",
+    "--alternate-epochs",
+    "3",
+    "--pictures",
+    "1",
+]
 
 
 def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
@@ -29,21 +45,35 @@ def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
         start = int(rng.integers(0, clips - 3))
         streams = [rng.normal(size=(clips, d)).astype(np.float32) for d in dims]
         for x in streams:
-            x[start:start + 4, c] += 4
+            x[start : start + 4, c] += 4
         items.append((f"video_{i:02d}", *streams))
-        database[f"video_{i:02d}"] = {"subset": "train" if i < n_train else "test", "duration": clips * 0.5 - past_end,
-                                  "annotations": [{"label": "AB"[c], "segment": [start * 0.5, start * 0.5 + 1.5]}]}
+        database[f"video_{i:02d}"] = {
+            "subset": "train" if i < n_train else "test",
+            "duration": clips * 0.5 - past_end,
+            "annotations": [{"label": "AB"[c], "segment": [start * 0.5, start * 0.5 + 1.5]}],
+        }
     folder.mkdir(parents=True, exist_ok=True)
     features.write_canonical(folder / "features.h5", items, 0.5, "float32")
     (folder / "annotations.json").write_text(json.dumps({"database": database}))
-    return ["--dataset", "custom", "--features", str(folder / "features.h5"),
-            "--annotations", str(folder / "annotations.json"), *FLAGS]
+    return [
+        "--dataset",
+        "custom",
+        "--features",
+        str(folder / "features.h5"),
+        "--annotations",
+        str(folder / "annotations.json"),
+        *FLAGS,
+    ]
 
 
 # ------------------------------------------------------------------------------------------------ children
-FORKS = multiprocessing.get_context("forkserver")      # its server has never computed, so that forking it is safe
+FORKS = multiprocessing.get_context(
+    "forkserver"
+)  # its server has never computed, so that forking it is safe
 # torch._inductor: PyTorch imports it when training begins.
-FORKS.set_forkserver_preload(["commands", "matplotlib.figure", "matplotlib.backends.backend_agg", "torch._inductor"])
+FORKS.set_forkserver_preload(
+    ["commands", "matplotlib.figure", "matplotlib.backends.backend_agg", "torch._inductor"]
+)
 
 
 def start(argv, output, file_limit=None, save_every=-1):
@@ -52,8 +82,12 @@ def start(argv, output, file_limit=None, save_every=-1):
     file_limit: largest size in bytes of a file that it may write, the nearest thing to a full disk. save_every:
     seconds between checkpoints; by default there is one after every epoch.
     """
-    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)                # for the server, which starts with the first
-    process = FORKS.Process(target=_child, args=([str(a) for a in argv], str(output), file_limit, save_every))
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        sys.path
+    )  # for the server, which starts with the first
+    process = FORKS.Process(
+        target=_child, args=([str(a) for a in argv], str(output), file_limit, save_every)
+    )
     process.start()
     return process
 
@@ -84,18 +118,34 @@ def ended(process, output, timeout=300):
 def remains(folder):
     """Everything that a finished run leaves and that does not depend on the clock, to be compared with ==."""
     folder = Path(folder)
-    left = {name: (folder / name).read_bytes() for name in (
-        "opts.json", "ground_truth.csv", "ambiguous.csv", "detections.json", "detections.csv", "detections-wtalc.csv",
-        "table.md") if (folder / name).exists()}
-    left["log"] = [_timeless(json.loads(line)) for line in (folder / run_folder.LOG).read_text().splitlines()]
+    left = {
+        name: (folder / name).read_bytes()
+        for name in (
+            "opts.json",
+            "ground_truth.csv",
+            "ambiguous.csv",
+            "detections.json",
+            "detections.csv",
+            "detections-wtalc.csv",
+            "table.md",
+        )
+        if (folder / name).exists()
+    }
+    left["log"] = [
+        _timeless(json.loads(line)) for line in (folder / run_folder.LOG).read_text().splitlines()
+    ]
     left["results"] = {**_timeless(json.loads((folder / "results.json").read_text())), "run": None}
     left["checkpoint"] = _timeless({**run_folder.load_checkpoint(folder), "log_bytes": None})
     with h5py.File(folder / "clip_scores.h5") as file:
         names = []
         file.visit(names.append)
-        left["scores"] = {name: file[name][()].tolist() for name in names if isinstance(file[name], h5py.Dataset)}
-    left["labels"] = {path.name: [x.tolist() for x in run_folder.read_labels(folder, path.stem)]
-                      for path in (folder / run_folder.LABELS).iterdir()}
+        left["scores"] = {
+            name: file[name][()].tolist() for name in names if isinstance(file[name], h5py.Dataset)
+        }
+    left["labels"] = {
+        path.name: [x.tolist() for x in run_folder.read_labels(folder, path.stem)]
+        for path in (folder / run_folder.LABELS).iterdir()
+    }
     left["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
     return left
 
@@ -103,7 +153,11 @@ def remains(folder):
 def _timeless(value):
     """Tensors as bytes, and nothing that is named after seconds of the clock."""
     if isinstance(value, dict):
-        return {k: _timeless(v) for k, v in value.items() if k == "snippet_seconds" or "seconds" not in str(k)}
+        return {
+            k: _timeless(v)
+            for k, v in value.items()
+            if k == "snippet_seconds" or "seconds" not in str(k)
+        }
     if isinstance(value, (list, tuple)):
         return [_timeless(v) for v in value]
     if isinstance(value, torch.Tensor):

@@ -1,24 +1,34 @@
 """A small set of features, written in every layout that dataset.py reads: for the tests of reading and the tools."""
+
 import json
 
 import h5py
 import numpy as np
 
-SECONDS = 0.5       # per clip
+SECONDS = 0.5  # per clip
 
 
 def features(lengths=(8, 1, 12, 9, 30, 7), widths=(4, 4), seed=0):
     """{video: (rgb (T, D), flow (T, D'))} float32; the names are out of alphabetical order."""
     rng = np.random.default_rng(seed)
-    return {f"v{(617 * i + 3) % 1000:03d}": tuple(rng.normal(size=(t, width)).astype(np.float32) for width in widths)
-            for i, t in enumerate(lengths)}
+    return {
+        f"v{(617 * i + 3) % 1000:03d}": tuple(
+            rng.normal(size=(t, width)).astype(np.float32) for width in widths
+        )
+        for i, t in enumerate(lengths)
+    }
 
 
 def database(streams):
     """ActivityNet's database of them: classes b and a, every other video for the test, exact durations."""
-    return {name: {"subset": ("train", "test")[i % 2], "duration": len(rgb) * SECONDS,
-                   "annotations": [{"label": "ba"[i // 2 % 2], "segment": [0.0, len(rgb) * SECONDS / 2]}]}
-            for i, (name, (rgb, _)) in enumerate(streams.items())}
+    return {
+        name: {
+            "subset": ("train", "test")[i % 2],
+            "duration": len(rgb) * SECONDS,
+            "annotations": [{"label": "ba"[i // 2 % 2], "segment": [0.0, len(rgb) * SECONDS / 2]}],
+        }
+        for i, (name, (rgb, _)) in enumerate(streams.items())
+    }
 
 
 def write_json(path, content):
@@ -54,8 +64,14 @@ def canonical_gzip(folder, streams):
 
 
 def joint_npy(folder, streams, names=None):
-    save(folder / "Set-I3D-JOINTFeatures.npy", objects([np.concatenate(pair, 1) for pair in streams.values()]))
-    save(folder / "Set-Annotations" / "videoname.npy", np.array([name.encode() for name in names or streams]))
+    save(
+        folder / "Set-I3D-JOINTFeatures.npy",
+        objects([np.concatenate(pair, 1) for pair in streams.values()]),
+    )
+    save(
+        folder / "Set-Annotations" / "videoname.npy",
+        np.array([name.encode() for name in names or streams]),
+    )
     return {"features": folder / "Set-I3D-JOINTFeatures.npy"}
 
 
@@ -105,10 +121,15 @@ def two_folders(folder, streams):
 
 def released_pt(folder, streams):
     import torch
+
     for i, (name, (rgb, flow)) in enumerate(streams.items()):
         number = i // 2
-        for key, value in (("X_RGB", torch.from_numpy(rgb)), ("X_flow", torch.from_numpy(flow)),
-                           ("Y_flow", torch.zeros(2)), ("Name_flow", name)):
+        for key, value in (
+            ("X_RGB", torch.from_numpy(rgb)),
+            ("X_flow", torch.from_numpy(flow)),
+            ("Y_flow", torch.zeros(2)),
+            ("Name_flow", name),
+        ):
             place = folder / ("trainSet", "testSet")[i % 2] / key
             place.mkdir(parents=True, exist_ok=True)
             torch.save(value, place / f"{number}.pt")
@@ -146,9 +167,21 @@ def hdf5_file_per_stream(folder, streams):
 
 
 # writer: the layout that it is
-LAYOUTS = {canonical: "canonical", canonical_gzip: "canonical", joint_npy: "joint-npy", joint_npy_folder: "joint-npy",
-           split_stream_files: "per-video", stream_files: "per-video", side_by_side_files: "per-video",
-           split_side_by_side_files: "per-video", npz_files: "per-video", two_folders: "per-video",
-           released_pt: "released-pt", hdf5_side_by_side: "hdf5", hdf5_single_in_group: "hdf5",
-           hdf5_group_per_stream: "hdf5", hdf5_file_per_stream: "hdf5"}
+LAYOUTS = {
+    canonical: "canonical",
+    canonical_gzip: "canonical",
+    joint_npy: "joint-npy",
+    joint_npy_folder: "joint-npy",
+    split_stream_files: "per-video",
+    stream_files: "per-video",
+    side_by_side_files: "per-video",
+    split_side_by_side_files: "per-video",
+    npz_files: "per-video",
+    two_folders: "per-video",
+    released_pt: "released-pt",
+    hdf5_side_by_side: "hdf5",
+    hdf5_single_in_group: "hdf5",
+    hdf5_group_per_stream: "hdf5",
+    hdf5_file_per_stream: "hdf5",
+}
 DECLARES_SECONDS = (canonical, canonical_gzip)

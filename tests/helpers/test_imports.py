@@ -1,4 +1,5 @@
 """Who imports whom, and where torch and matplotlib are allowed: the map of the code, kept true."""
+
 import ast
 from pathlib import Path
 
@@ -6,24 +7,57 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("formats", "engine", "baselines", "report", "paper", "extract")
-MODULES = {path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
-           for place in (".", *FOLDERS) for path in (ROOT / place).glob("*.py")}
+MODULES = {
+    path.relative_to(ROOT)
+    .with_suffix("")
+    .as_posix()
+    .replace("/", ".")
+    .removesuffix(".__init__"): path
+    for place in (".", *FOLDERS)
+    for path in (ROOT / place).glob("*.py")
+}
 
 FILES = {"formats.files"}
 ALLOWED = {
-    "opts": set(), "pseudo_labels": set(), "localize": set(), "paper.published": set(), "engine.cpu": set(),
-    "eval_detection": {"formats"}, "model": {"engine.cpu"}, "em_trainer": {"engine", "pseudo_labels"},
+    "opts": set(),
+    "pseudo_labels": set(),
+    "localize": set(),
+    "paper.published": set(),
+    "engine.cpu": set(),
+    "eval_detection": {"formats"},
+    "model": {"engine.cpu"},
+    "em_trainer": {"engine", "pseudo_labels"},
     "dataset": {"formats"},
 }
 BY_FOLDER = {
-    "formats": {"formats"}, "engine": {"engine", "formats.files"},
-    "baselines": {"baselines", "engine", "localize", "pseudo_labels", "em_trainer", "model", "eval_detection",
-                  "formats.clip_scores", "formats.files"},
-    "report": {"report", "formats.files", "localize", "eval_detection"}, "extract": {"extract", "formats.files", "formats.features"},
+    "formats": {"formats"},
+    "engine": {"engine", "formats.files"},
+    "baselines": {
+        "baselines",
+        "engine",
+        "localize",
+        "pseudo_labels",
+        "em_trainer",
+        "model",
+        "eval_detection",
+        "formats.clip_scores",
+        "formats.files",
+    },
+    "report": {"report", "formats.files", "localize", "eval_detection"},
+    "extract": {"extract", "formats.files", "formats.features"},
 }
-FREE = {"run", "reproduce", *(name for name in MODULES if name.split(".")[0] == "paper" and name != "paper.published")}
-WITHOUT_TORCH = {"opts", "dataset", "localize", "eval_detection", *(
-    name for name in MODULES if name.split(".")[0] in ("formats", "report"))}      # load_pt imports it when called
+FREE = {
+    "run",
+    "reproduce",
+    *(name for name in MODULES if name.split(".")[0] == "paper" and name != "paper.published"),
+}
+WITHOUT_TORCH = {
+    "opts",
+    "dataset",
+    "localize",
+    "eval_detection",
+    *(name for name in MODULES if name.split(".")[0] in ("formats", "report")),
+}  # load_pt imports it when called
 
 
 def imports(path, top_only=False):
@@ -62,10 +96,18 @@ def test_nobody_imports_run_but_the_papers_pages_and_nobody_the_tools(module):
 
 @pytest.mark.parametrize("module", sorted(WITHOUT_TORCH))
 def test_no_torch(module):
-    assert not {name for name in imports(MODULES[module], top_only=True) if name.split(".")[0] == "torch"}
+    assert not {
+        name for name in imports(MODULES[module], top_only=True) if name.split(".")[0] == "torch"
+    }
 
 
 def test_matplotlib_is_loaded_in_one_file_and_only_when_drawing():
-    users = [m for m in sorted(MODULES) if any(n.split(".")[0] == "matplotlib" for n in imports(MODULES[m]))]
+    users = [
+        m
+        for m in sorted(MODULES)
+        if any(n.split(".")[0] == "matplotlib" for n in imports(MODULES[m]))
+    ]
     assert users == ["report.figures"]
-    assert not any(n.startswith("matplotlib") for n in imports(MODULES["report.figures"], top_only=True))
+    assert not any(
+        n.startswith("matplotlib") for n in imports(MODULES["report.figures"], top_only=True)
+    )

@@ -1,4 +1,5 @@
 """Small sets of videos in memory, for the tests of what is trained."""
+
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,7 +18,10 @@ def softmax(x, axis):
 def streams(clips, rgb_dim=5, flow_dim=3, seed=0):
     """Features (T, D) and (T, D') of one video."""
     rng = np.random.default_rng(seed)
-    return [torch.from_numpy(rng.normal(size=(clips, d)).astype(np.float32)) for d in (rgb_dim, flow_dim)]
+    return [
+        torch.from_numpy(rng.normal(size=(clips, d)).astype(np.float32))
+        for d in (rgb_dim, flow_dim)
+    ]
 
 
 def tiny(n=12, classes=2):
@@ -27,6 +31,6 @@ def tiny(n=12, classes=2):
         y = np.eye(classes, dtype=np.float32)[i % classes]
         clips = int(rng.integers(1, 14))
         rgb, flow = rng.normal(size=(2, clips, 6)).astype(np.float32)
-        rgb[:-(-clips // 3), y.argmax()] += 4
+        rgb[: -(-clips // 3), y.argmax()] += 4
         videos.append(video(f"v{i}", rgb, flow, y))
     return videos

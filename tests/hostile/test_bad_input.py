@@ -2,6 +2,7 @@
 
 A case writes something wrong into a folder that holds a sound canonical set, and changes the arguments of dataset.load.
 """
+
 import json
 import os
 import pathlib
@@ -21,16 +22,23 @@ from feature_files import SECONDS, objects, save
 from formats.files import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FIRST, SECOND = list(feature_files.features())[:2]      # a training and a test video
+FIRST, SECOND = list(feature_files.features())[:2]  # a training and a test video
 CASES = []
 
 
 def case(expected, name=None):
     """Add a function (folder, arguments) as a case; `expected` are the texts that the line must contain."""
+
     def add(function):
-        CASES.append(pytest.param(function, (expected,) if isinstance(expected, str) else expected,
-                                  id=name or function.__name__))
+        CASES.append(
+            pytest.param(
+                function,
+                (expected,) if isinstance(expected, str) else expected,
+                id=name or function.__name__,
+            )
+        )
         return function
+
     return add
 
 
@@ -39,8 +47,12 @@ def arguments(tmp_path):
     """A sound set: the arguments with which it loads."""
     streams = feature_files.features()
     (tmp_path / "other").mkdir()
-    return dict(feature_files.canonical(tmp_path, streams), train_subset="train", test_subset="test",
-                annotations=feature_files.write_json(tmp_path / "gt.json", feature_files.database(streams)))
+    return dict(
+        feature_files.canonical(tmp_path, streams),
+        train_subset="train",
+        test_subset="test",
+        annotations=feature_files.write_json(tmp_path / "gt.json", feature_files.database(streams)),
+    )
 
 
 def change(arguments, **arrays):
@@ -54,7 +66,10 @@ def change(arguments, **arrays):
 
 def relayout(folder, arguments, writer, streams=None, **options):
     """The same set in another layout."""
-    arguments.update(writer(folder / "other", streams or feature_files.features(), **options), snippet_seconds=SECONDS)
+    arguments.update(
+        writer(folder / "other", streams or feature_files.features(), **options),
+        snippet_seconds=SECONDS,
+    )
 
 
 def edit(arguments, change):
@@ -76,6 +91,7 @@ class Malice:
 
 # ------------------------------------------------------------------------------------------------ paths
 
+
 @case("nowhere.h5: found no such file")
 def missing_features(folder, arguments):
     arguments["features"] = folder / "nowhere.h5"
@@ -91,7 +107,12 @@ def missing_folder(folder, arguments):
     arguments.update(features=folder / "nowhere", layout="per-video")
 
 
-@case(("other: found no videos, but an empty folder, expected an HDF5 file, or a folder with VIDEO.npy", "docs/data.md"))
+@case(
+    (
+        "other: found no videos, but an empty folder, expected an HDF5 file, or a folder with VIDEO.npy",
+        "docs/data.md",
+    )
+)
 def empty_folder(folder, arguments):
     arguments["features"] = folder / "other"
 
@@ -106,7 +127,9 @@ def file_for_a_folder(folder, arguments):
     arguments["layout"] = "per-video"
 
 
-@case("gt.json: found a file that is neither HDF5 nor NumPy, expected features (are features and annotations swapped?)")
+@case(
+    "gt.json: found a file that is neither HDF5 nor NumPy, expected features (are features and annotations swapped?)"
+)
 def features_and_annotations_swapped(folder, arguments):
     arguments["features"] = arguments["annotations"]
 
@@ -141,10 +164,11 @@ def two_joint_files(folder, arguments):
 
 # ------------------------------------------------------------------------------------------------ HDF5
 
+
 @case(("features.h5: found broken data (", "expected readable features"))
 def truncated_hdf5(folder, arguments):
     data = arguments["features"].read_bytes()
-    arguments["features"].write_bytes(data[:len(data) // 2])
+    arguments["features"].write_bytes(data[: len(data) // 2])
 
 
 @case("features.h5: found broken data (")
@@ -152,7 +176,9 @@ def hdf5_signature_and_noise(folder, arguments):
     arguments["features"].write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(256)) * 20)
 
 
-@case("features.h5: found no videos in this file, expected an HDF5 file, or a folder with VIDEO.npy")
+@case(
+    "features.h5: found no videos in this file, expected an HDF5 file, or a folder with VIDEO.npy"
+)
 def empty_hdf5(folder, arguments):
     h5py.File(arguments["features"], "w").close()
 
@@ -165,10 +191,17 @@ def video_without_features(folder, arguments):
 
 @case("features.h5: found no features for 6 of 6 videos of ")
 def features_of_other_videos(folder, arguments):
-    edit(arguments, lambda database: [database.update({f"x{name}": database.pop(name)}) for name in list(database)])
+    edit(
+        arguments,
+        lambda database: [
+            database.update({f"x{name}": database.pop(name)}) for name in list(database)
+        ],
+    )
 
 
-@case(f"features.h5: {FIRST}: found rgb only, expected flow, too (--allow-missing goes on without them)")
+@case(
+    f"features.h5: {FIRST}: found rgb only, expected flow, too (--allow-missing goes on without them)"
+)
 def stream_missing(folder, arguments):
     with h5py.File(arguments["features"], "r+") as file:
         del file[f"{FIRST}/flow"]
@@ -194,7 +227,9 @@ def group_of_unknown_datasets(folder, arguments):
         file[f"{FIRST}/y"] = np.ones((2, 2))
 
 
-@case(f"features.h5: {FIRST}: found 7 dimensions, expected an even number: RGB and flow side by side")
+@case(
+    f"features.h5: {FIRST}: found 7 dimensions, expected an even number: RGB and flow side by side"
+)
 def side_by_side_of_odd_width(folder, arguments):
     with h5py.File(arguments["features"], "w") as file:
         for name in feature_files.features():
@@ -239,22 +274,41 @@ def absurd_shape(folder, arguments):
         file.create_dataset(f"{FIRST}/flow", (2_000_000_000, 4000), "f4", chunks=(1000, 4000))
 
 
-@case((f"features.h5: {FIRST}: flow: found a claim of ", "stored ones, expected all values in the file"))
+@case(
+    (
+        f"features.h5: {FIRST}: flow: found a claim of ",
+        "stored ones, expected all values in the file",
+    )
+)
 def absurd_shape_behind_compression(folder, arguments):
     with h5py.File(arguments["features"], "r+") as file:
         del file[f"{FIRST}/flow"]
-        flow = file.create_dataset(f"{FIRST}/flow", (2_000_000, 4000), "f4", chunks=(10, 4000), compression="gzip")
+        flow = file.create_dataset(
+            f"{FIRST}/flow", (2_000_000, 4000), "f4", chunks=(10, 4000), compression="gzip"
+        )
         flow[:10] = 1
 
 
-@pytest.mark.parametrize("value, text", [("fast", "'fast'"), (0.0, "0.0"), (-1.0, "-1.0"), (np.nan, "nan"),
-                                         (np.inf, "inf"), ([1.0, 2.0], "an array (2,) of float64")])
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        ("fast", "'fast'"),
+        (0.0, "0.0"),
+        (-1.0, "-1.0"),
+        (np.nan, "nan"),
+        (np.inf, "inf"),
+        ([1.0, 2.0], "an array (2,) of float64"),
+    ],
+)
 def test_declared_seconds(tmp_path, arguments, value, text):
     with h5py.File(arguments["features"], "r+") as file:
         file.attrs["snippet_seconds"] = value
     with pytest.raises(InputError) as caught:
         dataset.load(**arguments)
-    assert f"features.h5: attribute snippet_seconds: found {text}, expected a positive number" in str(caught.value)
+    assert (
+        f"features.h5: attribute snippet_seconds: found {text}, expected a positive number"
+        in str(caught.value)
+    )
 
 
 @case("features.h5: found no snippet_seconds (seconds per clip), expected it as the attribute")
@@ -269,6 +323,7 @@ def seconds_given_negative(folder, arguments):
 
 
 # ------------------------------------------------------------------------------------------------ arrays
+
 
 @case(f"features.h5: {FIRST}: rgb: found a 1-D array (8), expected (clips, dimensions)")
 def one_dimension(folder, arguments):
@@ -285,22 +340,31 @@ def a_number_for_an_array(folder, arguments):
     change(arguments, **{f"{FIRST}__flow": 3.0})
 
 
-@case(f"features.h5: {SECOND}: rgb: found 0 clips (0, 4), expected (clips, dimensions), at least 1 of each")
+@case(
+    f"features.h5: {SECOND}: rgb: found 0 clips (0, 4), expected (clips, dimensions), at least 1 of each"
+)
 def no_clips(folder, arguments):
     change(arguments, **{f"{SECOND}__rgb": np.ones((0, 4))})
 
 
-@case(f"features.h5: {SECOND}: rgb: found 0 dimensions (5, 0), expected (clips, dimensions), at least 1 of each")
+@case(
+    f"features.h5: {SECOND}: rgb: found 0 dimensions (5, 0), expected (clips, dimensions), at least 1 of each"
+)
 def no_dimensions(folder, arguments):
     change(arguments, **{f"{SECOND}__rgb": np.ones((5, 0))})
 
 
-@case(f"features.h5: {FIRST}: found 8 clips of rgb and 5 of flow, expected equal lengths (up to 2 clips or 1%)")
+@case(
+    f"features.h5: {FIRST}: found 8 clips of rgb and 5 of flow, expected equal lengths (up to 2 clips or 1%)"
+)
 def streams_of_unequal_length(folder, arguments):
     change(arguments, **{f"{FIRST}__flow": np.ones((5, 4))})
 
 
-@case("found 3 rgb and 4 flow dimensions, expected 4 and 4 as in 69 others", "wrong_dimensions_in_the_57th_video")
+@case(
+    "found 3 rgb and 4 flow dimensions, expected 4 and 4 as in 69 others",
+    "wrong_dimensions_in_the_57th_video",
+)
 def wrong_dimensions_in_one_of_many(folder, arguments):
     streams = feature_files.features([3 + i for i in range(70)])
     database = feature_files.database(streams)
@@ -319,7 +383,12 @@ def test_the_57th_video_is_named(tmp_path, arguments):
         dataset.load(**arguments)
 
 
-@case((f"features.h5: {SECOND} (the ", "found 4 rgb and 6 flow dimensions, expected 4 and 4 as in 5 others"))
+@case(
+    (
+        f"features.h5: {SECOND} (the ",
+        "found 4 rgb and 6 flow dimensions, expected 4 and 4 as in 5 others",
+    )
+)
 def wrong_dimensions_of_flow(folder, arguments):
     change(arguments, **{f"{SECOND}__flow": np.ones((1, 6))})
 
@@ -363,6 +432,7 @@ def strings_in_npy(folder, arguments):
 
 
 # ------------------------------------------------------------------------------------------------ W-TALC's joint file
+
 
 @case(("JOINTFeatures.npy: found 6 arrays, expected 5: one per name in ", "videoname.npy"))
 def joint_file_of_another_length(folder, arguments):
@@ -412,13 +482,16 @@ def joint_file_of_texts(folder, arguments):
     save(arguments["features"], objects([np.ones((8, 8)), "a", "b", "c", "d", "e"]))
 
 
-@case((f"JOINTFeatures.npy: {FIRST}: features: found a 1-D array (8), expected (clips, dimensions)",))
+@case(
+    (f"JOINTFeatures.npy: {FIRST}: features: found a 1-D array (8), expected (clips, dimensions)",)
+)
 def joint_file_of_one_dimension(folder, arguments):
     relayout(folder, arguments, feature_files.joint_npy)
     save(arguments["features"], objects([np.ones(8)] * 6))
 
 
 # ------------------------------------------------------------------------------------------------ files per video
+
 
 @case(f"other: {SECOND}: found rgb only, expected flow, too")
 def file_of_one_stream_missing(folder, arguments):
@@ -430,7 +503,9 @@ def file_of_one_stream_missing(folder, arguments):
 def video_in_two_folders(folder, arguments):
     relayout(folder, arguments, feature_files.split_stream_files)
     for stream in ("rgb", "flow"):
-        shutil.copy(folder / "other" / "train" / stream / f"{FIRST}.npy", folder / "other" / "test" / stream)
+        shutil.copy(
+            folder / "other" / "train" / stream / f"{FIRST}.npy", folder / "other" / "test" / stream
+        )
 
 
 @case((f"{FIRST}.npy: found ", "bytes after the header, expected "))
@@ -444,7 +519,9 @@ def npy_truncated(folder, arguments):
 def npy_that_claims_more_than_it_holds(folder, arguments):
     relayout(folder, arguments, feature_files.side_by_side_files)
     with open(folder / "other" / f"{FIRST}.npy", "wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)})
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f4", "fortran_order": False, "shape": (10**6, 10**6)}
+        )
 
 
 @case(f"{FIRST}.npy: found a pickle that asks for ")
@@ -499,7 +576,12 @@ def name_that_leads_out_of_the_group(folder, arguments):
 
 # ------------------------------------------------------------------------------------------------ the released layout
 
-@case(("trainSet: found 3 files in X_RGB and 2 in X_flow, expected the same N.pt in both (not so: 1.pt)",))
+
+@case(
+    (
+        "trainSet: found 3 files in X_RGB and 2 in X_flow, expected the same N.pt in both (not so: 1.pt)",
+    )
+)
 def released_number_missing(folder, arguments):
     relayout(folder, arguments, feature_files.released_pt)
     (folder / "other" / "trainSet" / "X_flow" / "1.pt").unlink()
@@ -508,6 +590,7 @@ def released_number_missing(folder, arguments):
 @case("0.pt: found tensor(7) as the name of a video, expected text")
 def released_name_is_a_tensor(folder, arguments):
     import torch
+
     relayout(folder, arguments, feature_files.released_pt)
     torch.save(torch.tensor(7), folder / "other" / "trainSet" / "Name_flow" / "0.pt")
 
@@ -515,6 +598,7 @@ def released_name_is_a_tensor(folder, arguments):
 @case(f"other: {FIRST}: found twice, expected each video once")
 def released_name_twice(folder, arguments):
     import torch
+
     relayout(folder, arguments, feature_files.released_pt)
     torch.save(FIRST, folder / "other" / "testSet" / "Name_flow" / "1.pt")
 
@@ -522,6 +606,7 @@ def released_name_twice(folder, arguments):
 @case("0.pt: found list, expected a tensor (clips, dimensions)")
 def released_list(folder, arguments):
     import torch
+
     relayout(folder, arguments, feature_files.released_pt)
     torch.save([torch.ones(8, 4)], folder / "other" / "trainSet" / "X_RGB" / "0.pt")
 
@@ -529,6 +614,7 @@ def released_list(folder, arguments):
 @case(("X_RGB/0.pt: found a file that asks for ", "system"))
 def released_file_that_executes(folder, arguments):
     import torch
+
     relayout(folder, arguments, feature_files.released_pt)
     torch.save(Malice(folder), folder / "other" / "trainSet" / "X_RGB" / "0.pt")
 
@@ -541,6 +627,7 @@ def released_file_truncated(folder, arguments):
 
 
 # ------------------------------------------------------------------------------------------------ labels and subsets
+
 
 @case(("gt.json: found the subsets ", "train", "(3 videos)", "expected 'validation'"))
 def subset_unknown(folder, arguments):
@@ -559,7 +646,10 @@ def label_unknown_in_training(folder, arguments):
 
 @case(f"gt.json: {SECOND}: found label 'z', expected one of the 2 classes (a, b)")
 def label_unknown_in_test(folder, arguments):
-    edit(arguments, lambda database: database[SECOND].update(annotations=[{"label": "z", "segment": [0, 1]}]))
+    edit(
+        arguments,
+        lambda database: database[SECOND].update(annotations=[{"label": "z", "segment": [0, 1]}]),
+    )
     arguments["classes"] = ("a", "b")
 
 
@@ -570,8 +660,14 @@ def class_twice(folder, arguments):
 
 @case("gt.json: found no videos in the chosen subsets")
 def no_labelled_video(folder, arguments):
-    edit(arguments, lambda database: [entry.update(annotations=[]) for entry in database.values()
-                                      if entry["subset"] == "train"])
+    edit(
+        arguments,
+        lambda database: [
+            entry.update(annotations=[])
+            for entry in database.values()
+            if entry["subset"] == "train"
+        ],
+    )
     arguments["test_subset"] = None
 
 
@@ -582,9 +678,12 @@ def labels_all_of_json(folder, arguments):
 
 # ------------------------------------------------------------------------------------------------ annotations
 
+
 def annotated(expected, name, **entry):
     """A case that changes the entry of one video."""
-    case(expected, name)(lambda folder, arguments: edit(arguments, lambda database: database[FIRST].update(entry)))
+    case(expected, name)(
+        lambda folder, arguments: edit(arguments, lambda database: database[FIRST].update(entry))
+    )
 
 
 def labelled(expected, name, **annotation):
@@ -608,21 +707,44 @@ labelled((HERE, "segment [0, 1, 2], expected [start, end]"), "three_times", segm
 labelled((HERE, "segment 5, expected [start, end]"), "number_for_a_segment", segment=5)
 labelled((HERE, "label ''", "expected a text that is not empty"), "label_empty", label="")
 labelled((HERE, "label 3, expected a text"), "label_a_number", label=3)
-annotated((HERE, "the annotation {'segment': [0, 1]}, expected 'label': its class"), "label_missing",
-          annotations=[{"segment": [0, 1]}])
-annotated((HERE, "expected an object with a list 'annotations'"), "annotations_no_list", annotations="none")
+annotated(
+    (HERE, "the annotation {'segment': [0, 1]}, expected 'label': its class"),
+    "label_missing",
+    annotations=[{"segment": [0, 1]}],
+)
+annotated(
+    (HERE, "expected an object with a list 'annotations'"),
+    "annotations_no_list",
+    annotations="none",
+)
 annotated((HERE, "duration 0, expected seconds above 0"), "duration_zero", duration=0)
 annotated((HERE, "duration -3"), "duration_negative", duration=-3)
 annotated((HERE, "duration 'long'"), "duration_a_word", duration="long")
 annotated((HERE, "subset None"), "subset_null", subset=None)
-text("gt.json: found the keys ['videos'], expected a JSON object with 'database'", "no_database", b'{"videos": {}}')
+text(
+    "gt.json: found the keys ['videos'], expected a JSON object with 'database'",
+    "no_database",
+    b'{"videos": {}}',
+)
 text("gt.json: found a list, expected a JSON object", "json_list", b"[1, 2]")
 text("gt.json: found no video", "database_empty", b'{"database": {}}')
 text("gt.json: found an empty file, expected valid JSON", "json_empty", b"")
-text(("gt.json: found ", "at line 1 column", "expected valid JSON"), "json_broken", b'{"database": {"a": ]}')
+text(
+    ("gt.json: found ", "at line 1 column", "expected valid JSON"),
+    "json_broken",
+    b'{"database": {"a": ]}',
+)
 text("gt.json: found JSON nested too deeply", "json_bomb", b'{"database": ' + b"[" * 200_000)
-text(("gt.json: found bytes at ", "expected UTF-8"), "json_latin_1", b'{"database": {"\xe9t\xe9": {}}}')
-text("gt.json: a: found this name twice in one object", "name_twice", b'{"database": {"a": {}, "a": {}}}')
+text(
+    ("gt.json: found bytes at ", "expected UTF-8"),
+    "json_latin_1",
+    b'{"database": {"\xe9t\xe9": {}}}',
+)
+text(
+    "gt.json: a: found this name twice in one object",
+    "name_twice",
+    b'{"database": {"a": {}, "a": {}}}',
+)
 
 
 @case("other: found a folder without annotations, expected videoname.npy (W-TALC)")
@@ -635,7 +757,9 @@ def annotations_of_unknown_type(folder, arguments):
     arguments["annotations"] = arguments["annotations"].rename(folder / "gt.txt")
 
 
-@case("gt.csv: found the columns 'name, start, end', expected a ground truth: video, t_start, t_end, label")
+@case(
+    "gt.csv: found the columns 'name, start, end', expected a ground truth: video, t_start, t_end, label"
+)
 def csv_of_other_columns(folder, arguments):
     arguments["annotations"] = folder / "gt.csv"
     arguments["annotations"].write_text("name,start,end\na,0,1\n")
@@ -644,16 +768,24 @@ def csv_of_other_columns(folder, arguments):
 @case(("labels.npy: found shape (2,), expected 3 entries",))
 def wtalc_lengths_disagree(folder, arguments):
     arguments["annotations"] = folder / "other"
-    for name, values in (("videoname", ["a", "b", "c"]), ("subset", ["train"] * 3), ("classlist", ["x"]),
-                         ("labels", objects([["x"]] * 2)), ("segments", objects([[[0, 1]]] * 3))):
+    for name, values in (
+        ("videoname", ["a", "b", "c"]),
+        ("subset", ["train"] * 3),
+        ("classlist", ["x"]),
+        ("labels", objects([["x"]] * 2)),
+        ("segments", objects([[[0, 1]]] * 3)),
+    ):
         save(folder / "other" / f"{name}.npy", np.array(values))
 
 
 # ------------------------------------------------------------------------------------------------ the test
 
+
 @pytest.mark.parametrize("function, expected", CASES)
 def test_bad_input(tmp_path, arguments, function, expected):
-    assert dataset.load(**arguments).notes == ()            # the set is sound but for what the case does to it
+    assert (
+        dataset.load(**arguments).notes == ()
+    )  # the set is sound but for what the case does to it
     function(tmp_path, arguments)
     with pytest.raises(InputError) as caught:
         dataset.load(**arguments)
@@ -670,21 +802,28 @@ def test_the_catalogue_is_as_long_as_it_says():
 
 # ------------------------------------------------------------------------------------------------ beyond the arguments
 
+
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX users")
 @pytest.mark.parametrize("which", ["features", "annotations"])
 def test_no_permission(which):
-    with tempfile.TemporaryDirectory() as folder:           # pytest's own folder lets nobody else in
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own folder lets nobody else in
         folder = pathlib.Path(folder)
         folder.chmod(0o755)
         streams = feature_files.features()
-        paths = {"features": feature_files.canonical(folder, streams)["features"],
-                 "annotations": feature_files.write_json(folder / "gt.json", feature_files.database(streams))}
+        paths = {
+            "features": feature_files.canonical(folder, streams)["features"],
+            "annotations": feature_files.write_json(
+                folder / "gt.json", feature_files.database(streams)
+            ),
+        }
         paths[which].chmod(0)
         user = os.geteuid()
         try:
             if user == 0:
-                os.seteuid(65534)                           # root may read everything
-            with pytest.raises(InputError, match=f"{paths[which].name}: found no permission to read"):
+                os.seteuid(65534)  # root may read everything
+            with pytest.raises(
+                InputError, match=f"{paths[which].name}: found no permission to read"
+            ):
                 dataset.load(**paths, train_subset="train", test_subset="test")
         finally:
             os.seteuid(user)
@@ -708,7 +847,9 @@ def test_data_destroyed_inside_hdf5(tmp_path, arguments):
         file.seek(chunk.byte_offset)
         file.write(b"\xff" * chunk.size)
     feature_files.write_json(arguments["annotations"], feature_files.database(streams))
-    with pytest.raises(InputError, match=f"features.h5: {FIRST}: found broken data .*expected readable features"):
+    with pytest.raises(
+        InputError, match=f"features.h5: {FIRST}: found broken data .*expected readable features"
+    ):
         dataset.load(**arguments)
 
 
@@ -719,21 +860,31 @@ def test_malice_would_execute_elsewhere(tmp_path):
 
 
 def run(tool, *arguments):
-    return subprocess.run([sys.executable, ROOT / "tools" / tool, *arguments], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, ROOT / "tools" / tool, *arguments], capture_output=True, text=True
+    )
 
 
-@pytest.mark.parametrize("function, expected", [
-    (missing_features, "nowhere.h5: found no such file"),
-    (truncated_hdf5, "features.h5: found broken data ("),
-    (nan, f"features.h5: {FIRST}: found nan in rgb, clip 2"),
-    (joint_file_that_executes, "JOINTFeatures.npy: found a pickle that asks for "),
-    (released_file_that_executes, "X_RGB/0.pt: found a file that asks for ")])
+@pytest.mark.parametrize(
+    "function, expected",
+    [
+        (missing_features, "nowhere.h5: found no such file"),
+        (truncated_hdf5, "features.h5: found broken data ("),
+        (nan, f"features.h5: {FIRST}: found nan in rgb, clip 2"),
+        (joint_file_that_executes, "JOINTFeatures.npy: found a pickle that asks for "),
+        (released_file_that_executes, "X_RGB/0.pt: found a file that asks for "),
+    ],
+)
 def test_tools_print_one_line_and_exit_with_2(tmp_path, arguments, function, expected):
     function(tmp_path, arguments)
     paths = [arguments["features"], arguments["annotations"]]
     (tmp_path / "empty").mkdir()
-    for done in (run("inspect_features.py", *paths),
-                 run("convert_features.py", *paths, tmp_path / "empty" / "out.h5", "--snippet-seconds", "0.5")):
+    for done in (
+        run("inspect_features.py", *paths),
+        run(
+            "convert_features.py", *paths, tmp_path / "empty" / "out.h5", "--snippet-seconds", "0.5"
+        ),
+    ):
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
         last = done.stderr.splitlines()[-1]

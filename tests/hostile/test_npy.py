@@ -17,8 +17,12 @@ from formats import files
 from formats.files import InputError, load_json, load_pt, write_atomically
 from formats.npy import index_object_npy, load_npy, load_npz
 
-FEATURES = [np.arange(6, dtype=np.float32).reshape(3, 2), np.zeros((0, 2), np.float16),
-            np.arange(8, dtype=">f8").reshape(2, 4), np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3))]
+FEATURES = [
+    np.arange(6, dtype=np.float32).reshape(3, 2),
+    np.zeros((0, 2), np.float16),
+    np.arange(8, dtype=">f8").reshape(2, 4),
+    np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
+]
 
 
 def objects(*values):
@@ -50,10 +54,21 @@ def same(a, b):
 
 # ---- plain arrays ----------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("array", [np.arange(12, dtype=np.float32).reshape(3, 4), np.arange(4, dtype=">i2"),
-                                   np.asfortranarray(np.arange(6.).reshape(2, 3)), np.array(3.5), np.zeros((0, 5)),
-                                   np.array([b"ab", b"c"]), np.array(["\u00e9", "abc"]), np.array([True, False])],
-                         ids=lambda a: f"{a.dtype}{a.shape}")
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(12, dtype=np.float32).reshape(3, 4),
+        np.arange(4, dtype=">i2"),
+        np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+        np.array(3.5),
+        np.zeros((0, 5)),
+        np.array([b"ab", b"c"]),
+        np.array(["\u00e9", "abc"]),
+        np.array([True, False]),
+    ],
+    ids=lambda a: f"{a.dtype}{a.shape}",
+)
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
 def test_plain_arrays_of_every_format_version(tmp_path, array, version):
     with open(tmp_path / "a.npy", "wb") as file:
@@ -64,32 +79,80 @@ def test_plain_arrays_of_every_format_version(tmp_path, array, version):
 
 def test_python_2_header_with_long_integers(tmp_path):
     text = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2L, 1L), }\n"
-    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + b"\0\0\x80?\0\0\0@")
+    (tmp_path / "a.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + b"\0\0\x80?\0\0\0@"
+    )
     same(load_npy(tmp_path / "a.npy"), np.array([[1], [2]], np.float32))
 
 
-LIES = [("more rows than the file holds", (10**15, 2), "<f4", b"\0" * 16, "found 16 bytes after the header"),
-        ("fewer bytes by one", (2, 2), "<f4", b"\0" * 15, "found 15 bytes after the header, expected 16"),
-        ("more bytes than claimed", (2, 2), "<f4", b"\0" * 17, "found 17 bytes after the header, expected 16"),
-        ("a negative dimension", (-1, 2), "<f4", b"", "shape (-1, 2)"),
-        ("two negative dimensions", (-1, -2), "<f4", b"\0" * 8, "shape (-1, -2)"),
-        ("more elements than an index counts", (2**40, 2**40), "<f4", b"", "shape (1099511627776, 1099511627776)"),
-        ("such a product hidden behind a zero", (0, 2**40, 2**40), "<f4", b"", "shape (0, 1099511627776"),
-        ("a number for a shape", 3, "<f4", b"\0" * 12, "shape 3"),
-        ("a shape of floats", (2.0,), "<f4", b"\0" * 8, "shape (2.0,)"),
-        ("a shape of bools", (True,), "<f4", b"\0" * 4, "shape (True,)"),
-        ("too many dimensions", (1,) * 40, "<f4", b"\0" * 4, "shape (1, 1, 1, 1, ...)"),
-        ("elements of no size", (10**12,), "|S0", b"", "elements of no size"),
-        ("elements of absurd size", (1,), "|S999999999", b"abc", "found 3 bytes after the header, expected 999999999"),
-        ("a structured dtype", (1,), [("a", "<f4")], b"\0" * 4, "dtype [('a', '<f4')]"),
-        ("a dtype that is none", (1,), "<f5", b"\0" * 5, "dtype '<f5'"),
-        ("raw memory", (1,), "|V4", b"\0" * 4, "dtype '|V4'"),
-        ("dates", (1,), "<M8[s]", b"\0" * 8, "dtype '<M8[s]'"),
-        ("more objects than the file could hold", (10**12,), "|O", b"\x80\x04].", "too few for (1000000000000,)"),
-        ("characters beyond Unicode", (1,), "<U1", b"\xff\xff\xff\x7f", "characters beyond Unicode")]
+LIES = [
+    (
+        "more rows than the file holds",
+        (10**15, 2),
+        "<f4",
+        b"\0" * 16,
+        "found 16 bytes after the header",
+    ),
+    (
+        "fewer bytes by one",
+        (2, 2),
+        "<f4",
+        b"\0" * 15,
+        "found 15 bytes after the header, expected 16",
+    ),
+    (
+        "more bytes than claimed",
+        (2, 2),
+        "<f4",
+        b"\0" * 17,
+        "found 17 bytes after the header, expected 16",
+    ),
+    ("a negative dimension", (-1, 2), "<f4", b"", "shape (-1, 2)"),
+    ("two negative dimensions", (-1, -2), "<f4", b"\0" * 8, "shape (-1, -2)"),
+    (
+        "more elements than an index counts",
+        (2**40, 2**40),
+        "<f4",
+        b"",
+        "shape (1099511627776, 1099511627776)",
+    ),
+    (
+        "such a product hidden behind a zero",
+        (0, 2**40, 2**40),
+        "<f4",
+        b"",
+        "shape (0, 1099511627776",
+    ),
+    ("a number for a shape", 3, "<f4", b"\0" * 12, "shape 3"),
+    ("a shape of floats", (2.0,), "<f4", b"\0" * 8, "shape (2.0,)"),
+    ("a shape of bools", (True,), "<f4", b"\0" * 4, "shape (True,)"),
+    ("too many dimensions", (1,) * 40, "<f4", b"\0" * 4, "shape (1, 1, 1, 1, ...)"),
+    ("elements of no size", (10**12,), "|S0", b"", "elements of no size"),
+    (
+        "elements of absurd size",
+        (1,),
+        "|S999999999",
+        b"abc",
+        "found 3 bytes after the header, expected 999999999",
+    ),
+    ("a structured dtype", (1,), [("a", "<f4")], b"\0" * 4, "dtype [('a', '<f4')]"),
+    ("a dtype that is none", (1,), "<f5", b"\0" * 5, "dtype '<f5'"),
+    ("raw memory", (1,), "|V4", b"\0" * 4, "dtype '|V4'"),
+    ("dates", (1,), "<M8[s]", b"\0" * 8, "dtype '<M8[s]'"),
+    (
+        "more objects than the file could hold",
+        (10**12,),
+        "|O",
+        b"\x80\x04].",
+        "too few for (1000000000000,)",
+    ),
+    ("characters beyond Unicode", (1,), "<U1", b"\xff\xff\xff\x7f", "characters beyond Unicode"),
+]
 
 
-@pytest.mark.parametrize("shape, descr, data, found", [lie[1:] for lie in LIES], ids=[lie[0] for lie in LIES])
+@pytest.mark.parametrize(
+    "shape, descr, data, found", [lie[1:] for lie in LIES], ids=[lie[0] for lie in LIES]
+)
 def test_a_header_that_lies_is_refused_before_any_allocation(tmp_path, shape, descr, data, found):
     path = write_pickle(tmp_path / "a.npy", data, shape, descr=descr)
     tracemalloc.start()
@@ -100,20 +163,29 @@ def test_a_header_that_lies_is_refused_before_any_allocation(tmp_path, shape, de
         tracemalloc.stop()
 
 
-BROKEN = [("empty", b"", "an empty file"), ("not NumPy's", b"PK\x03\x04 and more", "a file that starts with b'PK"),
-          ("cut in the magic", b"\x93NUM", "a file that starts with"),
-          ("version", b"\x93NUMPY\x04\x00\x02\x00{}", "version 4.0"),
-          ("cut in the length", b"\x93NUMPY\x01\x00\x05", "a header"),
-          ("header longer than the file", b"\x93NUMPY\x01\x00\xff\x00{}", "a header of 255 bytes in a file of 12"),
-          ("header of 4 GiB", b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", "a header of 4294967295 bytes"),
-          ("no dict", b"\x93NUMPY\x01\x00\x02\x00[]", "cannot be read"),
-          ("missing keys", b"\x93NUMPY\x01\x00\x02\x00{}", "cannot be read (KeyError"),
-          ("no Python", b"\x93NUMPY\x01\x00\x04\x00{'a:", "cannot be read"),
-          ("code in the header", b"\x93NUMPY\x01\x00\x12\x00__import__('os')  ", "cannot be read"),
-          ("nested header", b"\x93NUMPY\x01\x00\x10\x27" + b"(" * 5000 + b")" * 5000, "cannot be read")]
+BROKEN = [
+    ("empty", b"", "an empty file"),
+    ("not NumPy's", b"PK\x03\x04 and more", "a file that starts with b'PK"),
+    ("cut in the magic", b"\x93NUM", "a file that starts with"),
+    ("version", b"\x93NUMPY\x04\x00\x02\x00{}", "version 4.0"),
+    ("cut in the length", b"\x93NUMPY\x01\x00\x05", "a header"),
+    (
+        "header longer than the file",
+        b"\x93NUMPY\x01\x00\xff\x00{}",
+        "a header of 255 bytes in a file of 12",
+    ),
+    ("header of 4 GiB", b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", "a header of 4294967295 bytes"),
+    ("no dict", b"\x93NUMPY\x01\x00\x02\x00[]", "cannot be read"),
+    ("missing keys", b"\x93NUMPY\x01\x00\x02\x00{}", "cannot be read (KeyError"),
+    ("no Python", b"\x93NUMPY\x01\x00\x04\x00{'a:", "cannot be read"),
+    ("code in the header", b"\x93NUMPY\x01\x00\x12\x00__import__('os')  ", "cannot be read"),
+    ("nested header", b"\x93NUMPY\x01\x00\x10\x27" + b"(" * 5000 + b")" * 5000, "cannot be read"),
+]
 
 
-@pytest.mark.parametrize("data, found", [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN])
+@pytest.mark.parametrize(
+    "data, found", [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN]
+)
 def test_a_file_that_is_no_npy_is_refused(tmp_path, data, found):
     (tmp_path / "a.npy").write_bytes(data)
     for load in (load_npy, index_object_npy, npy.npy_header):
@@ -122,16 +194,39 @@ def test_a_file_that_is_no_npy_is_refused(tmp_path, data, found):
 
 # ---- pickled objects -------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_object_arrays_of_every_pickle_protocol(tmp_path, protocol):
-    values = [["Diving", "LongJump"], [], [[0.5, 1], [2, 3.25]], b"\xff\x00bytes", "\u00e9\u4e2d", 1, 2**70, -1.5, True,
-              None, np.float32(2.5), np.int64(-3), np.str_("text"), np.str_(""), np.bytes_(b"b"), np.bool_(True),
-              (1, ("a",)),
-              {"key": [1]}, np.array(["ab", "\u00e9"]), np.array([b"ab", b"c"]), np.array([["x"], [None]], object),
-              b"z" * 300, "long " * 100]
+    values = [
+        ["Diving", "LongJump"],
+        [],
+        [[0.5, 1], [2, 3.25]],
+        b"\xff\x00bytes",
+        "\u00e9\u4e2d",
+        1,
+        2**70,
+        -1.5,
+        True,
+        None,
+        np.float32(2.5),
+        np.int64(-3),
+        np.str_("text"),
+        np.str_(""),
+        np.bytes_(b"b"),
+        np.bool_(True),
+        (1, ("a",)),
+        {"key": [1]},
+        np.array(["ab", "\u00e9"]),
+        np.array([b"ab", b"c"]),
+        np.array([["x"], [None]], object),
+        b"z" * 300,
+        "long " * 100,
+    ]
     for version in (1, 2, 3):
         array = objects(*values)
-        read = load_npy(write_pickle(tmp_path / "a.npy", pickle.dumps(array, protocol), (len(values),), version))
+        read = load_npy(
+            write_pickle(tmp_path / "a.npy", pickle.dumps(array, protocol), (len(values),), version)
+        )
         assert read.dtype == object and read.shape == array.shape
         for got, expected in zip(read, array):
             assert type(got) is type(expected)
@@ -144,16 +239,20 @@ def test_object_arrays_of_every_pickle_protocol(tmp_path, protocol):
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("scale", [1, 2000])
 def test_arrays_in_arrays_load_and_index_in_every_protocol(tmp_path, protocol, scale):
-    features = [np.repeat(a, scale, axis=1) if scale > 1 else a for a in FEATURES]      # scale 2000: left on disk
+    features = [
+        np.repeat(a, scale, axis=1) if scale > 1 else a for a in FEATURES
+    ]  # scale 2000: left on disk
     features[3] = np.asfortranarray(features[3])
-    path = write_pickle(tmp_path / "a.npy", pickle.dumps(objects(*features), protocol), (len(features),))
+    path = write_pickle(
+        tmp_path / "a.npy", pickle.dumps(objects(*features), protocol), (len(features),)
+    )
     items = index_object_npy(path)
     for loaded, item, expected in zip(load_npy(path), items, features, strict=True):
         same(loaded, expected.astype(loaded.dtype))
         assert loaded.dtype.newbyteorder("=") == expected.dtype.newbyteorder("=")
         assert item.shape == expected.shape and item.dtype == expected.dtype
         same(item.read(), expected)
-        item.read()[:] = 1                                  # each read is the caller's own
+        item.read()[:] = 1  # each read is the caller's own
         same(item.read(), expected)
 
 
@@ -176,27 +275,53 @@ def test_zero_dimensional_and_two_dimensional_object_arrays(tmp_path):
 
 def python_2_array(payload, shape, dtype, order=b"<", size=-1):
     """What Python 2's cPickle writes for an array in protocol 2: its bytes are a str (opcodes U and T)."""
-    text = lambda s: b"U" + bytes([len(s)]) + s if len(s) < 256 else b"T" + struct.pack("<i", len(s)) + s
+    text = lambda s: (
+        b"U" + bytes([len(s)]) + s if len(s) < 256 else b"T" + struct.pack("<i", len(s)) + s
+    )
     number = lambda n: b"J" + struct.pack("<i", n)
-    state = (b"(K\x01" + b"".join(map(number, shape)) + (b"\x85" if len(shape) == 1 else b"\x86")
-             + b"cnumpy\ndtype\n" + text(dtype) + b"K\x00K\x01\x87R(K\x03" + text(order) + b"NNN" + number(size)
-             + number(size) + b"K\x00tb" + b"\x89" + payload + b"tb")
-    return b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R" + state
+    state = (
+        b"(K\x01"
+        + b"".join(map(number, shape))
+        + (b"\x85" if len(shape) == 1 else b"\x86")
+        + b"cnumpy\ndtype\n"
+        + text(dtype)
+        + b"K\x00K\x01\x87R(K\x03"
+        + text(order)
+        + b"NNN"
+        + number(size)
+        + number(size)
+        + b"K\x00tb"
+        + b"\x89"
+        + payload
+        + b"tb"
+    )
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85"
+        + text(b"b")
+        + b"\x87R"
+        + state
+    )
 
 
 @pytest.mark.parametrize("clips", [2, 3000])
 def test_a_pickle_of_python_2_with_latin_1_strings(tmp_path, clips):
     values = np.linspace(-1, 1, clips * 2, dtype=np.float32).reshape(clips, 2)
     raw = values.tobytes()
-    text = b"U" + bytes([len(raw)]) + raw if len(raw) < 256 else b"T" + struct.pack("<i", len(raw)) + raw
+    text = (
+        b"U" + bytes([len(raw)]) + raw
+        if len(raw) < 256
+        else b"T" + struct.pack("<i", len(raw)) + raw
+    )
     inner = python_2_array(text, (clips, 2), b"f4")
-    label = b"]U\x04Caf\xe9a"                               # the list ['Caf\xe9'], its text in latin-1
+    label = b"]U\x04Caf\xe9a"  # the list ['Caf\xe9'], its text in latin-1
     data = b"\x80\x02" + python_2_array(b"](" + inner + label + b"e", (2,), b"O8", b"|") + b"."
     path = write_pickle(tmp_path / "a.npy", data)
     loaded = load_npy(path)
     same(loaded[0], values)
     assert loaded[1] == ["Caf\u00e9"]
-    assert "item 1: found 1 list items, expected an array of numbers" in line_of(index_object_npy, path)
+    assert "item 1: found 1 list items, expected an array of numbers" in line_of(
+        index_object_npy, path
+    )
     data = b"\x80\x02" + python_2_array(b"](" + inner + inner + b"e", (2,), b"O8", b"|") + b"."
     for item in index_object_npy(write_pickle(tmp_path / "a.npy", data)):
         same(item.read(), values)
@@ -206,8 +331,10 @@ def test_what_old_and_new_numpy_call_their_functions(tmp_path):
     data = pickle.dumps(objects(np.arange(3), np.float64(2)), 5)
     for old, new in ((b"numpy._core.", b"numpy.core."), (b"numpy.core.", b"numpy._core.")):
         changed = data
-        for name in (b"multiarray", b"numeric"):            # a length byte goes before each name
-            changed = changed.replace(bytes([len(old + name)]) + old + name, bytes([len(new + name)]) + new + name)
+        for name in (b"multiarray", b"numeric"):  # a length byte goes before each name
+            changed = changed.replace(
+                bytes([len(old + name)]) + old + name, bytes([len(new + name)]) + new + name
+            )
         array, scalar = load_npy(write_pickle(tmp_path / "a.npy", changed))
         same(array, np.arange(3))
         assert scalar == 2 and type(scalar) is np.float64
@@ -226,41 +353,70 @@ class Evil:
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_pickle_that_would_execute_code_is_refused_and_does_not(tmp_path, protocol):
     canary, path = tmp_path / "canary", tmp_path / "evil.npy"
-    for call, name in (((os.mkdir, str(canary)), f"{os.mkdir.__module__}.mkdir"),
-                       ((os.system, f"touch {canary}"), f"{os.system.__module__}.system"),
-                       ((eval, f"open({str(canary)!r}, 'w')"), "eval")):
+    for call, name in (
+        ((os.mkdir, str(canary)), f"{os.mkdir.__module__}.mkdir"),
+        ((os.system, f"touch {canary}"), f"{os.system.__module__}.system"),
+        ((eval, f"open({str(canary)!r}, 'w')"), "eval"),
+    ):
         write_pickle(path, pickle.dumps(objects(1, Evil(*call)), protocol))
         for load in (load_npy, index_object_npy):
             line = line_of(load, path)
             assert line.startswith(f"{path}: found a pickle that asks for ") and name in line
         assert not canary.exists()
-    with contextlib.suppress(Exception):                    # the proof that such a file does execute where it may
-        np.load(write_pickle(path, pickle.dumps(objects(1, Evil(os.mkdir, str(canary))), protocol)), allow_pickle=True)
+    with contextlib.suppress(Exception):  # the proof that such a file does execute where it may
+        np.load(
+            write_pickle(path, pickle.dumps(objects(1, Evil(os.mkdir, str(canary))), protocol)),
+            allow_pickle=True,
+        )
     assert canary.is_dir()
 
 
-HOSTILE = [("instance opcode", b"(S'touch canary'\nios\nsystem\n.", "os.system"),
-           ("old-style object", b"(cos\nsystem\nS'touch canary'\no.", "os.system"),
-           ("new-style object", b"\x80\x02cos\nsystem\nU\x02ls\x85\x81.", "os.system"),
-           ("stack global", b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02ls\x85R.", "os.system"),
-           ("dotted name", b"\x80\x04\x8c\x05numpy\x8c\x0cndarray.dump\x93.", "numpy.ndarray.dump"),
-           ("a module of NumPy with a shell in it", b"cnumpy.testing._private.utils\nrunstring\n.", "runstring"),
-           ("numpy.load", b"cnumpy\nload\n.", "numpy.load"),
-           ("attributes of a function", b"ccopyreg\n_reconstructor\n.", "copyreg._reconstructor"),
-           ("calling ndarray for memory", b"cnumpy\nndarray\n(J\x00\x00\x00\x40\x85tR.", "a call of numpy.ndarray"),
-           ("calling a string", b"S'x'\n)R.", "a call of 'x'"),
-           ("building on a function", b"cnumpy\nndarray\n}S'a'\nK\x01sb.", "setting the state"),
-           ("persistent id", b"Pfile\n.", "building an object"),
-           ("extension", b"\x80\x02\x82\x01.", "building an object"),
-           ("codecs to anything but latin-1", b"c_codecs\nencode\n(V1\nVrot13\ntR.", "_codecs.encode to 'rot13'"),
-           ("a subclass of ndarray", b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nmatrix\n(K\x00tS'b'\ntR.",
-            "numpy.matrix"),
-           ("no class for an array", b"cnumpy.core.multiarray\n_reconstruct\n(I1\n(K\x00tS'b'\ntR.",
-            "an array of class 1")]
+HOSTILE = [
+    ("instance opcode", b"(S'touch canary'\nios\nsystem\n.", "os.system"),
+    ("old-style object", b"(cos\nsystem\nS'touch canary'\no.", "os.system"),
+    ("new-style object", b"\x80\x02cos\nsystem\nU\x02ls\x85\x81.", "os.system"),
+    ("stack global", b"\x80\x04\x8c\x02os\x8c\x06system\x93\x8c\x02ls\x85R.", "os.system"),
+    ("dotted name", b"\x80\x04\x8c\x05numpy\x8c\x0cndarray.dump\x93.", "numpy.ndarray.dump"),
+    (
+        "a module of NumPy with a shell in it",
+        b"cnumpy.testing._private.utils\nrunstring\n.",
+        "runstring",
+    ),
+    ("numpy.load", b"cnumpy\nload\n.", "numpy.load"),
+    ("attributes of a function", b"ccopyreg\n_reconstructor\n.", "copyreg._reconstructor"),
+    (
+        "calling ndarray for memory",
+        b"cnumpy\nndarray\n(J\x00\x00\x00\x40\x85tR.",
+        "a call of numpy.ndarray",
+    ),
+    ("calling a string", b"S'x'\n)R.", "a call of 'x'"),
+    ("building on a function", b"cnumpy\nndarray\n}S'a'\nK\x01sb.", "setting the state"),
+    ("persistent id", b"Pfile\n.", "building an object"),
+    ("extension", b"\x80\x02\x82\x01.", "building an object"),
+    (
+        "codecs to anything but latin-1",
+        b"c_codecs\nencode\n(V1\nVrot13\ntR.",
+        "_codecs.encode to 'rot13'",
+    ),
+    (
+        "a subclass of ndarray",
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nmatrix\n(K\x00tS'b'\ntR.",
+        "numpy.matrix",
+    ),
+    (
+        "no class for an array",
+        b"cnumpy.core.multiarray\n_reconstruct\n(I1\n(K\x00tS'b'\ntR.",
+        "an array of class 1",
+    ),
+]
 
 
-@pytest.mark.parametrize("data, asked", [case[1:] for case in HOSTILE], ids=[case[0] for case in HOSTILE])
-def test_hand_made_hostile_pickles_are_refused_with_what_they_ask_for(tmp_path, monkeypatch, data, asked):
+@pytest.mark.parametrize(
+    "data, asked", [case[1:] for case in HOSTILE], ids=[case[0] for case in HOSTILE]
+)
+def test_hand_made_hostile_pickles_are_refused_with_what_they_ask_for(
+    tmp_path, monkeypatch, data, asked
+):
     monkeypatch.chdir(tmp_path)
     path = write_pickle(tmp_path / "a.npy", data)
     for load in (load_npy, index_object_npy):
@@ -272,33 +428,49 @@ def test_hand_made_hostile_pickles_are_refused_with_what_they_ask_for(tmp_path, 
 RAW = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tS'b'\ntR"
 F4 = b"cnumpy\ndtype\n(S'f4'\nI00\nI01\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
 O8 = b"cnumpy\ndtype\n(S'O8'\nI00\nI01\ntR(I3\nS'|'\nNNNI-1\nI-1\nI63\ntb"
-DAMAGED = [("no stop", b"\x80\x04]"), ("nothing", b""), ("unknown opcode", b"\xfe."), ("empty stack", b"0."),
-           ("bytes of 4 GiB", b"\x80\x03B\xff\xff\xff\xffabc."),
-           ("bytes of 2**60", b"\x80\x04\x8e\0\0\0\0\0\0\0\x10abc."),
-           ("bytearray of 2**60", b"\x80\x05\x96\0\0\0\0\0\0\0\x10abc."), ("text of 4 GiB", b"X\xff\xff\xff\xffabc."),
-           ("text of 2**60", b"\x80\x04\x8d\0\0\0\0\0\0\0\x10abc."),
-           ("str of negative length", b"T\xff\xff\xff\xffabc."),
-           ("integer of 2 GiB", b"\x80\x02\x8b\xff\xff\xff\x7f1."), ("frame past the end", b"\x80\x04\x95\xff"),
-           ("protocol 9", b"\x80\x09]."), ("memo never put", b"h\x07."), ("short text", b"U\x40abc."),
-           ("no utf-8", b"X\x02\0\0\0\xff\xfe."),
-           ("array of more than its bytes", RAW + b"(K\x01(I4\nt" + F4 + b"I00\nS'abcd'\ntb."),
-           ("array of fewer than its bytes", RAW + b"(K\x01(I1\nt" + F4 + b"I00\nS'abcdefgh'\ntb."),
-           ("array of negative size", RAW + b"(K\x01(I-1\nt" + F4 + b"I00\nS''\ntb."),
-           ("array with a shape of text", RAW + b"(K\x01(S'a'\nt" + F4 + b"I00\nS'abcd'\ntb."),
-           ("object array without list", RAW + b"(K\x01(I2\nt" + O8 + b"I00\nS'ab'\ntb."),
-           ("object array of a short list", RAW + b"(K\x01(I1000000000000\nt" + O8 + b"I00\n(I1\nltb."),
-           ("dtype with fields", b"cnumpy\ndtype\n(S'f4'\nI00\nI01\ntR(I3\nS'<'\nN(S'a'\ntNI4\nI1\nI0\ntb."),
-           ("dtype of raw memory", b"cnumpy\ndtype\n(S'V8'\nI00\nI01\ntR."),
-           ("dtype by class", b"cnumpy\ndtype\n(cnumpy\nndarray\nI00\nI01\ntR."),
-           ("scalar of too few bytes", b"cnumpy.core.multiarray\nscalar\n(" + F4 + b"S'ab'\ntR."),
-           ("object scalar", b"cnumpy.core.multiarray\nscalar\n(" + O8 + b"S'abcdefgh'\ntR."),
-           ("buffer with an order of its own",
-            b"cnumpy.core.numeric\n_frombuffer\n(S'abcd'\n" + F4 + b"(I1\ntS'Q'\ntR."),
-           ("state set twice", RAW + (b"(K\x01(I1\nt" + F4 + b"I00\nS'abcd'\ntb") * 2 + b"."),
-           ("bytes with an argument", b"c__builtin__\nbytes\n(I1000000000000\ntR."),
-           ("a list", b"]."), ("None", b"N."), ("a plain array", RAW + b"(K\x01(I1\nt" + F4 + b"I00\nS'abcd'\ntb."),
-           ("another shape than the header's", RAW + b"(K\x01(I1\nt" + O8 + b"I00\n(I1\nltb."),
-           ("something after the end", RAW + b"(K\x01(I2\nt" + O8 + b"I00\n(I1\nI1\nltb.x")]
+DAMAGED = [
+    ("no stop", b"\x80\x04]"),
+    ("nothing", b""),
+    ("unknown opcode", b"\xfe."),
+    ("empty stack", b"0."),
+    ("bytes of 4 GiB", b"\x80\x03B\xff\xff\xff\xffabc."),
+    ("bytes of 2**60", b"\x80\x04\x8e\0\0\0\0\0\0\0\x10abc."),
+    ("bytearray of 2**60", b"\x80\x05\x96\0\0\0\0\0\0\0\x10abc."),
+    ("text of 4 GiB", b"X\xff\xff\xff\xffabc."),
+    ("text of 2**60", b"\x80\x04\x8d\0\0\0\0\0\0\0\x10abc."),
+    ("str of negative length", b"T\xff\xff\xff\xffabc."),
+    ("integer of 2 GiB", b"\x80\x02\x8b\xff\xff\xff\x7f1."),
+    ("frame past the end", b"\x80\x04\x95\xff"),
+    ("protocol 9", b"\x80\x09]."),
+    ("memo never put", b"h\x07."),
+    ("short text", b"U\x40abc."),
+    ("no utf-8", b"X\x02\0\0\0\xff\xfe."),
+    ("array of more than its bytes", RAW + b"(K\x01(I4\nt" + F4 + b"I00\nS'abcd'\ntb."),
+    ("array of fewer than its bytes", RAW + b"(K\x01(I1\nt" + F4 + b"I00\nS'abcdefgh'\ntb."),
+    ("array of negative size", RAW + b"(K\x01(I-1\nt" + F4 + b"I00\nS''\ntb."),
+    ("array with a shape of text", RAW + b"(K\x01(S'a'\nt" + F4 + b"I00\nS'abcd'\ntb."),
+    ("object array without list", RAW + b"(K\x01(I2\nt" + O8 + b"I00\nS'ab'\ntb."),
+    ("object array of a short list", RAW + b"(K\x01(I1000000000000\nt" + O8 + b"I00\n(I1\nltb."),
+    (
+        "dtype with fields",
+        b"cnumpy\ndtype\n(S'f4'\nI00\nI01\ntR(I3\nS'<'\nN(S'a'\ntNI4\nI1\nI0\ntb.",
+    ),
+    ("dtype of raw memory", b"cnumpy\ndtype\n(S'V8'\nI00\nI01\ntR."),
+    ("dtype by class", b"cnumpy\ndtype\n(cnumpy\nndarray\nI00\nI01\ntR."),
+    ("scalar of too few bytes", b"cnumpy.core.multiarray\nscalar\n(" + F4 + b"S'ab'\ntR."),
+    ("object scalar", b"cnumpy.core.multiarray\nscalar\n(" + O8 + b"S'abcdefgh'\ntR."),
+    (
+        "buffer with an order of its own",
+        b"cnumpy.core.numeric\n_frombuffer\n(S'abcd'\n" + F4 + b"(I1\ntS'Q'\ntR.",
+    ),
+    ("state set twice", RAW + (b"(K\x01(I1\nt" + F4 + b"I00\nS'abcd'\ntb") * 2 + b"."),
+    ("bytes with an argument", b"c__builtin__\nbytes\n(I1000000000000\ntR."),
+    ("a list", b"]."),
+    ("None", b"N."),
+    ("a plain array", RAW + b"(K\x01(I1\nt" + F4 + b"I00\nS'abcd'\ntb."),
+    ("another shape than the header's", RAW + b"(K\x01(I1\nt" + O8 + b"I00\n(I1\nltb."),
+    ("something after the end", RAW + b"(K\x01(I2\nt" + O8 + b"I00\n(I1\nI1\nltb.x"),
+]
 
 
 @pytest.mark.parametrize("data", [case[1] for case in DAMAGED], ids=[case[0] for case in DAMAGED])
@@ -315,7 +487,9 @@ def test_damaged_pickles_are_one_line_and_cost_no_memory(tmp_path, data):
 
 def test_the_hand_made_pieces_of_the_damaged_pickles_are_sound_in_themselves(tmp_path):
     inner = RAW + b"(K\x01(I1\nt" + F4 + b"I00\nS'abcd'\ntb"
-    path = write_pickle(tmp_path / "a.npy", RAW + b"(K\x01(I2\nt" + O8 + b"I00\n(" + inner + b"I7\nltb.")
+    path = write_pickle(
+        tmp_path / "a.npy", RAW + b"(K\x01(I2\nt" + O8 + b"I00\n(" + inner + b"I7\nltb."
+    )
     array, number = load_npy(path)
     same(array, np.frombuffer(b"abcd", "<f4"))
     assert number == 7
@@ -323,7 +497,7 @@ def test_the_hand_made_pieces_of_the_damaged_pickles_are_sound_in_themselves(tmp
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_pickle_cut_anywhere_is_one_line(tmp_path, protocol):
-    data = pickle.dumps(objects(["ab"], np.arange(2.), np.float32(1)), protocol)
+    data = pickle.dumps(objects(["ab"], np.arange(2.0), np.float32(1)), protocol)
     for end in range(len(data)):
         path = write_pickle(tmp_path / "a.npy", data[:end], (3,) if end > 2 else (0,))
         line_of(load_npy, path)
@@ -334,10 +508,10 @@ def test_damage_at_random_gives_arrays_or_one_line(tmp_path):
     rng = np.random.default_rng(0)
     originals = []
     for protocol in range(6):
-        array = objects(["ab"], np.arange(3.), {"k": np.str_("x")})
+        array = objects(["ab"], np.arange(3.0), {"k": np.str_("x")})
         write_pickle(tmp_path / "a.npy", pickle.dumps(array, protocol), (3,))
         originals.append((tmp_path / "a.npy").read_bytes())
-    np.save(tmp_path / "a.npy", np.arange(4.).reshape(2, 2))
+    np.save(tmp_path / "a.npy", np.arange(4.0).reshape(2, 2))
     originals.append((tmp_path / "a.npy").read_bytes())
     refused = 0
     for round in range(1500):
@@ -355,8 +529,9 @@ def test_damage_at_random_gives_arrays_or_one_line(tmp_path):
 
 # ---- the index -------------------------------------------------------------------------------------------------------
 
+
 def test_the_index_reads_no_payload(tmp_path):
-    features = objects(*(np.full((500 + i, 2048), i, np.float32) for i in range(8)))             # 33 MB
+    features = objects(*(np.full((500 + i, 2048), i, np.float32) for i in range(8)))  # 33 MB
     np.save(tmp_path / "joint.npy", features, allow_pickle=True)
     tracemalloc.start()
     try:
@@ -371,7 +546,11 @@ def test_the_index_reads_no_payload(tmp_path):
 
 
 def test_the_index_takes_lists_rows_and_a_list_in_a_scalar(tmp_path):
-    np.save(tmp_path / "a.npy", objects([[1, 2.5], [3, 4]], [], [np.float32([5, 6])], (1, 2)), allow_pickle=True)
+    np.save(
+        tmp_path / "a.npy",
+        objects([[1, 2.5], [3, 4]], [], [np.float32([5, 6])], (1, 2)),
+        allow_pickle=True,
+    )
     shapes = [(2, 2), (0,), (1, 2), (2,)]
     items = index_object_npy(tmp_path / "a.npy")
     assert [item.shape for item in items] == shapes
@@ -386,7 +565,9 @@ def test_the_index_takes_lists_rows_and_a_list_in_a_scalar(tmp_path):
     for item, expected in zip(index_object_npy(tmp_path / "a.npy"), FEATURES, strict=True):
         same(item.read(), expected)
 
-    np.save(tmp_path / "a.npy", np.arange(12, dtype=np.float32).reshape(2, 3, 2))      # what equal lengths become
+    np.save(
+        tmp_path / "a.npy", np.arange(12, dtype=np.float32).reshape(2, 3, 2)
+    )  # what equal lengths become
     items = index_object_npy(tmp_path / "a.npy")
     assert [item.shape for item in items] == [(3, 2)] * 2
     same(items[1].read(), np.arange(6, 12, dtype=np.float32).reshape(3, 2))
@@ -405,11 +586,11 @@ def test_what_the_index_refuses(tmp_path):
     assert "item 0: found 1 list items among lists of shape (2,)" in line(objects([[1, 2], [3]], 1))
     assert "item 0: found 'x' among lists of shape ()" in line(objects([[1, 2], [3, "x"]], 1))
     assert "object array of shape (1, 2)" in line(np.array([[1, None]], dtype=object))
-    assert "found one array of shape (3,)" in line(np.arange(3.))
+    assert "found one array of shape (3,)" in line(np.arange(3.0))
     assert "in Fortran order" in line(np.asfortranarray(np.ones((2, 3))))
     nested = [1.0]
     for _ in range(4):
-        nested = [nested] * 1000                            # 1000**4 numbers by reference
+        nested = [nested] * 1000  # 1000**4 numbers by reference
     assert "expected an array of numbers" in line(objects([nested], 1))
     assert "more than the file holds" in line(objects(nested[0][0], 1))
     ragged = [1.0]
@@ -430,6 +611,7 @@ def test_a_file_cut_after_it_was_indexed(tmp_path):
 
 
 # ---- .npz, .pt, JSON -------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_npz(tmp_path, save):
@@ -468,7 +650,7 @@ def test_an_npz_that_promises_more_than_it_can_hold(tmp_path):
         archive.writestr("rgb.npy", b"x")
     data = bytearray((tmp_path / "a.npz").read_bytes())
     entry = data.index(b"PK\x01\x02")
-    data[entry + 24:entry + 28] = struct.pack("<I", 2**31)                              # its size once unpacked
+    data[entry + 24 : entry + 28] = struct.pack("<I", 2**31)  # its size once unpacked
     (tmp_path / "a.npz").write_bytes(data)
     assert "more data promised" in line_of(load_npz, tmp_path / "a.npz")
 
@@ -490,7 +672,9 @@ def test_a_pt_file_that_would_execute_code_is_refused(tmp_path):
     canary = tmp_path / "canary"
     path = tmp_path / "evil.pt"
     for zipped in (True, False):
-        torch.save({"x": Evil(os.system, f"touch {canary}")}, path, _use_new_zipfile_serialization=zipped)
+        torch.save(
+            {"x": Evil(os.system, f"touch {canary}")}, path, _use_new_zipfile_serialization=zipped
+        )
         assert f"asks for {os.system.__module__}.system" in line_of(load_pt, path)
     path.write_bytes(pickle.dumps(Evil(os.system, f"touch {canary}"), 2))
     line_of(load_pt, path)
@@ -509,7 +693,10 @@ def test_broken_pt_files_are_one_line(tmp_path):
     torch.save(torch.zeros(1).expand(10**6, 10**6), path)
     assert "tensor (1000000, 1000000) larger than its storage" in line_of(load_pt, path)
     torch.save(torch.zeros(10**6), path)
-    with zipfile.ZipFile(path) as stored, zipfile.ZipFile(tmp_path / "1.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+    with (
+        zipfile.ZipFile(path) as stored,
+        zipfile.ZipFile(tmp_path / "1.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
         for name in stored.namelist():
             packed.writestr(name, stored.read(name))
     assert "compressed archive" in line_of(load_pt, tmp_path / "1.pt")
@@ -523,15 +710,22 @@ def test_json_content_and_encodings(tmp_path):
         assert load_json(path) == content
 
 
-JSON = [("empty", b"", "found an empty file, expected valid JSON"), ("blank", b" \n", "found an empty file"),
-        ("cut", b'{"database": {"a": ', "Expecting value at line 1 column"),
-        ("two values", b"{} {}", "Extra data at line 1"),
-        ("bomb of lists", b"[" * 200_000, "nested too deeply"),
-        ("bomb of objects", b'{"a":' * 200_000, "nested too deeply"),
-        ("twice", b'{"database": {"video_1": {}, "b": 1, "video_1": {}}}', "video_1: found this name twice"),
-        ("latin-1", b'{"caf\xe9": 1}', "found bytes at 5 that are not utf-8"),
-        ("integer of 5000 digits", b"[" + b"9" * 5000 + b"]", "expected valid JSON"),
-        ("binary", b"\x89HDF\r\n\x1a\n", "found")]
+JSON = [
+    ("empty", b"", "found an empty file, expected valid JSON"),
+    ("blank", b" \n", "found an empty file"),
+    ("cut", b'{"database": {"a": ', "Expecting value at line 1 column"),
+    ("two values", b"{} {}", "Extra data at line 1"),
+    ("bomb of lists", b"[" * 200_000, "nested too deeply"),
+    ("bomb of objects", b'{"a":' * 200_000, "nested too deeply"),
+    (
+        "twice",
+        b'{"database": {"video_1": {}, "b": 1, "video_1": {}}}',
+        "video_1: found this name twice",
+    ),
+    ("latin-1", b'{"caf\xe9": 1}', "found bytes at 5 that are not utf-8"),
+    ("integer of 5000 digits", b"[" + b"9" * 5000 + b"]", "expected valid JSON"),
+    ("binary", b"\x89HDF\r\n\x1a\n", "found"),
+]
 
 
 @pytest.mark.parametrize("data, found", [case[1:] for case in JSON], ids=[case[0] for case in JSON])
@@ -545,7 +739,9 @@ def test_broken_json_is_one_line(tmp_path, data, found):
 def test_json_beyond_the_size_limit_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "MAX_JSON", 10)
     (tmp_path / "a.json").write_text(json.dumps("x" * 20))
-    assert "found 22 bytes, expected a JSON file of at most 10" in line_of(load_json, tmp_path / "a.json")
+    assert "found 22 bytes, expected a JSON file of at most 10" in line_of(
+        load_json, tmp_path / "a.json"
+    )
 
 
 # ---- places ----------------------------------------------------------------------------------------------------------
@@ -557,15 +753,23 @@ LOADERS = [load_npy, load_npz, index_object_npy, load_json, load_pt, npy.npy_hea
 def test_missing_files_folders_and_pipes(tmp_path, load):
     if load is load_pt:
         pytest.importorskip("torch")
-    assert line_of(load, tmp_path / "no.npy") == f"{tmp_path / 'no.npy'}: found no such file, expected one"
+    assert (
+        line_of(load, tmp_path / "no.npy")
+        == f"{tmp_path / 'no.npy'}: found no such file, expected one"
+    )
     assert line_of(load, tmp_path) == f"{tmp_path}: found a folder, expected a file"
-    os.mkfifo(tmp_path / "pipe")                            # opening it would wait for a writer for ever
-    assert line_of(load, tmp_path / "pipe") == f"{tmp_path / 'pipe'}: found a device or pipe, expected a file"
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer for ever
+    assert (
+        line_of(load, tmp_path / "pipe")
+        == f"{tmp_path / 'pipe'}: found a device or pipe, expected a file"
+    )
     (tmp_path / "file").write_text("")
     assert "expected a readable file" in line_of(load, tmp_path / "file" / "a.npy")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
+)
 def test_no_permission(tmp_path):
     path = tmp_path / "a.npy"
     np.save(path, np.zeros(2))
@@ -578,6 +782,7 @@ def test_no_permission_as_the_system_reports_it(tmp_path, monkeypatch):
 
     def refuse(*args, **kwargs):
         raise PermissionError(13, "Permission denied")
+
     monkeypatch.setattr("builtins.open", refuse)
     line = line_of(load_npy, tmp_path / "a.npy")
     monkeypatch.undo()
@@ -594,13 +799,23 @@ def test_show_is_short_and_never_fails():
     deep = []
     for _ in range(5000):
         deep = [deep]
-    for value in (loop, deep, "x" * 10**6, 10**6000, np.zeros((1000, 1000)), [np.zeros(10**6)], objects(*[loop] * 50),
-                  {i: i for i in range(10**4)}, b"\0" * 10**6):
+    for value in (
+        loop,
+        deep,
+        "x" * 10**6,
+        10**6000,
+        np.zeros((1000, 1000)),
+        [np.zeros(10**6)],
+        objects(*[loop] * 50),
+        {i: i for i in range(10**4)},
+        b"\0" * 10**6,
+    ):
         assert len(files.show(value)) < 300
     assert files.show("abc") == "'abc'" and files.show([1, 2]) == "[1, 2]"
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
+
 
 def test_write_atomically(tmp_path):
     target = tmp_path / "out.npy"
@@ -608,7 +823,7 @@ def test_write_atomically(tmp_path):
     with write_atomically(target) as temporary:
         assert temporary.parent == tmp_path and temporary.suffix == ".npy"
         np.save(temporary, np.arange(3))
-        assert target.read_bytes() == b"old"                # until the end
+        assert target.read_bytes() == b"old"  # until the end
     same(load_npy(target), np.arange(3))
     assert os.listdir(tmp_path) == ["out.npy"]
     umask = os.umask(0)
@@ -635,13 +850,18 @@ def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("x")
     assert "expected a file to write" in line_of(write, tmp_path / "folder")
     assert "expected a file to write" in line_of(write, "/dev/null")
-    assert "found No such file or directory, expected a folder to write in" in line_of(write, tmp_path / "no" / "a.txt")
+    assert "found No such file or directory, expected a folder to write in" in line_of(
+        write, tmp_path / "no" / "a.txt"
+    )
     assert "expected a folder to write in" in line_of(write, tmp_path / "file" / "a.txt")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
 
 def test_a_full_disk_is_one_line(tmp_path):
-    with pytest.raises(InputError, match="expected room to write"), write_atomically(tmp_path / "a") as temporary:
+    with (
+        pytest.raises(InputError, match="expected room to write"),
+        write_atomically(tmp_path / "a") as temporary,
+    ):
         temporary.write_text("half")
         raise OSError(28, "No space left on device")
     assert os.listdir(tmp_path) == []

@@ -1,4 +1,5 @@
 """EM-MIL's training: against a plain reference loop, and what each step may and may not move."""
+
 import io
 import json
 import pathlib
@@ -29,10 +30,13 @@ class Video(NamedTuple):
 
 def small_set(n=7, dims=(6, 5), classes=3, seed=0):
     rng = np.random.default_rng(seed)
-    streams = [[rng.normal(size=(int(t), d)).astype(np.float32) for d in dims] for t in rng.integers(1, 9, n)]
+    streams = [
+        [rng.normal(size=(int(t), d)).astype(np.float32) for d in dims]
+        for t in rng.integers(1, 9, n)
+    ]
     labels = np.zeros((n, classes), np.float32)
     labels[np.arange(n), rng.integers(0, classes, n)] = 1
-    labels[0] = 1                                           # one video with all classes
+    labels[0] = 1  # one video with all classes
     return [Video(f"v{i}", *x, y) for i, (x, y) in enumerate(zip(streams, labels))]
 
 
@@ -63,7 +67,11 @@ def reference(videos, phases, seed, gamma, run):
     nets = {}
     for branch in ("assignment", "classifier"):
         for stream in ("rgb", "flow"):
-            w = {k.removeprefix(f"{branch}.{stream}."): v for k, v in start.items() if k.startswith(f"{branch}.{stream}.")}
+            w = {
+                k.removeprefix(f"{branch}.{stream}."): v
+                for k, v in start.items()
+                if k.startswith(f"{branch}.{stream}.")
+            }
             conv = torch.nn.Conv1d(w["conv.weight"].shape[1], 256, 3, padding=1)
             linear = torch.nn.Linear(256, len(w["linear.bias"]))
             conv.load_state_dict({"weight": w["conv.weight"], "bias": w["conv.bias"]})
@@ -75,15 +83,19 @@ def reference(videos, phases, seed, gamma, run):
         x = torch.from_numpy(getattr(videos[i], stream))
         return torch.sigmoid(linear(F.relu(conv(x.T[None])[0].T)))
 
-    adam = {b: torch.optim.Adam([p for s in ("rgb", "flow") for p in nets[b, s].parameters()])
-            for b in ("assignment", "classifier")}
+    adam = {
+        b: torch.optim.Adam([p for s in ("rgb", "flow") for p in nets[b, s].parameters()])
+        for b in ("assignment", "classifier")
+    }
     losses = []
     for k, phase in enumerate(phases):
         branch = {"E": "assignment", "M": "classifier"}[phase.step]
         for group in adam[branch].param_groups:
             group["lr"] = phase.lr
         for epoch in range(phase.epochs):
-            order = run.generator(f"em-mil {k + 1:02d} {phase.step}", epoch).permutation(np.arange(len(videos)))
+            order = run.generator(f"em-mil {k + 1:02d} {phase.step}", epoch).permutation(
+                np.arange(len(videos))
+            )
             total = 0.0
             for i in order:
                 y, t = torch.from_numpy(videos[i].labels), len(videos[i].rgb)
@@ -111,8 +123,12 @@ def reference(videos, phases, seed, gamma, run):
                 adam[branch].step()
                 total += loss.item()
             losses.append(total / len(videos))
-    return {f"{b}.{s}.{layer}.{k}": v for (b, s), net in nets.items()
-            for layer, part in zip(("conv", "linear"), net) for k, v in part.state_dict().items()}, losses
+    return {
+        f"{b}.{s}.{layer}.{k}": v
+        for (b, s), net in nets.items()
+        for layer, part in zip(("conv", "linear"), net)
+        for k, v in part.state_dict().items()
+    }, losses
 
 
 def test_same_losses_and_weights_as_the_plain_loop(tmp_path):
@@ -124,15 +140,23 @@ def test_same_losses_and_weights_as_the_plain_loop(tmp_path):
         torch.testing.assert_close(w, expected[name], rtol=1e-3, atol=2e-5, msg=name)
 
 
-@pytest.mark.parametrize("step, moves, stays", [("E", "assignment", "classifier"), ("M", "classifier", "assignment")])
+@pytest.mark.parametrize(
+    "step, moves, stays", [("E", "assignment", "classifier"), ("M", "classifier", "assignment")]
+)
 def test_a_step_leaves_the_frozen_branch_bit_identical(step, moves, stays):
     videos = small_set()
     # A phase of the other kind first, so that the frozen branch's Adam has momentum that could move it.
     first = Phase("M", 1, 1e-3, "bag") if step == "E" else Phase("E", 1, 1e-3, "frozen")
     before = fit(videos, [first])[0]
     after = fit(videos, [first, Phase(step, 2, 1e-3, "frozen")])[0]
-    assert all(a.equal(b) for a, b in zip(getattr(before, stays).parameters(), getattr(after, stays).parameters()))
-    assert all(not a.equal(b) for a, b in zip(getattr(before, moves).parameters(), getattr(after, moves).parameters()))
+    assert all(
+        a.equal(b)
+        for a, b in zip(getattr(before, stays).parameters(), getattr(after, stays).parameters())
+    )
+    assert all(
+        not a.equal(b)
+        for a, b in zip(getattr(before, moves).parameters(), getattr(after, moves).parameters())
+    )
 
 
 def test_same_seed_same_weights_other_seed_others():
@@ -144,7 +168,13 @@ def test_same_seed_same_weights_other_seed_others():
 def test_log_of_the_phases():
     _, log, labels = fit(small_set(), PHASES + [Phase("E", 1, 1e-3, "frozen")])
     assert [(r["phase"], r["step"], r["epoch"], r["lr"]) for r in log] == [
-        (1, "M", 1, 1e-3), (1, "M", 2, 1e-3), (2, "E", 1, 1e-3), (2, "E", 2, 1e-3), (3, "M", 1, 4e-3), (4, "E", 1, 1e-3)]
+        (1, "M", 1, 1e-3),
+        (1, "M", 2, 1e-3),
+        (2, "E", 1, 1e-3),
+        (2, "E", 2, 1e-3),
+        (3, "M", 1, 4e-3),
+        (4, "E", 1, 1e-3),
+    ]
     assert log[0]["positive"] == 1.0 and log[0]["empty"] == 0 and log[0]["changed"] is None
     assert log[2]["changed"] is None and 0 <= log[4]["changed"] <= 1 and 0 <= log[5]["changed"] <= 1
     # The first M phase labels all clips 1, so what changed by the second is what it labels 0.
@@ -158,23 +188,35 @@ def test_the_labels_in_the_folder_are_those_that_were_trained_on():
     model, _, labels = fit(videos, [Phase("M", 1, 1e-3, "bag"), Phase("E", 1, 1e-3, "frozen")])
     for video, of_bag, of_clip in zip(videos, labels["01-M"], labels["02-E"]):
         assert of_bag.shape == (len(video.rgb), 3) and (of_bag == video.labels).all()
-        p = model.classifier.fuse(model.classifier(torch.from_numpy(video.rgb), torch.from_numpy(video.flow)))
+        p = model.classifier.fuse(
+            model.classifier(torch.from_numpy(video.rgb), torch.from_numpy(video.flow))
+        )
         p = p.detach().numpy().astype(float)
-        votes = (p > p.mean(axis=0) + 1e-12) & (video.labels > 0)    # one clip: never above its own mean
+        votes = (p > p.mean(axis=0) + 1e-12) & (
+            video.labels > 0
+        )  # one clip: never above its own mean
         assert (of_clip == votes.any(axis=1)).all()
 
 
 def test_bags_left_without_a_positive_clip_are_counted():
     """A video of one clip never passes a threshold: its bag is empty in every phase but the first."""
     videos = small_set(n=4)
-    videos[0] = videos[0]._replace(rgb=videos[0].rgb[:1], flow=videos[0].flow[:1])        # has all 3 classes
+    videos[0] = videos[0]._replace(
+        rgb=videos[0].rgb[:1], flow=videos[0].flow[:1]
+    )  # has all 3 classes
     for v in range(1, 4):
-        rgb, flow = (np.repeat(x[:1], 5, 0) + np.arange(5)[:, None].astype(np.float32)
-                     for x in (videos[v].rgb, videos[v].flow))
+        rgb, flow = (
+            np.repeat(x[:1], 5, 0) + np.arange(5)[:, None].astype(np.float32)
+            for x in (videos[v].rgb, videos[v].flow)
+        )
         videos[v] = videos[v]._replace(rgb=rgb, flow=flow)
-    phases = [Phase("M", 1, 1e-3, "bag"), Phase("E", 1, 1e-3, "frozen"), Phase("M", 1, 1e-3, "frozen")]
+    phases = [
+        Phase("M", 1, 1e-3, "bag"),
+        Phase("E", 1, 1e-3, "frozen"),
+        Phase("M", 1, 1e-3, "frozen"),
+    ]
     log = fit(videos, phases)[1]
-    assert [r["empty"] for r in log] == [0, 1, 3]                      # videos in E, pairs of video and class in M
+    assert [r["empty"] for r in log] == [0, 1, 3]  # videos in E, pairs of video and class in M
     assert fit(videos, phases, keep_peak=True)[1][2]["empty"] == 0
 
 
@@ -183,16 +225,25 @@ def test_facts_of_labels_by_hand():
     labels = [np.array([[1, 0], [0, 0], [0, 0]]), np.array([[0, 0.4]])]
     before = [np.array([[1, 1], [0, 0], [0, 0]]), np.array([[0, 0.4]])]
     # 1 of 4 clips has a label above 0.5; pairs without: video 0 class 1, video 1 class 1; 1 of 4 clips differs.
-    assert em_trainer.label_facts(labels, before, y) == {"positive": 0.25, "empty": 2, "changed": 0.25}
+    assert em_trainer.label_facts(labels, before, y) == {
+        "positive": 0.25,
+        "empty": 2,
+        "changed": 0.25,
+    }
     assert em_trainer.label_facts([np.array([1, 0]), np.array([0])], None, y) == {
-        "positive": pytest.approx(1 / 3), "empty": 1, "changed": None}
+        "positive": pytest.approx(1 / 3),
+        "empty": 1,
+        "changed": None,
+    }
 
 
 # ------------------------------------------------------------------------------------------------ other rules
 # Eq. 5 gives 0/1 labels that are the same for every class of a video. A reader's rule need not.
 RULES = {
     "soft": lambda q, y, *_: q[:, None] * y,
-    "by class": lambda q, y, *_: torch.stack([(q > q.mean()) if c % 2 else (q <= q.mean()) for c in range(len(y))], 1) * y,
+    "by class": lambda q, y, *_: (
+        torch.stack([(q > q.mean()) if c % 2 else (q <= q.mean()) for c in range(len(y))], 1) * y
+    ),
     "last clip": lambda q, y, *_: torch.eye(len(q))[-1][:, None] * y,
 }
 
@@ -211,7 +262,9 @@ def test_another_rule_in_place_of_eq5_is_what_the_loss_sees(monkeypatch, name):
     assert labels["01-M"][0].astype(np.float32) == pytest.approx(expected.numpy())
     for stream in ("rgb", "flow"):
         s = getattr(logits, stream).double()
-        bce = -(expected * s.sigmoid().log() + (1 - expected) * (1 - s.sigmoid()).log()).sum() / len(s)
+        bce = -(
+            expected * s.sigmoid().log() + (1 - expected) * (1 - s.sigmoid()).log()
+        ).sum() / len(s)
         assert log[0]["loss"][stream] == pytest.approx(bce.item(), rel=1e-5)
 
 
@@ -227,17 +280,26 @@ def test_a_soft_rule_in_place_of_eq3_is_what_the_loss_sees(monkeypatch):
     assert log[0]["loss"]["rgb"] == pytest.approx(bce.item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("rule, name", [("class_labels", n) for n in RULES] + [("key_instance_labels", "soft")])
-def test_another_rule_trains_to_other_weights_through_the_command(monkeypatch, tmp_path, rule, name):
+@pytest.mark.parametrize(
+    "rule, name", [("class_labels", n) for n in RULES] + [("key_instance_labels", "soft")]
+)
+def test_another_rule_trains_to_other_weights_through_the_command(
+    monkeypatch, tmp_path, rule, name
+):
     flags = commands.write_set(tmp_path / "set")
     monkeypatch.setattr("sys.stdout", io.StringIO())
     weights = []
     for out in ("plain", "other"):
         if out == "other":
-            monkeypatch.setattr(em_trainer, rule, RULES[name] if rule == "class_labels" else
-                                lambda p, y: p.max(dim=1).values)
+            monkeypatch.setattr(
+                em_trainer,
+                rule,
+                RULES[name] if rule == "class_labels" else lambda p, y: p.max(dim=1).values,
+            )
         run.main([*flags, "--method", "em-mil", "--out", str(tmp_path / out)])
-        weights.append(torch.load(tmp_path / out / "checkpoint.pt", weights_only=True)["parts"]["em-mil"])
+        weights.append(
+            torch.load(tmp_path / out / "checkpoint.pt", weights_only=True)["parts"]["em-mil"]
+        )
     assert any(not weights[0][k].equal(weights[1][k]) for k in weights[0])
 
 
@@ -245,9 +307,12 @@ def test_labels_are_made_for_every_video_by_the_rule_of_the_step():
     videos = small_set(n=3)
     model = fresh(videos)
     bags = label_all(MStep(model, 0.1), TrainingSet(videos), "bag")
-    assert {i: x.tolist() for i, x in bags.items()} == {i: [v.labels.tolist()] * len(v.rgb) for i, v in enumerate(videos)}
+    assert {i: x.tolist() for i, x in bags.items()} == {
+        i: [v.labels.tolist()] * len(v.rgb) for i, v in enumerate(videos)
+    }
     assert [x.tolist() for x in label_all(EStep(model), TrainingSet(videos), "bag").values()] == [
-        [1.0] * len(v.rgb) for v in videos]
+        [1.0] * len(v.rgb) for v in videos
+    ]
 
 
 def test_eq4_and_eq6_by_hand():
@@ -255,8 +320,12 @@ def test_eq4_and_eq6_by_hand():
     one = lambda s: np.log1p(np.exp(-s))
     q = em_trainer.assignment_loss(torch.tensor([2.0, -1.0, 0.5]), torch.tensor([1.0, 0.0, 0.0]))
     assert q.item() == pytest.approx((one(2) + one(1) + one(-0.5)) / 3)
-    p = em_trainer.classification_loss(torch.tensor([[2.0, -1.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
-    assert p.item() == pytest.approx((one(2) + one(1) + one(0) + one(-3)) / 2)      # over 2 clips, summed over classes
+    p = em_trainer.classification_loss(
+        torch.tensor([[2.0, -1.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    )
+    assert p.item() == pytest.approx(
+        (one(2) + one(1) + one(0) + one(-3)) / 2
+    )  # over 2 clips, summed over classes
 
 
 def test_two_videos_a_step_average_their_gradients():
@@ -264,8 +333,15 @@ def test_two_videos_a_step_average_their_gradients():
     model, log, _ = fit(videos, [Phase("M", 1, 1e-3, "bag")], per_step=2)
     plain = fresh(videos)
     optimizer = torch.optim.Adam(plain.classifier.parameters(), lr=1e-3)
-    loss = sum(F.binary_cross_entropy_with_logits(s, torch.from_numpy(v.labels).expand_as(s), reduction="sum") / len(s) / 2
-               for v in videos for s in plain.classifier(torch.from_numpy(v.rgb), torch.from_numpy(v.flow)))
+    loss = sum(
+        F.binary_cross_entropy_with_logits(
+            s, torch.from_numpy(v.labels).expand_as(s), reduction="sum"
+        )
+        / len(s)
+        / 2
+        for v in videos
+        for s in plain.classifier(torch.from_numpy(v.rgb), torch.from_numpy(v.flow))
+    )
     loss.backward()
     optimizer.step()
     assert sum(log[0]["loss"].values()) == pytest.approx(loss.item(), rel=1e-6)
@@ -276,7 +352,11 @@ def test_two_videos_a_step_average_their_gradients():
 @pytest.mark.parametrize("refresh", ["epoch", "step"])
 def test_joint_training_moves_both_branches(refresh):
     videos = small_set()
-    phases = [Phase("EM", 1, 1e-3, "bag"), Phase("EM", 1, 1e-3, "frozen"), Phase("EM", 1, 1e-3, "frozen")]
+    phases = [
+        Phase("EM", 1, 1e-3, "bag"),
+        Phase("EM", 1, 1e-3, "frozen"),
+        Phase("EM", 1, 1e-3, "frozen"),
+    ]
     model, log, labels = fit(videos, phases, refresh=refresh)
     assert all(not a.equal(b) for a, b in zip(model.parameters(), fresh(videos).parameters()))
     assert set(log[1]["loss"]) == {"rgb E", "flow E", "rgb M", "flow M"}
@@ -313,5 +393,8 @@ def test_the_length_of_a_bag_is_that_of_the_stream_there_is():
 def test_a_loss_that_is_not_finite_names_the_video():
     videos = small_set()
     videos[4].rgb[0, 0] = np.inf
-    with pytest.raises(InputError, match=r"em-mil 01 M, epoch 1: found the loss nan on v4, expected a finite number"):
+    with pytest.raises(
+        InputError,
+        match=r"em-mil 01 M, epoch 1: found the loss nan on v4, expected a finite number",
+    ):
         fit(videos, PHASES)

@@ -3,6 +3,7 @@
 The loops share no code with the program: they have their own network, equations, losses and Adam.
 docs/fidelity.md lists what was compared with the released code.
 """
+
 import zlib
 from types import SimpleNamespace
 
@@ -20,8 +21,12 @@ from model import EMMIL
 
 SEED, DIMS, CLASSES, GAMMA = 3, (6, 5), 3, 0.1
 # The schedule in small: long phases, M first, then short ones at 4 times the rate, E first.
-PHASES = [Phase("M", 3, 1e-2, "bag"), Phase("E", 3, 1e-2, "frozen"), Phase("M", 3, 1e-2, "frozen"),
-          *(Phase("EM"[k % 2], 1, 4e-2, "frozen") for k in range(4))]
+PHASES = [
+    Phase("M", 3, 1e-2, "bag"),
+    Phase("E", 3, 1e-2, "frozen"),
+    Phase("M", 3, 1e-2, "frozen"),
+    *(Phase("EM"[k % 2], 1, 4e-2, "frozen") for k in range(4)),
+]
 JOINT = [Phase("EM", 1, 1e-2, "bag" if k == 0 else "frozen") for k in range(5)]
 
 
@@ -75,8 +80,13 @@ def logits(weights, branch, stream, x):
 
 def both(weights, branch, video, activation):
     """The branch's fused scores: the mean over the streams after `activation`."""
-    return sum(activation(logits(weights, branch, stream, getattr(video, stream)))
-               for stream in ("rgb", "flow")) / 2
+    return (
+        sum(
+            activation(logits(weights, branch, stream, getattr(video, stream)))
+            for stream in ("rgb", "flow")
+        )
+        / 2
+    )
 
 
 def bce(p, target):
@@ -90,8 +100,12 @@ def labels_of(step, weights, video, bag):
         p = both(weights, "classifier", video, torch.sigmoid)
         z = torch.zeros(n, dtype=torch.float64)
         for t in range(n):
-            z[t] = float(bag or any(n > 1 and p[t, c] > p[:, c].mean()
-                                    for c in range(CLASSES) if video.labels[c]))
+            z[t] = float(
+                bag
+                or any(
+                    n > 1 and p[t, c] > p[:, c].mean() for c in range(CLASSES) if video.labels[c]
+                )
+            )
         return z
     q = both(weights, "assignment", video, torch.sigmoid)[:, 0]
     y = torch.zeros(n, CLASSES, dtype=torch.float64)
@@ -144,7 +158,7 @@ class Adam:
             n = self.count[name] = self.count.get(name, 0) + 1
             m = self.first[name] = 0.9 * self.first.get(name, 0.0) + 0.1 * g
             v = self.second[name] = 0.999 * self.second.get(name, 0.0) + 0.001 * g * g
-            update = (m / (1 - 0.9 ** n)) / ((v / (1 - 0.999 ** n)).sqrt() + 1e-8)
+            update = (m / (1 - 0.9**n)) / ((v / (1 - 0.999**n)).sqrt() + 1e-8)
             weights[name] = weights[name] - lr * update
 
 
@@ -156,8 +170,10 @@ def plain_loop(videos, phases, *, labels=labels_of, loss=em_loss, refresh="step"
     every phase.
     """
     weights = {name: value.clone() for name, value in network().state_dict().items()}
-    videos = [SimpleNamespace(rgb=torch.from_numpy(v.rgb), flow=torch.from_numpy(v.flow),
-                              labels=v.labels) for v in videos]
+    videos = [
+        SimpleNamespace(rgb=torch.from_numpy(v.rgb), flow=torch.from_numpy(v.flow), labels=v.labels)
+        for v in videos
+    ]
     adam, after = Adam(), []
     for number, phase in enumerate(phases, 1):
         bag = phase.targets == "bag"
@@ -171,8 +187,10 @@ def plain_loop(videos, phases, *, labels=labels_of, loss=em_loss, refresh="step"
                 sum(loss(step, leaves, videos[i], targets[step]) for step in phase.step).backward()
                 gradients = {name: leaf.grad for name, leaf in leaves.items()}
                 if zeros:
-                    gradients = {name: torch.zeros_like(leaves[name]) if g is None else g
-                                 for name, g in gradients.items()}
+                    gradients = {
+                        name: torch.zeros_like(leaves[name]) if g is None else g
+                        for name, g in gradients.items()
+                    }
                 adam.step(weights, gradients, phase.lr)
         after.append(dict(weights))
     return after
@@ -180,8 +198,11 @@ def plain_loop(videos, phases, *, labels=labels_of, loss=em_loss, refresh="step"
 
 def furthest(one, other, branch="", but=()):
     """The largest difference of any weight of the branch."""
-    return max((one[name] - other[name]).abs().max().item() for name in one
-               if name.startswith(branch) and name not in but)
+    return max(
+        (one[name] - other[name]).abs().max().item()
+        for name in one
+        if name.startswith(branch) and name not in but
+    )
 
 
 # ----------------------------------------------------------------------------------------- tests
@@ -195,12 +216,16 @@ def test_one_adam_over_both_branches_differs_by_its_zeros_alone(videos, tmp_path
     """With gradients None one Adam is two; with zeros the frozen branch goes on by its momentum."""
     ours = trained(videos, tmp_path, PHASES, em_steps)
     none, zeros = plain_loop(videos, PHASES), plain_loop(videos, PHASES, zeros=True)
-    assert furthest(none[0], zeros[0]) == 0                              # nothing has momentum yet
-    moved = [furthest(zeros[k - 1], zeros[k], BRANCH["M" if PHASES[k].step == "E" else "E"])
-             for k in range(1, len(PHASES))]
-    still = [furthest(none[k - 1], none[k], BRANCH["M" if PHASES[k].step == "E" else "E"])
-             for k in range(1, len(PHASES))]
-    assert still == [0] * len(still) and min(moved) > 1e-3               # rates of 1e-2 and 4e-2
+    assert furthest(none[0], zeros[0]) == 0  # nothing has momentum yet
+    moved = [
+        furthest(zeros[k - 1], zeros[k], BRANCH["M" if PHASES[k].step == "E" else "E"])
+        for k in range(1, len(PHASES))
+    ]
+    still = [
+        furthest(none[k - 1], none[k], BRANCH["M" if PHASES[k].step == "E" else "E"])
+        for k in range(1, len(PHASES))
+    ]
+    assert still == [0] * len(still) and min(moved) > 1e-3  # rates of 1e-2 and 4e-2
     assert furthest(ours, none[-1]) < 1e-12 < 1e-2 < furthest(ours, zeros[-1])
 
 
@@ -213,8 +238,12 @@ def test_joint_optimization_gives_the_same_weights(videos, tmp_path, refresh):
 
 
 def test_the_alternating_ablation_gives_the_same_weights(videos, tmp_path):
-    ours = trained(videos, tmp_path, PHASES,
-                   lambda model: {"E": AttentionEStep(model), "M": AttentionMStep(model)})
+    ours = trained(
+        videos,
+        tmp_path,
+        PHASES,
+        lambda model: {"E": AttentionEStep(model), "M": AttentionMStep(model)},
+    )
     plain = plain_loop(videos, PHASES, labels=attention_target, loss=attention_loss)
     # A softmax over time ignores its bias, whose gradient is rounding that Adam enlarges.
     free = [f"assignment.{stream}.linear.bias" for stream in ("rgb", "flow")]
@@ -224,8 +253,9 @@ def test_the_alternating_ablation_gives_the_same_weights(videos, tmp_path):
 def test_bce_on_logits_does_not_saturate():
     """At logit 20, target 0, in float32, BCE on the sigmoid is cut at 100 and has no gradient."""
     for loss, value, gradient in (
-            (lambda x: em_trainer.assignment_loss(x, torch.zeros(1)), 20.0, 1.0),
-            (lambda x: F.binary_cross_entropy(torch.sigmoid(x), torch.zeros(1)), 100.0, 0.0)):
+        (lambda x: em_trainer.assignment_loss(x, torch.zeros(1)), 20.0, 1.0),
+        (lambda x: F.binary_cross_entropy(torch.sigmoid(x), torch.zeros(1)), 100.0, 0.0),
+    ):
         x = torch.tensor([20.0], requires_grad=True)
         loss(x).backward()
         assert loss(x).item() == pytest.approx(value) and x.grad.item() == pytest.approx(gradient)

@@ -10,13 +10,20 @@ CLASSES = ("jump", "run")
 
 def one(method, scores, video_scores, snippet_seconds, duration, rule, name="v"):
     """(rows, counts) of one video by one method."""
-    record = Record(name, duration, np.ones(len(CLASSES)), {method: {k: np.asarray(v) for k, v in scores.items()}})
+    record = Record(
+        name,
+        duration,
+        np.ones(len(CLASSES)),
+        {method: {k: np.asarray(v) for k, v in scores.items()}},
+    )
     return METHODS[method].localize(record, CLASSES, snippet_seconds, video_scores, rule)
 
 
 def em_mil(q, p, video_scores=(0.9, 0.1), snippet_seconds=2.0, duration=100.0, **changes):
     rule = localize.Rule(**{**dict(lam=0.5, gammas=(0.0,), gate=0.15), **changes})
-    return localize.table([one("em-mil", {"q": q, "p": p}, video_scores, snippet_seconds, duration, rule)])
+    return localize.table(
+        [one("em-mil", {"q": q, "p": p}, video_scores, snippet_seconds, duration, rule)]
+    )
 
 
 def segments(table):
@@ -24,6 +31,7 @@ def segments(table):
 
 
 # ------------------------------------------------------------------------------------------------ equations
+
 
 def test_fuse_is_equation_9():
     q, p = [0.5, 1.0], np.array([[0.0, 1.0], [0.5, 0.25]])
@@ -33,18 +41,26 @@ def test_fuse_is_equation_9():
     np.testing.assert_array_equal(localize.fuse(q, p, 1.0), [[0.5, 0.5], [1.0, 1.0]])
 
 
-@pytest.mark.parametrize("q, p", [([0.1] * 3, [[0.1]] * 2), ([[0.1]], [[0.1]]), ([0.1] * 2, np.zeros((2, 1, 1)))])
+@pytest.mark.parametrize(
+    "q, p", [([0.1] * 3, [[0.1]] * 2), ([[0.1]], [[0.1]]), ([0.1] * 2, np.zeros((2, 1, 1)))]
+)
 def test_fuse_refuses_other_shapes(q, p):
     with pytest.raises(ValueError, match="expected q"):
         localize.fuse(q, p, 0.5)
 
 
 def test_foreground_is_strictly_above_mean_plus_gamma_times_range():
-    l = [0.0, 0.0, 0.5, 1.0, 1.0]                                    # mean 0.5, range 1
+    l = [0.0, 0.0, 0.5, 1.0, 1.0]  # mean 0.5, range 1
     assert localize.threshold(np.array(l), 0.25) == 0.75
-    assert localize.foreground(l, 0.0).tolist() == [False, False, False, True, True]      # 0.5 is not above 0.5
+    assert localize.foreground(l, 0.0).tolist() == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]  # 0.5 is not above 0.5
     assert localize.foreground(l, -0.25).tolist() == [False, False, True, True, True]
-    assert localize.foreground(l, 0.5).tolist() == [False] * 5                            # 1.0 is not above 1.0
+    assert localize.foreground(l, 0.5).tolist() == [False] * 5  # 1.0 is not above 1.0
     assert localize.foreground(l, 0.0).dtype == bool
 
 
@@ -58,17 +74,18 @@ def test_runs():
     assert localize.runs([]) == localize.runs([False, False]) == []
     assert localize.runs([True]) == [(0, 1)]
     assert localize.runs([True, True, False, True, False, False, True]) == [(0, 2), (3, 4), (6, 7)]
-    assert localize.runs(np.array([0, 1, 1, 1])) == [(1, 4)]                              # open at the last clip
+    assert localize.runs(np.array([0, 1, 1, 1])) == [(1, 4)]  # open at the last clip
 
 
 def test_gate_with_fallback_to_the_best_class():
     assert localize.gate([0.1, 0.15, 0.75], 0.15).tolist() == [1, 2]
     assert localize.gate([0.1, 0.4, 0.3], 0.5).tolist() == [1]
-    assert localize.gate([0.2, 0.4, 0.4], 0.5).tolist() == [1]                            # a tie: the first
+    assert localize.gate([0.2, 0.4, 0.4], 0.5).tolist() == [1]  # a tie: the first
     assert localize.gate([0.3], 0.5).tolist() == [0]
 
 
 # --------------------------------------------------------------------------------------------------- scores
+
 
 def test_proposal_scores_by_hand():
     l = [0.1, 0.3, 0.8, 0.6, 0.2, 0.4, 0.0, 0.9]
@@ -82,12 +99,20 @@ def test_proposal_scores_by_hand():
 
 def test_outer_inner_margin_is_a_quarter_of_the_run_rounded_up_and_ends_with_the_video():
     l = np.array([0.5, 0.2, 0.1, 1.0, 1.0, 1.0, 1.0, 1.0, 0.3, 0.4, 0.9])
-    np.testing.assert_allclose(localize.proposal_scores(l, [(3, 8)], "outer-inner"),       # 5 clips: 2 on each side
-                               [1 - (0.2 + 0.1 + 0.3 + 0.4) / 4])
-    np.testing.assert_allclose(localize.proposal_scores(l[2:], [(1, 6)], "outer-inner"),   # only one clip on the left
-                               [1 - (0.1 + 0.3 + 0.4) / 3])
-    np.testing.assert_allclose(localize.proposal_scores(l[3:8], [(0, 5)], "outer-inner"), [1.0])  # nothing outside
-    np.testing.assert_allclose(localize.proposal_scores([1.0, 0.25], [(1, 2)], "outer-inner"), [-0.75])
+    np.testing.assert_allclose(
+        localize.proposal_scores(l, [(3, 8)], "outer-inner"),  # 5 clips: 2 on each side
+        [1 - (0.2 + 0.1 + 0.3 + 0.4) / 4],
+    )
+    np.testing.assert_allclose(
+        localize.proposal_scores(l[2:], [(1, 6)], "outer-inner"),  # only one clip on the left
+        [1 - (0.1 + 0.3 + 0.4) / 3],
+    )
+    np.testing.assert_allclose(
+        localize.proposal_scores(l[3:8], [(0, 5)], "outer-inner"), [1.0]
+    )  # nothing outside
+    np.testing.assert_allclose(
+        localize.proposal_scores([1.0, 0.25], [(1, 2)], "outer-inner"), [-0.75]
+    )
 
 
 @pytest.mark.parametrize("kind", localize.PROPOSAL_SCORES)
@@ -99,9 +124,15 @@ def test_proposal_scores_agree_with_a_loop_and_take_no_runs(kind):
         expected = []
         for s, e in found:
             margin = int(np.ceil((e - s) / 4))
-            around = np.concatenate([l[max(s - margin, 0):s], l[e:e + margin]])
-            expected.append({"mean": l[s:e].mean(), "max": l[s:e].max(), "constant": 1.0,
-                             "outer-inner": l[s:e].mean() - (around.mean() if len(around) else 0)}[kind])
+            around = np.concatenate([l[max(s - margin, 0) : s], l[e : e + margin]])
+            expected.append(
+                {
+                    "mean": l[s:e].mean(),
+                    "max": l[s:e].max(),
+                    "constant": 1.0,
+                    "outer-inner": l[s:e].mean() - (around.mean() if len(around) else 0),
+                }[kind]
+            )
         np.testing.assert_allclose(localize.proposal_scores(l, found, kind), expected, rtol=1e-12)
     assert localize.proposal_scores(l, [], kind).shape == (0,)
 
@@ -117,23 +148,31 @@ def test_nms_by_hand():
     kept, left = localize.nms(start, end, scores, 0.5)
     assert kept.tolist() == [0, 1, 2] and left.tolist() == [0.5, 0.9, 0.1]
     assert localize.nms(start, end, scores, 0.3)[0].tolist() == [1, 2]
-    assert localize.nms([0, 0], [1, 2], [1, 1], 0.5)[0].tolist() == [0, 1]                 # IoU 0.5 is not above 0.5
-    assert localize.nms([0, 5], [5, 9], [1, 1], 0.0)[0].tolist() == [0, 1]                 # touching, no pixel +1
+    assert localize.nms([0, 0], [1, 2], [1, 1], 0.5)[0].tolist() == [
+        0,
+        1,
+    ]  # IoU 0.5 is not above 0.5
+    assert localize.nms([0, 5], [5, 9], [1, 1], 0.0)[0].tolist() == [0, 1]  # touching, no pixel +1
     assert localize.nms([], [], [], 0.5)[0].tolist() == []
 
 
 def test_soft_nms_by_hand():
-    kept, scores = localize.nms([0, 5, 20, 0], [10, 15, 30, 10], [0.5, 0.9, 0.1, 0.5], 0.3, soft=True)
+    kept, scores = localize.nms(
+        [0, 5, 20, 0], [10, 15, 30, 10], [0.5, 0.9, 0.1, 0.5], 0.3, soft=True
+    )
     assert kept.tolist() == [0, 1, 2, 3]
     # Rows 0 and 3 lose a third to row 1; row 3 then all of it to its equal, row 0.
     np.testing.assert_allclose(scores, [0.5 * 2 / 3, 0.9, 0.1, 0.0], atol=1e-15)
-    np.testing.assert_allclose(localize.nms([0, 0], [2, 1], [0.5, -0.2], 0.3, soft=True)[1], [0.5, -0.3])
+    np.testing.assert_allclose(
+        localize.nms([0, 0], [2, 1], [0.5, -0.2], 0.3, soft=True)[1], [0.5, -0.3]
+    )
     given = np.array([0.9, 0.8])
     localize.nms([0, 0], [1, 1], given, 0.3, soft=True)
-    assert given.tolist() == [0.9, 0.8]                                                   # the caller's array is kept
+    assert given.tolist() == [0.9, 0.8]  # the caller's array is kept
 
 
 # --------------------------------------------------------------------------------------------------- em_mil
+
 
 def test_em_mil_end_to_end_by_hand():
     q = [0.0, 1.0, 1.0, 0.0, 0.0, 1.0]
@@ -143,8 +182,13 @@ def test_em_mil_end_to_end_by_hand():
     assert segments(table) == [(2.0, 6.0), (10.0, 11.5)]
     assert set(table.label) == {"jump"} and set(table.video) == {"v"}
     np.testing.assert_allclose(table.score, [0.8 + 0.09, 0.8 + 0.09])
-    assert counts == dict(videos=1, gate_fallback=0, pairs=1, pairs_constant=0, pairs_empty=0, past_end=0, proposals=2)
-    assert segments(em_mil(q, p, duration=100.0)[0]) == [(2.0, 6.0), (10.0, 12.0)]         # clips end before the video
+    assert counts == dict(
+        videos=1, gate_fallback=0, pairs=1, pairs_constant=0, pairs_empty=0, past_end=0, proposals=2
+    )
+    assert segments(em_mil(q, p, duration=100.0)[0]) == [
+        (2.0, 6.0),
+        (10.0, 12.0),
+    ]  # clips end before the video
 
 
 def test_both_classes_and_fallback():
@@ -174,27 +218,43 @@ def test_run_after_the_duration_is_dropped_and_counted():
 
 
 def test_several_thresholds_pool_their_runs_once_and_nms_prunes_them():
-    q = [0.0, 0.0, 0.6, 0.9, 0.0, 0.0, 0.8, 0.0]                     # mean 0.2875, range 0.9
+    q = [0.0, 0.0, 0.6, 0.9, 0.0, 0.0, 0.8, 0.0]  # mean 0.2875, range 0.9
     options = dict(p=[[0.0, 0.0]] * 8, lam=1.0)
     both = em_mil(q, gammas=(0.0, 0.5), **options)[0]
-    assert segments(both) == [(4.0, 8.0), (6.0, 8.0), (12.0, 14.0)]  # (12, 14) is found by both thresholds
+    assert segments(both) == [
+        (4.0, 8.0),
+        (6.0, 8.0),
+        (12.0, 14.0),
+    ]  # (12, 14) is found by both thresholds
     np.testing.assert_allclose(both.score, [0.75, 0.9, 0.8])
-    assert segments(em_mil(q, gammas=(0.0, 0.5), nms=0.4, **options)[0]) == [(6.0, 8.0), (12.0, 14.0)]
+    assert segments(em_mil(q, gammas=(0.0, 0.5), nms=0.4, **options)[0]) == [
+        (6.0, 8.0),
+        (12.0, 14.0),
+    ]
     soft = em_mil(q, gammas=(0.0, 0.5), nms=0.4, soft=True, **options)[0]
     np.testing.assert_allclose(soft.score, [0.375, 0.9, 0.8])
 
 
-@pytest.mark.parametrize("q, p, video_scores", [
-    ([np.nan, 1.0], [[0.0, 0.0]] * 2, (1, 1)), ([0.0, 1.0], [[0.0, np.inf]] * 2, (1, 1)),
-    ([0.0, 1.0], [[0.0, 0.0]] * 2, (1, np.nan)),
-    ([0.0, 1.0], [0.0, 0.0], (1, 1)), ([0.0, 1.0], [[0.0, 0.0]] * 2, (1, 1, 1)),
-    ([0.0, 1.0], [[0.0, 0.0, 0.0]] * 2, (1, 1, 1)), ([], np.zeros((0, 2)), (1, 1))])
+@pytest.mark.parametrize(
+    "q, p, video_scores",
+    [
+        ([np.nan, 1.0], [[0.0, 0.0]] * 2, (1, 1)),
+        ([0.0, 1.0], [[0.0, np.inf]] * 2, (1, 1)),
+        ([0.0, 1.0], [[0.0, 0.0]] * 2, (1, np.nan)),
+        ([0.0, 1.0], [0.0, 0.0], (1, 1)),
+        ([0.0, 1.0], [[0.0, 0.0]] * 2, (1, 1, 1)),
+        ([0.0, 1.0], [[0.0, 0.0, 0.0]] * 2, (1, 1, 1)),
+        ([], np.zeros((0, 2)), (1, 1)),
+    ],
+)
 def test_bad_scores_name_the_video(q, p, video_scores):
     with pytest.raises(ValueError, match="^v: found .*expected"):
         em_mil(q, p, video_scores)
 
 
-@pytest.mark.parametrize("changes", [dict(duration=np.nan), dict(duration=0.0), dict(snippet_seconds=-1.0)])
+@pytest.mark.parametrize(
+    "changes", [dict(duration=np.nan), dict(duration=0.0), dict(snippet_seconds=-1.0)]
+)
 def test_bad_seconds_name_the_video(changes):
     with pytest.raises(ValueError, match="^v: found .* positive number of seconds"):
         em_mil([0.0, 1.0], [[0.0, 0.0]] * 2, **changes)
@@ -202,7 +262,10 @@ def test_bad_seconds_name_the_video(changes):
 
 def test_table_of_many_and_of_no_videos():
     rule = localize.Rule(lam=0.5, gammas=(0.0,), gate=0.5)
-    rows = [one("em-mil", {"q": [0.0, 1.0], "p": [[0.0, 0.0]] * 2}, (1, 0), 1.0, 2.0, rule, name) for name in ("b", "a")]
+    rows = [
+        one("em-mil", {"q": [0.0, 1.0], "p": [[0.0, 0.0]] * 2}, (1, 0), 1.0, 2.0, rule, name)
+        for name in ("b", "a")
+    ]
     table, counts = localize.table(iter(rows))
     assert table.video.tolist() == ["b", "a"] and counts["videos"] == counts["proposals"] == 2
     table, counts = localize.table([])
@@ -224,6 +287,7 @@ def test_runs_agree_with_a_walk_over_the_clips(seed):
 
 # --------------------------------------------------------------------------------------------- the others
 
+
 def test_untrimmednet_by_hand():
     attention = np.array([0.1, 0.4, 0.2, 0.3])
     clips = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
@@ -231,7 +295,18 @@ def test_untrimmednet_by_hand():
     # Class jump: a / 0.4 * s = 0.125, 0.9, 0.1, 0.45; mean 0.39375; with gamma 0.15 the threshold is 0.51375.
     def run(gamma):
         rule = localize.Rule(gammas=(gamma,), gate=0.5)
-        return localize.table([one("untrimmednet", {"attention": attention, "clips": clips}, (0.6, 0.4), 0.5, 9.0, rule)])[0]
+        return localize.table(
+            [
+                one(
+                    "untrimmednet",
+                    {"attention": attention, "clips": clips},
+                    (0.6, 0.4),
+                    0.5,
+                    9.0,
+                    rule,
+                )
+            ]
+        )[0]
 
     assert segments(run(0.0)) == [(0.5, 1.0), (1.5, 2.0)]
     np.testing.assert_allclose(run(0.0).score, [0.9, 0.45])
@@ -239,14 +314,18 @@ def test_untrimmednet_by_hand():
 
 
 def wtalc(a, video_scores=(1, 0)):
-    return localize.table([one("wtalc", {"clips": a}, video_scores, 1.0, 7.5, localize.Rule(gate=0.5))])
+    return localize.table(
+        [one("wtalc", {"clips": a}, video_scores, 1.0, 7.5, localize.Rule(gate=0.5))]
+    )
 
 
 def test_wtalc_by_hand():
-    a = np.array([[4.0, -2.0, 1.0, 2.0, 3.0, 3.0, -2.0, 5.0], [0.0] * 8]).T     # threshold 5 - 0.5 * 7 = 1.5
+    a = np.array(
+        [[4.0, -2.0, 1.0, 2.0, 3.0, 3.0, -2.0, 5.0], [0.0] * 8]
+    ).T  # threshold 5 - 0.5 * 7 = 1.5
     table, counts = wtalc(a)
-    assert segments(table) == [(3.0, 6.0)]                           # clips 0 and 7 are runs of one
-    np.testing.assert_allclose(table.score, [3.0 + 0.7 * 5.0])       # k = 1
+    assert segments(table) == [(3.0, 6.0)]  # clips 0 and 7 are runs of one
+    np.testing.assert_allclose(table.score, [3.0 + 0.7 * 5.0])  # k = 1
     _, counts = wtalc(a, (0, 1))
     assert counts["pairs_constant"] == counts["pairs_empty"] == 1
     open_end = np.array([[0.0, 0.0, 1.0, 1.0], [0.0] * 4]).T
@@ -254,7 +333,9 @@ def test_wtalc_by_hand():
 
 
 def test_wtalc_adds_the_mean_of_the_highest_eighth_rounded_up():
-    a = np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 6.0, 8.0], [0.0] * 9]).T  # T = 9: k = 2, mean 7
+    a = np.array(
+        [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 6.0, 8.0], [0.0] * 9]
+    ).T  # T = 9: k = 2, mean 7
     table, _ = wtalc(a)
     assert segments(table) == [(7.0, 7.5)]
     np.testing.assert_allclose(table.score, [8.0 + 0.7 * 7.0])

@@ -14,12 +14,12 @@ def test_eq3_any_positive_class_above_its_own_mean():
     # class 0: mean 0.4 -> clips 1, 2 above; class 1: mean 0.5 -> clip 0 above; class 2 is negative and does not vote
     p = t([0.1, 0.9, 0.0], [0.5, 0.3, 0.0], [0.6, 0.3, 0.0], [0.4, 0.5, 1.0])
     assert key_instance_labels(p, t(1, 0, 0)[0:3].flatten()).tolist() == [0, 1, 1, 0]
-    assert key_instance_labels(p, torch.tensor([1., 1., 0.])).tolist() == [1, 1, 1, 0]
-    assert key_instance_labels(p, torch.tensor([0., 0., 1.])).tolist() == [0, 0, 0, 1]
+    assert key_instance_labels(p, torch.tensor([1.0, 1.0, 0.0])).tolist() == [1, 1, 1, 0]
+    assert key_instance_labels(p, torch.tensor([0.0, 0.0, 1.0])).tolist() == [0, 0, 0, 1]
 
 
 def test_eq3_is_strict_at_the_mean():
-    p = t([0.25], [0.5], [0.75])                            # mean is exactly 0.5
+    p = t([0.25], [0.5], [0.75])  # mean is exactly 0.5
     assert key_instance_labels(p, torch.ones(1)).tolist() == [0, 0, 1]
 
 
@@ -46,7 +46,12 @@ def test_eq5_threshold_by_hand():
     q = torch.tensor([0.0, 1.0, 0.625, 0.375])
     y = torch.tensor([0.0, 1.0, 1.0])
     assert class_labels(q, y, 0.0).tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 1], [0, 0, 0]]
-    assert class_labels(q, y, 0.125).tolist() == [[0, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]]    # strict at 0.625
+    assert class_labels(q, y, 0.125).tolist() == [
+        [0, 0, 0],
+        [0, 1, 1],
+        [0, 0, 0],
+        [0, 0, 0],
+    ]  # strict at 0.625
     assert class_labels(q, y, 0.25).tolist() == [[0, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]]
 
 
@@ -65,14 +70,22 @@ def test_eq5_constant_scores_give_zeros_and_keep_peak_the_first_clip(q):
 def test_eq5_keep_peak_changes_nothing_where_a_clip_passes():
     q, y = torch.tensor([0.0, 1.0, 0.75, 0.0]), torch.ones(1)
     assert class_labels(q, y, 0.25, keep_peak=True).equal(class_labels(q, y, 0.25))
-    assert class_labels(q, y, 0.25).flatten().tolist() == [0, 1, 1, 0]       # threshold 0.4375 + 0.25 = 0.6875
+    assert class_labels(q, y, 0.25).flatten().tolist() == [
+        0,
+        1,
+        1,
+        0,
+    ]  # threshold 0.4375 + 0.25 = 0.6875
 
 
 def test_labels_are_detached_and_leave_their_input_alone():
     p = torch.rand(5, 3, requires_grad=True)
     q = torch.rand(5, requires_grad=True)
     before = p.detach().clone(), q.detach().clone()
-    z, labels = key_instance_labels(p, torch.ones(3)), class_labels(q, torch.ones(3), 0.1, keep_peak=True)
+    z, labels = (
+        key_instance_labels(p, torch.ones(3)),
+        class_labels(q, torch.ones(3), 0.1, keep_peak=True),
+    )
     assert not z.requires_grad and not labels.requires_grad
     assert p.equal(before[0]) and q.equal(before[1])
     assert z.shape == (5,) and labels.shape == (5, 3)

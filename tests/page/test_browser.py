@@ -246,9 +246,7 @@ def test_ground_truth_after_the_end_of_its_video_is_drawn_inside(show):
     )
     tab = show(content)
     plot = tab.locator(".plot").bounding_box()
-    bars = [
-        bar.bounding_box() for bar in tab.locator(".lane.ground-truth rect[data-start]").all()
-    ]
+    bars = [bar.bounding_box() for bar in tab.locator(".lane.ground-truth rect[data-start]").all()]
     for bar, (start, end) in zip(bars, ((2, 4), (15, 20))):
         assert bar["x"] - plot["x"] == pytest.approx(start / 20 * plot["width"], abs=1)
         assert bar["width"] == pytest.approx((end - start) / 20 * plot["width"], abs=1)
@@ -360,9 +358,7 @@ def test_search_filter_and_order(show, found):
     names = sorted(found.scores)
     assert names_in_list(tab) == names
     tab.select_option("#sort", "AP, worst first")
-    assert names_in_list(tab) == sorted(
-        names, key=lambda name: round(evaluation.video_ap[name], 4)
-    )
+    assert names_in_list(tab) == sorted(names, key=lambda name: round(evaluation.video_ap[name], 4))
     tab.select_option("#sort", "missed segments")
     missed = found.truth[~evaluation.found]["video"].value_counts()
     assert names_in_list(tab) == sorted(names, key=lambda name: -missed.get(name, 0))
@@ -439,10 +435,7 @@ def test_a_folder_of_videos_plays_beside_the_timeline(show, tmp_path):
         synthetic.ABOUT,
         ["ride"],
         report_page.Rule(0.8, (0.15,), 0.15, 0.625),
-        [
-            report_page.Scores(name, seconds, q, q[:, None], [0])
-            for name in ("Bikes", "elsewhere")
-        ],
+        [report_page.Scores(name, seconds, q, q[:, None], [0]) for name in ("Bikes", "elsewhere")],
         pd.DataFrame([("Bikes", 5.0, 10.0, "ride", 0.7)], columns=report_page.DETECTION),
     )
     tab = show(content)
@@ -498,10 +491,7 @@ def test_names_from_outside_stay_words(show, found):
         detections=evil.detections.replace({"video": {video: EVIL[0] + video}}),
     )
     about = report_page.About(
-        EVIL[0],
-        [(EVIL[1], EVIL[2])],
-        [(EVIL[1], [["a", EVIL[0]], [EVIL[1], EVIL[2]]])],
-        [EVIL[0]],
+        EVIL[0], [(EVIL[1], EVIL[2])], [(EVIL[1], [["a", EVIL[0]], [EVIL[1], EVIL[2]]])], [EVIL[0]]
     )
     tab = show(
         synthetic.content(
@@ -574,9 +564,7 @@ def test_activitynets_2383_videos_open_and_scroll_at_once(show):
     views = []
     for _ in range(3):  # the quickest: others may use this machine
         tab.reload()
-        assert (
-            tab.locator(".timeline .row").count() > 0 and tab.locator("#rows > div").count() < 40
-        )
+        assert tab.locator(".timeline .row").count() > 0 and tab.locator("#rows > div").count() < 40
         views.append(
             tab.evaluate(
                 "performance.timing.domContentLoadedEventEnd - performance.timing.navigationStart"

@@ -54,9 +54,7 @@ def test_by_length_at_the_edges():
 
 
 def test_by_side_by_hand():
-    segments = truth(
-        ("a", 10, 20, "x"), ("a", 18, 19, "y"), ("a", 40, 50, "x"), ("b", 0, 10, "x")
-    )
+    segments = truth(("a", 10, 20, "x"), ("a", 18, 19, "y"), ("a", 40, 50, "x"), ("b", 0, 10, "x"))
     shifted = detections(
         ("a", 8, 30, "x", 1),  # covers 10 to 20
         ("a", 10, 20, "x", 1),  # equal ends count as covering
@@ -133,9 +131,7 @@ def test_long_curves_are_thinned_and_keep_their_ends():
     series = page.curves([{"stage": "w", "loss": {"mil": float(k)}} for k in range(10000)])[0][
         "series"
     ][0]
-    assert (
-        len(series["x"]) == page.MAX_POINTS and series["x"][0] == 1 and series["x"][-1] == 10000
-    )
+    assert len(series["x"]) == page.MAX_POINTS and series["x"][0] == 1 and series["x"][-1] == 10000
     assert series["y"] == [x - 1 for x in series["x"]]
 
 
@@ -215,7 +211,7 @@ def test_scores_are_kept_to_16_bits(tmp_path):
         back = np.frombuffer(base64.b64decode(packed), "<u2") / 65535
         assert np.abs(back - values).max() <= 0.5 / 65535
     assert np.frombuffer(base64.b64decode(video["q"]), "<u2")[:2].tolist() == [0, 65535]
-    q[:2] = -1e-6, 1 + 1e-6                                    # rounding of a weighted mean
+    q[:2] = -1e-6, 1 + 1e-6  # rounding of a weighted mean
     content = page.page_content(
         synthetic.ABOUT, ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1])], detections()
     )
@@ -268,8 +264,7 @@ def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(tmp_path):
     text, _ = written(synthetic.content(synthetic.results(3, 2, 30)), tmp_path)
     policy = re.search(r'Content-Security-Policy"\s+content="([^"]*)"', text)[1]
     assert (
-        policy.startswith("default-src 'none'; script-src 'sha256-")
-        and "unsafe-eval" not in policy
+        policy.startswith("default-src 'none'; script-src 'sha256-") and "unsafe-eval" not in policy
     )
     assert "script-src 'unsafe-inline'" not in policy
     assert not re.search(r'(src|href)="(?!#|data:,")', text) and "@import" not in text
@@ -289,8 +284,7 @@ def test_the_same_results_give_the_same_file(tmp_path):
 )
 def test_size(tmp_path, n_videos, n_classes, seconds, limit):
     page.write_page(
-        tmp_path / "report.html",
-        synthetic.content(synthetic.results(n_videos, n_classes, seconds)),
+        tmp_path / "report.html", synthetic.content(synthetic.results(n_videos, n_classes, seconds))
     )
     assert (tmp_path / "report.html").stat().st_size < limit
 

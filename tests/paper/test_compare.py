@@ -1,16 +1,17 @@
 """`reproduce.py compare`: statistics by hand, the bootstrap by evaluating every draw."""
+
 import json
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from commands import write_set
 
 import eval_detection
 import opts
 import reproduce
 import run
-from commands import write_set
 from formats.files import InputError
 from paper import compare
 
@@ -22,23 +23,28 @@ def group(truth, detections, ambiguous=(), name="runs", code="1"):
     """A Group from rows. detections: {seed: rows}."""
     segment = ["video", "t_start", "t_end"]
     return compare.Group(
-        name, opts.resolve({}), {"code": code, "versions": {"torch": "2"}}, "data",
+        name,
+        opts.resolve({}),
+        {"code": code, "versions": {"torch": "2"}},
+        "data",
         pd.DataFrame(truth, columns=[*segment, "label"]),
         pd.DataFrame(list(ambiguous), columns=segment),
-        {seed: pd.DataFrame(list(rows), columns=DETECTION) for seed, rows in detections.items()})
+        {seed: pd.DataFrame(list(rows), columns=DETECTION) for seed, rows in detections.items()},
+    )
 
 
 # ------------------------------------------------------------------------------------- statistics
 
+
 def test_paired_t_test_by_hand():
     # t = 2 / (1 / sqrt(3)) = 3.464; with 2 degrees of freedom p = 1 - t / sqrt(2 + t^2).
     found = compare.paired_tests([0.01, 0.02, 0.03])
-    assert found["t"] == pytest.approx(1 - 12 ** 0.5 / 14 ** 0.5) and found["wilcoxon"] is None
+    assert found["t"] == pytest.approx(1 - 12**0.5 / 14**0.5) and found["wilcoxon"] is None
 
 
 def test_wilcoxon_where_six_pairs_allow_it():
     differences = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06]
-    assert compare.paired_tests(differences)["wilcoxon"] == pytest.approx(2 / 2 ** 6)
+    assert compare.paired_tests(differences)["wilcoxon"] == pytest.approx(2 / 2**6)
     assert compare.paired_tests(differences[:5])["wilcoxon"] is None
 
 
@@ -50,6 +56,7 @@ def test_no_test_is_made_up():
 
 
 # -------------------------------------------------------------------------------------- bootstrap
+
 
 def test_bootstrap_of_two_videos_by_hand():
     """B finds the segment of v1, nobody that of v2: with k draws of v1 of two, B is at k / 2."""
@@ -73,8 +80,15 @@ def random_group(seed, truth, videos, digits):
                 rows.append((video, start + shift, end + shift, label, round(rng.random(), digits)))
         for _ in range(10):
             start = rng.uniform(0, 40)
-            rows.append((rng.choice(videos), start, start + 5, rng.choice(["x", "y"]),
-                         round(rng.random(), digits)))
+            rows.append(
+                (
+                    rng.choice(videos),
+                    start,
+                    start + 5,
+                    rng.choice(["x", "y"]),
+                    round(rng.random(), digits),
+                )
+            )
         tables[s] = rows
     return tables
 
@@ -83,8 +97,11 @@ def random_group(seed, truth, videos, digits):
 def test_bootstrap_is_the_evaluation_of_every_draw(protocol):
     """Each draw evaluated as a set of its own, where a video drawn twice is two videos."""
     videos = [f"v{k}" for k in range(6)]
-    truth = [(video, 10 * k, 10 * k + 6, "xy"[(i + k) % 2]) for i, video in enumerate(videos)
-             for k in range(1 + i % 3)]
+    truth = [
+        (video, 10 * k, 10 * k + 6, "xy"[(i + k) % 2])
+        for i, video in enumerate(videos)
+        for k in range(1 + i % 3)
+    ]
     ambiguous = [("v1", 20, 26), ("v4", 0, 4)] if protocol.startswith("thumos") else []
     # This kit sorts ties by video, so that the copies of one detection are not neighbours there.
     digits = 9 if protocol == "thumos-2015" else 1
@@ -94,8 +111,10 @@ def test_bootstrap_is_the_evaluation_of_every_draw(protocol):
     rng = np.random.default_rng(5)
     for k in range(20):
         counts = np.bincount(rng.integers(6, size=6), minlength=6)
-        maps = {side: [evaluated(one, s, videos, counts, protocol) for s in (1, 2)]
-                for side, one in (("a", a), ("b", b))}
+        maps = {
+            side: [evaluated(one, s, videos, counts, protocol) for s in (1, 2)]
+            for side, one in (("a", a), ("b", b))
+        }
         expected = np.mean(maps["b"], axis=0) - np.mean(maps["a"], axis=0)
         assert [samples[tiou][k] for tiou in TIOUS] == pytest.approx(expected, abs=1e-12)
         assert samples["all"][k] == pytest.approx(expected.mean(), abs=1e-12)
@@ -103,18 +122,32 @@ def test_bootstrap_is_the_evaluation_of_every_draw(protocol):
 
 def evaluated(one, seed, videos, counts, protocol):
     """mAP of one draw, its videos under names of their own that keep their order."""
+
     def drawn(table):
-        parts = [table[table["video"] == video].assign(video=f"{video}-{copy}")
-                 for video, n in zip(videos, counts) for copy in range(n)]
+        parts = [
+            table[table["video"] == video].assign(video=f"{video}-{copy}")
+            for video, n in zip(videos, counts)
+            for copy in range(n)
+        ]
         return pd.concat(parts, ignore_index=True)
 
     found = one.detections[seed]
     # A draw's rows in the order of the table: copies of a row follow each other.
-    found = pd.concat([found.iloc[[k]].assign(video=f"{video}-{copy}")
-                       for k, video in enumerate(found["video"])
-                       for copy in range(counts[videos.index(video)])], ignore_index=True)
-    return eval_detection.evaluate(drawn(one.truth), found, TIOUS, protocol, drawn(one.ambiguous)
-                                   if len(one.ambiguous) else None).map
+    found = pd.concat(
+        [
+            found.iloc[[k]].assign(video=f"{video}-{copy}")
+            for k, video in enumerate(found["video"])
+            for copy in range(counts[videos.index(video)])
+        ],
+        ignore_index=True,
+    )
+    return eval_detection.evaluate(
+        drawn(one.truth),
+        found,
+        TIOUS,
+        protocol,
+        drawn(one.ambiguous) if len(one.ambiguous) else None,
+    ).map
 
 
 def test_comparison_of_two_groups_by_hand():
@@ -128,34 +161,56 @@ def test_comparison_of_two_groups_by_hand():
     assert found["seeds"] == [1, 2, 3] and found["differs"] == ["code: 1, 2"]
     assert column["a"].tolist() == [0.5, 0.5, 1.0] and column["b"].tolist() == [1.0, 1.0, 1.0]
     assert column["difference"] == pytest.approx(1 / 3)
-    t = (1 / 3) / (np.std([0.5, 0.5, 0], ddof=1) / 3 ** 0.5)
+    t = (1 / 3) / (np.std([0.5, 0.5, 0], ddof=1) / 3**0.5)
     assert column["t"] == pytest.approx(1 - t / (2 + t * t) ** 0.5)
     # Draws give A (0, 0, 1), (0.5, 0.5, 1) or (1, 1, 1) and B 1: differences 2/3, 1/3, 0.
     assert column["videos"] == pytest.approx([0, 2 / 3])
     assert compare.table_of(found) == [
         ["mAP (%) at tIoU", "A", "B", "B - A", "t-test", "Wilcoxon", "videos"],
-        ["0.5", "66.7 ± 28.9", "100.0 ± 0.0", "+33.3", "0.184", "-", "+0.0 to +66.7"]]
+        ["0.5", "66.7 ± 28.9", "100.0 ± 0.0", "+33.3", "0.184", "-", "+0.0 to +66.7"],
+    ]
 
 
 # ---------------------------------------------------------------------------------------- command
+
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Runs of two gammas, two seeds each: (folder of A, folder of B)."""
     folder = tmp_path_factory.mktemp("compare")
     words = write_set(folder / "data")
-    words[words.index("--method") + 1:words.index("--untrimmednet-epochs")] = ["em-mil"]
+    words[words.index("--method") + 1 : words.index("--untrimmednet-epochs")] = ["em-mil"]
     for name, gamma in (("before", "0"), ("after", "0.1")):
         for seed in ("1", "2"):
-            run.main([*words, "--seed", seed, "--gamma", gamma, "--pictures", "0",
-                      "--out", str(folder / name / f"s{seed}")])
+            run.main(
+                [
+                    *words,
+                    "--seed",
+                    seed,
+                    "--gamma",
+                    gamma,
+                    "--pictures",
+                    "0",
+                    "--out",
+                    str(folder / name / f"s{seed}"),
+                ]
+            )
     return folder / "before", folder / "after"
 
 
 def test_the_command_shows_what_the_runs_say(folders, tmp_path, capsys):
     before, after = folders
-    reproduce.main(["compare", str(before), str(after / "s*"), "--resamples", "50", "--json",
-                    str(tmp_path / "out.json")])
+    reproduce.main(
+        [
+            "compare",
+            str(before),
+            str(after / "s*"),
+            "--resamples",
+            "50",
+            "--json",
+            str(tmp_path / "out.json"),
+        ]
+    )
     out = capsys.readouterr().out
     found = json.loads((tmp_path / "out.json").read_text())
     for side, folder in (("a", before), ("b", after)):
@@ -165,16 +220,21 @@ def test_the_command_shows_what_the_runs_say(folders, tmp_path, capsys):
             ours = [found["columns"][f"{tiou:g}"][side][k] for tiou in values["tious"]]
             assert ours == pytest.approx(values["map"], abs=1e-12)
             assert found["columns"]["0.3:0.7"][side][k] == pytest.approx(
-                values["averages"]["0.3:0.7"])
+                values["averages"]["0.3:0.7"]
+            )
     assert found["differs"] == ["gamma: 0.0, 0.1"] and found["seeds"] == [1, 2]
     assert "They differ in (A, B): gamma: 0.0, 0.1" in out and "2 pairs of seeds: 1, 2" in out
     assert "recipe paper, but" in out and "bootstrap samples" in out
 
 
-@pytest.mark.parametrize("a, b, line", [
-    ("nowhere", "after", "nowhere: found no finished run, expected at least one"),
-    ("*/s1", "after", "found other gamma: 0.1, 0.0 than in "),
-    ("before/s1", "after/s2", "found seeds 2, expected some of A's: 1")])
+@pytest.mark.parametrize(
+    "a, b, line",
+    [
+        ("nowhere", "after", "nowhere: found no finished run, expected at least one"),
+        ("*/s1", "after", "found other gamma: 0.1, 0.0 than in "),
+        ("before/s1", "after/s2", "found seeds 2, expected some of A's: 1"),
+    ],
+)
 def test_groups_that_cannot_be_compared_are_one_line(folders, capsys, a, b, line):
     root = folders[0].parent
     with pytest.raises(SystemExit) as caught:
@@ -184,9 +244,13 @@ def test_groups_that_cannot_be_compared_are_one_line(folders, capsys, a, b, line
     assert err[-1].startswith("error: ") and line in err[-1]
 
 
-@pytest.mark.parametrize("flags, line", [
-    (["--tiou", "2"], "tIoU: found [2.0], expected thresholds in (0, 1]"),
-    (["--resamples", "0"], "--resamples: found 0, expected a number from 1 on")])
+@pytest.mark.parametrize(
+    "flags, line",
+    [
+        (["--tiou", "2"], "tIoU: found [2.0], expected thresholds in (0, 1]"),
+        (["--resamples", "0"], "--resamples: found 0, expected a number from 1 on"),
+    ],
+)
 def test_bad_options_are_one_line(folders, capsys, flags, line):
     with pytest.raises(SystemExit) as caught:
         reproduce.main(["compare", *map(str, folders), *flags])

@@ -1,4 +1,5 @@
 """The pages on the paper name functions, options and files that exist."""
+
 import importlib
 import re
 from pathlib import Path
@@ -20,8 +21,9 @@ def words(page):
 
 
 def test_functions_of_the_equations_exist():
-    dotted = [word for word in words("paper-and-code.md")
-              if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", word)]
+    dotted = [
+        word for word in words("paper-and-code.md") if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", word)
+    ]
     names = [name for name in dotted if not name.endswith((".py", ".npy", ".md"))]
     assert {"pseudo_labels.class_labels", "localize.fuse", "em_trainer.fit"} <= set(names)
     for name in names:
@@ -50,9 +52,13 @@ def test_options_exist(page, capsys):
     assert all(re.search(rf"{flag}\b", known) for flag in flags), flags
 
 
-@pytest.mark.parametrize("name, value", [
-    ("thumos14", dict(lam=0.8, gamma=0.15, lr=1e-4, boost=4.0, boost_from=31)),
-    ("activitynet12", dict(lam=0.3, gamma=0.0, lr=1e-4, boost=1.0))])
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("thumos14", dict(lam=0.8, gamma=0.15, lr=1e-4, boost=4.0, boost_from=31)),
+        ("activitynet12", dict(lam=0.3, gamma=0.0, lr=1e-4, boost=1.0)),
+    ],
+)
 def test_presets_are_the_papers_values(name, value):
     o = opts.resolve({"dataset": name})
     assert {key: getattr(o, key) for key in value} == value
@@ -63,9 +69,14 @@ def test_presets_are_the_papers_values(name, value):
 
 
 def test_recipe_release_changes_three_entries():
-    paper, release = (opts.resolve({"dataset": "thumos14", "recipe": recipe})
-                      for recipe in ("paper", "release"))
+    paper, release = (
+        opts.resolve({"dataset": "thumos14", "recipe": recipe}) for recipe in ("paper", "release")
+    )
     assert set(opts.changed(paper, release, "train") + opts.changed(paper, release, "test")) == {
-        "recipe", "boost_from", "lam", "test_gamma"}
+        "recipe",
+        "boost_from",
+        "lam",
+        "test_gamma",
+    }
     with pytest.raises(opts.OptionError, match="--recipe: found release with activitynet12"):
         opts.resolve({"dataset": "activitynet12", "recipe": "release"})

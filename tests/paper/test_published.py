@@ -1,4 +1,5 @@
 """The paper's tables: as printed there, with references resolved from its list."""
+
 import csv
 import re
 from pathlib import Path
@@ -24,14 +25,20 @@ def name_of(row):
 
 
 @needs_paper
-@pytest.mark.parametrize("number, rows, columns", [
-    (1, published.TABLE1, {t: f"{t:g}" for t in published.TIOUS}),
-    (2, published.TABLE2, {0.5: "0.5", 0.7: "0.7", 0.9: "0.9", "all": "0.5:0.95"})])
+@pytest.mark.parametrize(
+    "number, rows, columns",
+    [
+        (1, published.TABLE1, {t: f"{t:g}" for t in published.TIOUS}),
+        (2, published.TABLE2, {0.5: "0.5", 0.7: "0.7", 0.9: "0.9", "all": "0.5:0.95"}),
+    ],
+)
 def test_tables_1_and_2_are_the_papers(number, rows, columns):
     ours = []
     for row in rows:
-        values = {head: f"{row.values[column]:.1f}" if column in row.values else ""
-                  for column, head in columns.items()}
+        values = {
+            head: f"{row.values[column]:.1f}" if column in row.values else ""
+            for column, head in columns.items()
+        }
         ours.append({"supervision": row.supervision, "method": name_of(row), **values})
     assert ours == printed(number)
 
@@ -39,9 +46,15 @@ def test_tables_1_and_2_are_the_papers(number, rows, columns):
 @needs_paper
 def test_table_3_is_the_papers():
     word = {True: "yes", False: "no"}
-    assert [{"method": row.method, "pseudo_labels": word[row.pseudo_labels],
-             "alternating": word[row.alternating], "mAP@0.5": f"{row.map:.1f}"}
-            for row in published.TABLE3] == printed(3)
+    assert [
+        {
+            "method": row.method,
+            "pseudo_labels": word[row.pseudo_labels],
+            "alternating": word[row.alternating],
+            "mAP@0.5": f"{row.map:.1f}",
+        }
+        for row in published.TABLE3
+    ] == printed(3)
 
 
 @needs_paper
@@ -49,15 +62,19 @@ def test_references_are_those_of_the_papers_list():
     text = (PAPER / "em-mil-eccv2020.md").read_text(encoding="utf-8").split("### References")[1]
     entries = [line for line in text.replace("\n   In:", " In:").splitlines() if line.strip()]
     assert len(entries) == 38
-    venues = {"CVPR": "computer vision and pattern recognition",
-              "ICCV": "international conference on computer vision",
-              "ECCV": "european conference on computer vision", "arXiv": "arxiv",
-              "TPAMI": "pattern analysis and machine intelligence"}
+    venues = {
+        "CVPR": "computer vision and pattern recognition",
+        "ICCV": "international conference on computer vision",
+        "ECCV": "european conference on computer vision",
+        "arXiv": "arxiv",
+        "TPAMI": "pattern analysis and machine intelligence",
+    }
     for row in (*published.TABLE1, *published.TABLE2):
         if row.number is not None:
             entry = entries[row.number - 1]
-            author, venue, year = re.fullmatch(r"(\w+)(?: et al\.| and \w+), (\w+) (\d+)",
-                                               row.reference).groups()
+            author, venue, year = re.fullmatch(
+                r"(\w+)(?: et al\.| and \w+), (\w+) (\d+)", row.reference
+            ).groups()
             assert f"{author}," in entry and f"({year})" in entry, row
             assert venues[venue] in entry.lower(), row
 
@@ -72,8 +89,8 @@ def test_the_numbers_of_the_text_are_in_the_text():
 
 def test_averages_of_a_row_are_computed_where_all_values_are_there():
     ours = published.published_rows("thumos14", ["EM-MIL"])["EM-MIL (paper)"]
-    assert ours["0.1:0.5"] == pytest.approx((59.1 + 52.7 + 45.5 + 36.8 + 30.5) / 5)     # 44.92
-    assert ours["0.3:0.7"] == pytest.approx((45.5 + 36.8 + 30.5 + 22.7 + 16.4) / 5)     # 30.38
+    assert ours["0.1:0.5"] == pytest.approx((59.1 + 52.7 + 45.5 + 36.8 + 30.5) / 5)  # 44.92
+    assert ours["0.3:0.7"] == pytest.approx((45.5 + 36.8 + 30.5 + 22.7 + 16.4) / 5)  # 30.38
     assert ours["0.1:0.7"] == pytest.approx(263.7 / 7)
     cdc = published.with_averages(published.TABLE1[0].values)
     assert cdc.keys() == {0.3, 0.4, 0.5, 0.6, 0.7, "0.3:0.7"}
@@ -90,7 +107,8 @@ def test_rows_of_a_dataset():
     assert list(unt) == ["EM-MIL-UNT (paper)", "UntrimmedNet (paper)"]
     assert unt["EM-MIL-UNT (paper)"][0.7] == 10.2
     assert published.published_rows("activitynet12", ["W-TALC", "nobody's"]) == {
-        "W-TALC (paper)": {0.5: 37.0, 0.7: 14.6, 0.9: 4.2, "all": 18.0}}
+        "W-TALC (paper)": {0.5: 37.0, 0.7: 14.6, 0.9: 4.2, "all": 18.0}
+    }
     for dataset in ("demo", "custom"):
         assert published.published_rows(dataset, methods) == {}
 
@@ -110,5 +128,8 @@ def test_published_rows_stand_in_the_map_table():
     ours = {"EM-MIL": {0.5: 0.3, "0.1:0.5": 0.4}}
     rows = published.published_rows("thumos14", ["EM-MIL"])
     assert tables.map_table(ours, rows, ("EM-MIL", "EM-MIL (paper)")) == [
-        ["mAP (%) at tIoU", "0.5", "0.1:0.5"], ["EM-MIL", "30.0", "40.0"],
-        ["EM-MIL (paper)", "30.5", "44.9"], ["difference", "-0.5", "-4.9"]]
+        ["mAP (%) at tIoU", "0.5", "0.1:0.5"],
+        ["EM-MIL", "30.0", "40.0"],
+        ["EM-MIL (paper)", "30.5", "44.9"],
+        ["difference", "-0.5", "-4.9"],
+    ]

@@ -1,4 +1,5 @@
 """The paper's commands on a small set: what their pages say is what the runs left."""
+
 import dataclasses
 import json
 import shutil
@@ -12,11 +13,11 @@ import filelock
 import numpy as np
 import pandas as pd
 import pytest
+from commands import write_set
 
 import opts
 import reproduce
 import run
-from commands import write_set
 from engine import run_folder
 from formats.files import InputError
 from paper import figures, pages, published, runs, sweeps
@@ -28,8 +29,15 @@ ROOT = Path(__file__).resolve().parents[2]
 def small(tmp_path_factory):
     """(flags of a small set, its Setup): seeds 1 and 2 of em-mil and joint-step are trained."""
     folder = tmp_path_factory.mktemp("reproduce")
-    flags = [*small_set(folder / "data"), "--out", str(folder / "out"), "--seeds", "2",
-             "--jobs", "2"]
+    flags = [
+        *small_set(folder / "data"),
+        "--out",
+        str(folder / "out"),
+        "--seeds",
+        "2",
+        "--jobs",
+        "2",
+    ]
     s = setup("table3", *flags)
     make(s, "em-mil", {})
     make(s, "joint-step", {"joint": "step"})
@@ -41,7 +49,7 @@ def small_set(folder):
     words = write_set(folder)
     at, end = words.index("--method"), words.index("--untrimmednet-epochs")
     pictures = words.index("--pictures")
-    return [*words[:at], *words[end:pictures], *words[pictures + 2:]]
+    return [*words[:at], *words[end:pictures], *words[pictures + 2 :]]
 
 
 def setup(*argv):
@@ -67,8 +75,11 @@ def elsewhere(small, out, *more):
 
 def page(s, name):
     folder = s.folder(name)
-    return (json.loads((folder / f"{name}.json").read_text()), (folder / f"{name}.md").read_text(),
-            pd.read_csv(folder / f"{name}.csv"))
+    return (
+        json.loads((folder / f"{name}.json").read_text()),
+        (folder / f"{name}.md").read_text(),
+        pd.read_csv(folder / f"{name}.csv"),
+    )
 
 
 def results(s, variant, seed):
@@ -77,8 +88,12 @@ def results(s, variant, seed):
 
 def maps(s, variant, method="em-mil", protocol="activitynet"):
     """(seeds, tIoUs) as the runs themselves say."""
-    return np.array([results(s, variant, seed)["methods"][method]["protocols"][protocol]["map"]
-                     for seed in (1, 2)])
+    return np.array(
+        [
+            results(s, variant, seed)["methods"][method]["protocols"][protocol]["map"]
+            for seed in (1, 2)
+        ]
+    )
 
 
 def mean_std(values):
@@ -95,11 +110,12 @@ def fails(capsys, *argv):
 
 # ------------------------------------------------------------------------------------------ runs
 
+
 @pytest.mark.slow
 def test_what_is_missing_is_trained_side_by_side(small, capsys):
     flags, s = small
     make(s, "attention", {"objective": "attention"}, seeds=[1])
-    (runs.planned(s, "em-mil", 2).folder / "results.json").unlink()      # as if stopped at its end
+    (runs.planned(s, "em-mil", 2).folder / "results.json").unlink()  # as if stopped at its end
     before = {path: path.stat().st_mtime_ns for path in s.pool.glob("joint-step-*/checkpoint.pt")}
     assert len(before) == 2
     capsys.readouterr()
@@ -138,7 +154,7 @@ def test_runs_of_other_code_options_data_or_pytorch_are_others(small, tmp_path, 
     assert other(flags, "--lambda", "0.9", "--gate", "0.5", "--device", "cpu") == folder
     assert other(flags, "--lr", "1e-3") != folder and other(flags, "--gamma", "0.1") != folder
     same = small_set(tmp_path / "moved")
-    assert other([*same, *flags[-6:]]) == folder                                 # the same data
+    assert other([*same, *flags[-6:]]) == folder  # the same data
     changed = write_set(tmp_path / "changed", seed=1)
     assert other([*changed[:6], *flags[6:]]).name != folder.name
     with monkeypatch.context() as patch:
@@ -161,6 +177,7 @@ def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, 
 
     class Process:
         """Trains nothing: it copies the old run, with a mark."""
+
         returncode = 0
 
         def __init__(self, words, **options):
@@ -173,8 +190,11 @@ def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, 
         def poll(self):
             return 0
 
-    monkeypatch.setattr(runs, "subprocess", SimpleNamespace(
-        Popen=Process, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT))
+    monkeypatch.setattr(
+        runs,
+        "subprocess",
+        SimpleNamespace(Popen=Process, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT),
+    )
     reproduce.main(["lambda", *flags])
     assert started == [str(new.folder)] and (old / "results.json").exists()
     out = capsys.readouterr().out
@@ -190,7 +210,8 @@ def test_a_run_that_two_versions_of_the_code_worked_on_is_refused(small, tmp_pat
     path.write_text(json.dumps([{**entries[0], "code": "0000"}, *entries]))
     assert fails(capsys, "lambda", *flags) == (
         f"error: {path.parent}: found a run made with the code 0000, {s.code}, expected {s.code} "
-        "alone; remove the folder, and it is trained again")
+        "alone; remove the folder, and it is trained again"
+    )
 
 
 def test_one_reproduce_at_a_time(tmp_path):
@@ -208,14 +229,17 @@ def test_a_run_left_at_work_is_waited_for(small, tmp_path, monkeypatch, capsys):
     folder = runs.planned(s, "em-mil", 1).folder
     whole = (folder / "results.json").read_bytes()
     (folder / "results.json").rename(folder / "not yet")
-    holder = ("import filelock, os, sys\n"
-              "os.chdir(sys.argv[1])\n"
-              "with filelock.FileLock('.lock'):\n"
-              "    print('held', flush=True)\n"
-              "    sys.stdin.readline()\n"
-              "    os.rename('not yet', 'results.json')\n")
-    child = subprocess.Popen([sys.executable, "-c", holder, str(folder)], stdin=subprocess.PIPE,
-                             stdout=subprocess.PIPE)
+    holder = (
+        "import filelock, os, sys\n"
+        "os.chdir(sys.argv[1])\n"
+        "with filelock.FileLock('.lock'):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.readline()\n"
+        "    os.rename('not yet', 'results.json')\n"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", holder, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
     assert child.stdout.readline() == b"held\n"
     slept, sleep = [], time.sleep
 
@@ -229,16 +253,28 @@ def test_a_run_left_at_work_is_waited_for(small, tmp_path, monkeypatch, capsys):
     reproduce.main(["lambda", *flags])
     printed = capsys.readouterr()
     assert f"{folder.name}: still at work for an earlier reproduce.py; waiting" in (
-        printed.out + printed.err)
+        printed.out + printed.err
+    )
     assert len(slept) >= 3 and (folder / "results.json").read_bytes() == whole
 
 
 @pytest.mark.slow
 def test_stopping_takes_the_runs_along(small, tmp_path):
-    flags = [*small[0][:-6], "--out", str(tmp_path / "out"), "--seeds", "1",
-             "--cycle-epochs", "4000"]
-    process = subprocess.Popen([sys.executable, str(ROOT / "reproduce.py"), "lambda", *flags],
-                               cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    flags = [
+        *small[0][:-6],
+        "--out",
+        str(tmp_path / "out"),
+        "--seeds",
+        "1",
+        "--cycle-epochs",
+        "4000",
+    ]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "reproduce.py"), "lambda", *flags],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
     log = None
     for _ in range(600):
         log = next((tmp_path / "out").glob("*/em-mil-s1-*/log.jsonl"), None)
@@ -248,34 +284,74 @@ def test_stopping_takes_the_runs_along(small, tmp_path):
     process.terminate()
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143 and b"stopped by SIGTERM; the same command goes on" in err
-    with filelock.FileLock(log.with_name(".lock"), timeout=0):          # its process has ended
+    with filelock.FileLock(log.with_name(".lock"), timeout=0):  # its process has ended
         pass
 
 
-@pytest.mark.parametrize("argv, line", [
-    (["table1", "--seed", "3"], "error: --seed: found with reproduce.py, which chooses it itself"),
-    (["table1", "--evaluate", "x"],
-     "error: --evaluate: found with reproduce.py, expected run.py for that"),
-    (["table1", "--other-code"],
-     "error: --other-code: found with reproduce.py, expected run.py for that"),
-    (["table2", "--dataset", "thumos14"],
-     "error: table2: found --dataset thumos14, expected ActivityNet1.2 or data of your own"),
-    (["table3", "--dataset", "custom"],
-     "error: --features: found none for --dataset custom, expected a path"),
-    (["table3", "--dataset", "custom", "--features", "nowhere.h5", "--annotations", "x.json"],
-     "error: nowhere.h5: found no such file or folder, expected the features"),
-    (["table3", "--seeds", "0"], "error: --seeds: found 0, expected a number from 1 on"),
-    (["table3", "--no-such"], "reproduce.py: error: unrecognized arguments: --no-such"),
-    (["table3", "--lambda", "2"], "error: --lambda: found 2.0, expected a number in [0, 1]")])
+@pytest.mark.parametrize(
+    "argv, line",
+    [
+        (
+            ["table1", "--seed", "3"],
+            "error: --seed: found with reproduce.py, which chooses it itself",
+        ),
+        (
+            ["table1", "--evaluate", "x"],
+            "error: --evaluate: found with reproduce.py, expected run.py for that",
+        ),
+        (
+            ["table1", "--other-code"],
+            "error: --other-code: found with reproduce.py, expected run.py for that",
+        ),
+        (
+            ["table2", "--dataset", "thumos14"],
+            "error: table2: found --dataset thumos14, expected ActivityNet1.2 or data of your own",
+        ),
+        (
+            ["table3", "--dataset", "custom"],
+            "error: --features: found none for --dataset custom, expected a path",
+        ),
+        (
+            [
+                "table3",
+                "--dataset",
+                "custom",
+                "--features",
+                "nowhere.h5",
+                "--annotations",
+                "x.json",
+            ],
+            "error: nowhere.h5: found no such file or folder, expected the features",
+        ),
+        (["table3", "--seeds", "0"], "error: --seeds: found 0, expected a number from 1 on"),
+        (["table3", "--no-such"], "reproduce.py: error: unrecognized arguments: --no-such"),
+        (["table3", "--lambda", "2"], "error: --lambda: found 2.0, expected a number in [0, 1]"),
+    ],
+)
 def test_bad_options_are_one_line(tmp_path, capsys, argv, line):
     assert fails(capsys, *argv, "--out", tmp_path) == line
     assert not any(tmp_path.iterdir())
 
 
 def test_flags_are_what_was_given():
-    given = opts.parse(["--dataset", "custom", "--lr", "3e-05", "--keep-peak", "--no-allow-missing",
-                        "--tiou", "0.1", "0.5", "--lambda", "0.25", "--exclude-video", "a b",
-                        "c"]).given
+    given = opts.parse(
+        [
+            "--dataset",
+            "custom",
+            "--lr",
+            "3e-05",
+            "--keep-peak",
+            "--no-allow-missing",
+            "--tiou",
+            "0.1",
+            "0.5",
+            "--lambda",
+            "0.25",
+            "--exclude-video",
+            "a b",
+            "c",
+        ]
+    ).given
     assert opts.parse(runs.flags_of(given)).given == given
 
 
@@ -287,10 +363,11 @@ def test_pages_of_other_options_have_other_folders(small):
 
     assert s.tag.startswith("custom-") and tag() == s.tag
     assert len({s.tag, tag("--lr", "1e-3"), tag("--lambda", "0.9")}) == 3
-    assert tag("--pictures", "9", "--device", "cpu") == s.tag          # these change no result
+    assert tag("--pictures", "9", "--device", "cpu") == s.tag  # these change no result
 
 
 # ----------------------------------------------------------------------------------------- pages
+
 
 def test_table3_shows_what_the_runs_say(small):
     flags, s = small
@@ -299,8 +376,11 @@ def test_table3_shows_what_the_runs_say(small):
             make(s, "attention", {"objective": "attention"}, seeds=[seed])
     reproduce.main(["table3", *flags])
     data, text, frame = page(s, "table3")
-    for label, variant in (("Full", "em-mil"), ("Alternating", "attention"),
-                           ("Pseudo labeling (labels every step)", "joint-step")):
+    for label, variant in (
+        ("Full", "em-mil"),
+        ("Alternating", "attention"),
+        ("Pseudo labeling (labels every step)", "joint-step"),
+    ):
         ours = maps(s, variant)
         line = next(line for line in text.splitlines() if line.startswith(f"| {label} "))
         assert [cell.strip() for cell in line.split("|")[2:9]] == [mean_std(v) for v in ours.T]
@@ -324,7 +404,8 @@ def test_table1_has_each_method_and_the_published_rows_apart(small, capsys):
     folder = runs.planned(s, "wtalc", 2).folder
     again = run.main(["--evaluate", str(folder), "--video-classifier", "oracle"])
     assert ours.loc["W-TALC (oracle classes)", "0.5"].iloc[1] == pytest.approx(
-        again["methods"]["wtalc"]["protocols"]["activitynet"]["map"][4])
+        again["methods"]["wtalc"]["protocols"]["activitynet"]["map"][4]
+    )
     assert {"EM-MIL", "UntrimmedNet", "EM-MIL (oracle classes)"} < set(ours.index)
     assert len(set(ours.index)) == 6
     assert set(frame["protocol"]) == {"activitynet", "thumos-2014", "thumos-2015"}
@@ -346,7 +427,8 @@ def test_options_of_the_test_shape_the_page_and_train_nothing(small, monkeypatch
     again = run.main(["--evaluate", str(folder), "--lambda", "0.9"])
     own = frame[(frame["lambda"] == 0.9) & (frame["test_gamma"] == "own") & (frame["seed"] == 1)]
     assert own["map"].item() == pytest.approx(
-        again["methods"]["em-mil"]["protocols"]["activitynet"]["map"][4])
+        again["methods"]["em-mil"]["protocols"]["activitynet"]["map"][4]
+    )
 
 
 def test_table2_averages_over_ten_thresholds(small):
@@ -380,7 +462,7 @@ def test_lambda_needs_no_training_and_meets_the_run_at_its_own_lambda(small):
     own = frame[(frame["lambda"] == 0.3) & (frame["test_gamma"] == "own")]["map"]
     np.testing.assert_allclose(own, maps(s, "em-mil")[:, 4])
     assert np.shape(data["map"]) == (2, 11) and np.shape(data["grid"]) == (2, 5, 11)
-    np.testing.assert_allclose(np.array(data["grid"])[:, 0, 3], own)   # gamma 0 is the set's own
+    np.testing.assert_allclose(np.array(data["grid"])[:, 0, 3], own)  # gamma 0 is the set's own
     names = {path.name for path in s.folder("lambda").glob("*.png")}
     assert names == {"lambda.png", "lambda-gamma.png"}
 
@@ -391,11 +473,11 @@ def test_gamma_in_training_is_not_gamma_at_test(small, monkeypatch):
     make(s, "gamma-0.1", {"gamma": 0.1})
     reproduce.main(["gamma", *flags])
     data, text, _ = page(s, "gamma")
-    grid = np.array(data["grid"])                                      # (seeds, training, test)
+    grid = np.array(data["grid"])  # (seeds, training, test)
     np.testing.assert_allclose(grid[:, 0, 0], maps(s, "em-mil")[:, 4])
     np.testing.assert_allclose(grid[:, 1, 1], maps(s, "gamma-0.1")[:, 4])
     cells = [mean_std(values) for values in (grid[:, 1, 0], grid[:, 0, 1], grid[:, 1, 1])]
-    assert "| 0.1 | " + " | ".join(cells) + " |" in text               # training, test, both
+    assert "| 0.1 | " + " | ".join(cells) + " |" in text  # training, test, both
     assert "29.0 to 30.5 for gamma in [0.05, 0.2]" in text
 
 
@@ -409,7 +491,7 @@ def test_figure5_draws_the_videos_named_and_those_picked(small, capsys):
     folder = s.folder("figure5")
     found = {path.name for path in folder.glob("video*")}
     assert found == {f"{name}-{label}.pdf", f"{name}-{label}.png"}
-    reproduce.main(["figure5", *flags])                                # a good and a bad example
+    reproduce.main(["figure5", *flags])  # a good and a bad example
     _, _, frame = page(s, "figure5")
     assert frame["chosen"].tolist() == ["best", "worst"] and frame["ap"][0] > frame["ap"][1]
     assert {path.name for path in folder.glob("video*.png")} == set(frame["file"])
@@ -420,15 +502,17 @@ def test_figure5_draws_the_videos_named_and_those_picked(small, capsys):
 def test_figure5_says_where_the_gate_removed_the_class(small, tmp_path):
     truth = pd.read_csv(runs.planned(small[1], "em-mil", 1).folder / "ground_truth.csv")
     right = dict(truth[["video", "label"]].values)
-    rows = [(name, label, 0.05 if label == right[name] else 0.9)
-            for name in right for label in "AB"]
+    rows = [
+        (name, label, 0.05 if label == right[name] else 0.9) for name in right for label in "AB"
+    ]
     kept = next(iter(right))
-    rows.append((kept, right[kept], 0.9))                              # its class passes the gate
+    rows.append((kept, right[kept], 0.9))  # its class passes the gate
     rows.remove((kept, right[kept], 0.05))
     table = pd.DataFrame(rows, columns=["video", "label", "score"])
     table.to_csv(tmp_path / "scores.csv", index=False)
-    flags, s = elsewhere(small, tmp_path / "out", "--gate", "0.5", "--video-scores",
-                         str(tmp_path / "scores.csv"))
+    flags, s = elsewhere(
+        small, tmp_path / "out", "--gate", "0.5", "--video-scores", str(tmp_path / "scores.csv")
+    )
     reproduce.main(["figure5", *flags, "--videos", *right])
     _, _, frame = page(s, "figure5")
     removed = "removed by the gate: video score 0.05 < 0.5"
@@ -452,22 +536,28 @@ def test_convergence_shows_the_labels_that_were_trained_on(small):
 
 # ------------------------------------------------------------------------------- labels, thumbnails
 
+
 def video(name, labels):
     """Ten clips of 0.5 s."""
     import dataset
+
     return dataset.Video(name, None, None, np.array(labels, np.float32), 5.0, None, None, 0.5)
 
 
 def test_label_map_is_precision_times_recall():
     videos = [video("a", [1, 0]), video("b", [1, 1]), video("c", [0, 1])]
-    labels = [np.array([float(ch) for ch in word])
-              for word in ("1100110000", "0000111100", "0000000000")]
-    truth = pd.DataFrame([("a", 0.0, 1.0, "x"), ("a", 4.0, 5.0, "x"), ("b", 2.0, 3.5, "y"),
-                          ("c", 0.0, 5.0, "y")], columns=["video", "t_start", "t_end", "label"])
+    labels = [
+        np.array([float(ch) for ch in word]) for word in ("1100110000", "0000111100", "0000000000")
+    ]
+    truth = pd.DataFrame(
+        [("a", 0.0, 1.0, "x"), ("a", 4.0, 5.0, "x"), ("b", 2.0, 3.5, "y"), ("c", 0.0, 5.0, "y")],
+        columns=["video", "t_start", "t_end", "label"],
+    )
     # x: runs a 0-1 (hit), a 2-3, b 2-4: 1 of 3 right, 1 of 2 found.
     # y: run b 2-4 (tIoU 0.75): 1 of 1 right, 1 of 2 found.
     assert figures.label_map(videos, labels, ("x", "y"), truth, 0.5) == pytest.approx(
-        (1 / 3 * 1 / 2 + 1 * 1 / 2) / 2)
+        (1 / 3 * 1 / 2 + 1 * 1 / 2) / 2
+    )
     assert figures.label_map(videos, labels, ("x", "y"), truth, 0.8) == pytest.approx(1 / 3 / 2 / 2)
     assert figures.label_map(videos, labels, ("x", "y", "z"), truth, 0.8) == pytest.approx(1 / 12)
     assert figures.label_map(videos, [np.zeros(10)] * 3, ("x", "y"), truth, 0.5) == 0
@@ -475,18 +565,20 @@ def test_label_map_is_precision_times_recall():
     of_class = [np.stack([x, x], axis=1) for x in labels]
     of_class[1][:, 0] = 0
     assert figures.label_map(videos, of_class, ("x", "y"), truth, 0.5) == pytest.approx(
-        (1 / 2 * 1 / 2 + 1 * 1 / 2) / 2)
+        (1 / 2 * 1 / 2 + 1 * 1 / 2) / 2
+    )
 
 
 def test_thumbnails_without_their_library_are_one_line(small, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     assert fails(capsys, "figure5", *small[0], "--video-dir", tmp_path) == (
-        "error: --video-dir: found no package av to decode videos, expected it: pip install av")
+        "error: --video-dir: found no package av to decode videos, expected it: pip install av"
+    )
 
 
 def test_thumbnails_are_the_frames_of_their_moments(tmp_path):
     av = pytest.importorskip("av", reason="thumbnails need the optional package av")
-    with av.open(str(tmp_path / "clip.mp4"), "w") as container:        # 8 s, brighter and brighter
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:  # 8 s, brighter and brighter
         stream = container.add_stream("mpeg4", rate=5)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for k in range(40):

@@ -1,4 +1,5 @@
 """Figures: what is drawn, read back from matplotlib's own objects."""
+
 import subprocess
 import sys
 
@@ -11,23 +12,38 @@ from report import figures
 
 def epoch(phase, step, number, loss, positive=None, changed=None):
     """A record of EM-MIL's log."""
-    return dict(stage=f"em-mil {phase:02d} {step}", epoch=number, phase=phase, step=step,
-                positive=positive, changed=changed, empty=0, lr=1e-4, loss=loss, seconds=0.1)
+    return dict(
+        stage=f"em-mil {phase:02d} {step}",
+        epoch=number,
+        phase=phase,
+        step=step,
+        positive=positive,
+        changed=changed,
+        empty=0,
+        lr=1e-4,
+        loss=loss,
+        seconds=0.1,
+    )
 
 
-RECORDS = [epoch(1, "M", 1, {"rgb": 0.7, "flow": 0.6}, 1.0),
-           epoch(1, "M", 2, {"rgb": 0.6, "flow": 0.5}, 1.0),
-           epoch(2, "E", 1, {"rgb": 0.5, "flow": 0.4}, 0.5),
-           epoch(3, "M", 1, {"rgb": 0.4, "flow": 0.3}, 0.4, 0.6),
-           epoch(4, "E", 1, {"rgb": 0.3, "flow": 0.2}, 0.25, 0.125)]
-CLASSIFIER = [dict(stage="untrimmednet", epoch=k, lr=1e-4, loss={"classification": 1.0 / k})
-              for k in (1, 2, 3)]
+RECORDS = [
+    epoch(1, "M", 1, {"rgb": 0.7, "flow": 0.6}, 1.0),
+    epoch(1, "M", 2, {"rgb": 0.6, "flow": 0.5}, 1.0),
+    epoch(2, "E", 1, {"rgb": 0.5, "flow": 0.4}, 0.5),
+    epoch(3, "M", 1, {"rgb": 0.4, "flow": 0.3}, 0.4, 0.6),
+    epoch(4, "E", 1, {"rgb": 0.3, "flow": 0.2}, 0.25, 0.125),
+]
+CLASSIFIER = [
+    dict(stage="untrimmednet", epoch=k, lr=1e-4, loss={"classification": 1.0 / k})
+    for k in (1, 2, 3)
+]
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that the functions make, still to be looked into."""
     from matplotlib.figure import Figure
+
     found, save = [], Figure.savefig
 
     def keep(self, *args, **options):
@@ -40,9 +56,16 @@ def drawn(monkeypatch):
 
 def fig5(*paths, **changes):
     """A localization figure of four clips of 2 s."""
-    values = dict(scores=[0.1, 0.9, 0.8, 0.2], snippet_seconds=2.0, duration=8.5, threshold=0.5,
-                  ground_truth=[(2.5, 5.5), (7.0, 8.0)], predictions=[(2.0, 6.0)], label="jump",
-                  video="v1")
+    values = dict(
+        scores=[0.1, 0.9, 0.8, 0.2],
+        snippet_seconds=2.0,
+        duration=8.5,
+        threshold=0.5,
+        ground_truth=[(2.5, 5.5), (7.0, 8.0)],
+        predictions=[(2.0, 6.0)],
+        label="jump",
+        video="v1",
+    )
     figures.localization_figure(*paths, timeline=figures.Timeline(**(values | changes)))
 
 
@@ -58,7 +81,9 @@ def spans(axes):
 def test_localization_figure_shows_scores_truth_and_predictions_in_seconds(tmp_path, drawn):
     fig5(tmp_path / "a.png", tmp_path / "a.pdf")
     strip, curve, bars = drawn[0].axes
-    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG" and (tmp_path / "a.pdf").read_bytes()[:4] == b"%PDF"
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG" and (
+        tmp_path / "a.pdf"
+    ).read_bytes()[:4] == b"%PDF"
     np.testing.assert_array_equal(strip.images[0].get_array(), [[0.1, 0.9, 0.8, 0.2]])
     assert strip.images[0].get_extent() == [0, 8.0, 0, 1]
     values, edges, _ = curve.patches[0].get_data()
@@ -66,13 +91,23 @@ def test_localization_figure_shows_scores_truth_and_predictions_in_seconds(tmp_p
     assert curve.lines[0].get_ydata() == [0.5, 0.5]
     assert spans(bars) == {1: [(2.5, 5.5), (7.0, 8.0)], 0: [(2.0, 6.0)]}
     assert [(tick.get_text(), tick.get_color()) for tick in bars.get_yticklabels()] == [
-        ("prediction", figures.BLUE), ("ground truth", figures.RED)]
-    assert bars.get_xlabel() == "time (s)" and all(axes.get_xlim() == (0, 8.5) for axes in drawn[0].axes)
+        ("prediction", figures.BLUE),
+        ("ground truth", figures.RED),
+    ]
+    assert bars.get_xlabel() == "time (s)" and all(
+        axes.get_xlim() == (0, 8.5) for axes in drawn[0].axes
+    )
     assert strip.get_title("left") == "jump" and strip.get_title("right") == "v1"
 
 
 def test_localization_figure_takes_one_clip_no_segments_and_several_thresholds(tmp_path, drawn):
-    fig5(tmp_path / "a.png", scores=[0.3], threshold=[0.3, 0.4], ground_truth=[], predictions=np.zeros((0, 2)))
+    fig5(
+        tmp_path / "a.png",
+        scores=[0.3],
+        threshold=[0.3, 0.4],
+        ground_truth=[],
+        predictions=np.zeros((0, 2)),
+    )
     assert spans(drawn[0].axes[-1]) == {}
     assert [line.get_ydata()[0] for line in drawn[0].axes[1].lines] == [0.3, 0.4]
 
@@ -81,7 +116,8 @@ def test_a_note_stands_in_the_picture_and_unknown_ground_truth_has_no_row(tmp_pa
     fig5(tmp_path / "a.png", predictions=[], note="removed by the gate: 0.02 < 0.15")
     bars = drawn[0].axes[-1]
     assert [(t.get_text(), t.get_position()[1]) for t in bars.texts] == [
-        ("removed by the gate: 0.02 < 0.15", 0)]
+        ("removed by the gate: 0.02 < 0.15", 0)
+    ]
     assert set(spans(bars)) == {1}
     fig5(tmp_path / "b.png", ground_truth=None)
     bars = drawn[1].axes[-1]
@@ -93,16 +129,21 @@ def test_long_names_share_no_line(tmp_path, drawn):
     fig5(tmp_path / "short.png", label="CleanAndJerk", video="video_test_0000324")
     fig5(tmp_path / "long.png", label="Putting in contact lenses", video="a_$long_$name_of_a_video")
     for figure in drawn:
-        figure.draw_without_rendering()                                  # the extents at the resolution asked below
+        figure.draw_without_rendering()  # the extents at the resolution asked below
     short, long = (figure.axes[0] for figure in drawn)
-    assert [short.get_title("left"), long.get_title("left")] == ["CleanAndJerk", "Putting in contact lenses\n"]
+    assert [short.get_title("left"), long.get_title("left")] == [
+        "CleanAndJerk",
+        "Putting in contact lenses\n",
+    ]
     assert short._left_title.get_window_extent().x1 < short._right_title.get_window_extent().x0
     left, right = long._left_title.get_window_extent(), long._right_title.get_window_extent()
-    assert right.y1 < left.y1 - 0.4 * left.height                        # below the first of the label's two lines
+    assert right.y1 < left.y1 - 0.4 * left.height  # below the first of the label's two lines
 
 
 def test_thumbnails_lie_side_by_side_inside_the_axis_undistorted(tmp_path, drawn):
-    frames = [(t, np.full((9, 16, 3), 20 * k, np.uint8)) for k, t in enumerate(np.linspace(0, 8.5, 12))]
+    frames = [
+        (t, np.full((9, 16, 3), 20 * k, np.uint8)) for k, t in enumerate(np.linspace(0, 8.5, 12))
+    ]
     fig5(tmp_path / "a.png", thumbnails=frames)
     row = drawn[0].axes[0]
     extents = [image.get_extent() for image in row.images]
@@ -128,7 +169,11 @@ def test_same_data_same_files(tmp_path):
 def test_phase_table():
     table = figures.phase_table(CLASSIFIER + RECORDS)
     assert table[["phase", "step", "epoch", "positive"]].values.tolist() == [
-        [1, "M", 0, 1.0], [2, "E", 2, 0.5], [3, "M", 3, 0.4], [4, "E", 4, 0.25]]
+        [1, "M", 0, 1.0],
+        [2, "E", 2, 0.5],
+        [3, "M", 3, 0.4],
+        [4, "E", 4, 0.25],
+    ]
     assert np.isnan(table["changed"][:2]).all() and table["changed"][2:].tolist() == [0.6, 0.125]
     assert figures.phase_table(CLASSIFIER).empty
 
@@ -141,11 +186,17 @@ def test_training_figure(tmp_path, drawn):
     figures.training_figure(tmp_path / "a.png", records=RECORDS + CLASSIFIER)
     loss, labels, classifier = drawn[0].axes
     assert lines(loss) == {
-        "M step, rgb": [[1, 0.7], [2, 0.6], [4, 0.4]], "M step, flow": [[1, 0.6], [2, 0.5], [4, 0.3]],
-        "E step, rgb": [[3, 0.5], [5, 0.3]], "E step, flow": [[3, 0.4], [5, 0.2]]}
+        "M step, rgb": [[1, 0.7], [2, 0.6], [4, 0.4]],
+        "M step, flow": [[1, 0.6], [2, 0.5], [4, 0.3]],
+        "E step, rgb": [[3, 0.5], [5, 0.3]],
+        "E step, flow": [[3, 0.4], [5, 0.2]],
+    }
     assert lines(labels) == {
-        "M step, positive": [[0.5, 100], [3.5, 40]], "M step, changed": [[3.5, 60]],
-        "E step, positive": [[2.5, 50], [4.5, 25]], "E step, changed": [[4.5, 12.5]]}
+        "M step, positive": [[0.5, 100], [3.5, 40]],
+        "M step, changed": [[3.5, 60]],
+        "E step, positive": [[2.5, 50], [4.5, 25]],
+        "E step, changed": [[4.5, 12.5]],
+    }
     assert lines(classifier)["classification"] == [[1, 1.0], [2, 0.5], [3, 1 / 3]]
     assert classifier.get_title("left") == "untrimmednet"
     assert [axes.get_yscale() for axes in drawn[0].axes] == ["log", "linear", "log"]
@@ -153,7 +204,7 @@ def test_training_figure(tmp_path, drawn):
     for axes in (loss, classifier):
         ticks = [tick.get_text() for tick in axes.get_yticklabels()]
         low, high = axes.get_ylim()
-        assert sum(low <= float(tick) <= high for tick in ticks) >= 2        # plain numbers
+        assert sum(low <= float(tick) <= high for tick in ticks) >= 2  # plain numbers
 
 
 def test_training_figure_explains_its_bands_and_w_talcs_unit(tmp_path, drawn):
@@ -162,15 +213,20 @@ def test_training_figure_explains_its_bands_and_w_talcs_unit(tmp_path, drawn):
     loss, labels, classifier = drawn[0].axes
     for axes in (loss, labels):
         grey = [(patch.get_x(), patch.get_width()) for patch in axes.patches]
-        assert grey == [(2.5, 1), (4.5, 1)]                              # epochs 3 and 5
+        assert grey == [(2.5, 1), (4.5, 1)]  # epochs 3 and 5
         texts = [text.get_text() for text in axes.get_legend().get_texts()]
         assert texts.count("E phase") == 1
     assert [axes.get_xlabel() for axes in drawn[0].axes] == ["epoch", "epoch", "100 iterations"]
 
 
 def test_training_figure_without_labels_without_em_mil_and_without_anything(tmp_path, drawn):
-    figures.training_figure(tmp_path / "a.png", records=[
-        {k: v for k, v in record.items() if k not in ("positive", "changed", "empty")} for record in RECORDS])
+    figures.training_figure(
+        tmp_path / "a.png",
+        records=[
+            {k: v for k, v in record.items() if k not in ("positive", "changed", "empty")}
+            for record in RECORDS
+        ],
+    )
     figures.training_figure(tmp_path / "b.png", records=CLASSIFIER)
     figures.training_figure(tmp_path / "c.png", records=[])
     assert [len(figure.axes) for figure in drawn] == [1, 1] and not (tmp_path / "c.png").exists()
@@ -184,35 +240,58 @@ def test_convergence_figure_averages_runs(tmp_path, drawn):
     found = lines(positive)
     np.testing.assert_allclose(found["E step, labels for q (Eq. 3)"], [[2, 55], [4, 30]])
     np.testing.assert_allclose(found["M step, labels for p (Eq. 5)"], [[0, 105], [3, 45]])
-    band = positive.collections[0].get_paths()[0].get_extents()                 # ± sqrt(2 * 5 ** 2) around 105 and 45
-    np.testing.assert_allclose([band.y0, band.y1], [45 - 50 ** 0.5, 105 + 50 ** 0.5])
+    band = (
+        positive.collections[0].get_paths()[0].get_extents()
+    )  # ± sqrt(2 * 5 ** 2) around 105 and 45
+    np.testing.assert_allclose([band.y0, band.y1], [45 - 50**0.5, 105 + 50**0.5])
     figures.convergence_figure(tmp_path / "b.png", phases=one.assign(map=[0.1, 0.2, 0.3, 0.4]))
     assert len(drawn[1].axes) == 3 and "diagnostic" in drawn[1].axes[2].get_ylabel()
-    figures.convergence_figure(tmp_path / "c.png", phases=one[:1])                 # one phase: nothing has changed yet
+    figures.convergence_figure(
+        tmp_path / "c.png", phases=one[:1]
+    )  # one phase: nothing has changed yet
     figures.convergence_figure(tmp_path / "d.png", phases=figures.phase_table(CLASSIFIER))
     assert len(drawn[2].axes) == 1 and not (tmp_path / "d.png").exists()
 
 
 def test_curve_figure(tmp_path, drawn):
     many = {f"m{k}": [[0.1 * k, 0.2]] for k in range(8)}
-    figures.curve_figure(tmp_path / "a.png", x=[0, 1], curves={"a": [[0.1, 0.2], [0.3, 0.2]], **many}, xlabel="λ",
-                        ylabel="mAP@0.5 (%)", mark=(0.8, "paper"))
-    axes, = drawn[0].axes
+    figures.curve_figure(
+        tmp_path / "a.png",
+        x=[0, 1],
+        curves={"a": [[0.1, 0.2], [0.3, 0.2]], **many},
+        xlabel="λ",
+        ylabel="mAP@0.5 (%)",
+        mark=(0.8, "paper"),
+    )
+    (axes,) = drawn[0].axes
     np.testing.assert_allclose(lines(axes)["a"], [[0, 20], [1, 20]])
-    assert len(axes.lines) == 10 and len(axes.collections) == 1                  # none left out; one band
+    assert len(axes.lines) == 10 and len(axes.collections) == 1  # none left out; one band
     legend = axes.get_legend()
     assert [t.get_text() for t in legend.get_texts()] == ["a", *many, "paper"]
     assert legend.get_title().get_text() == "mean ± one standard deviation, 2 runs"
 
 
 def test_heat_figure(tmp_path, drawn):
-    values = np.array([[[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], [[0.3, 0.2, 0.3], [0.4, 0.5, 0.6]]])     # (runs, y, x)
-    figures.heat_figure(tmp_path / "a.png", x=[0, 0.5, 1], y=[0, 0.15], values=values, xlabel="λ", ylabel="γ",
-                       title="mAP@0.5 (%)", mark=(0.5, 0.15))
-    axes, = drawn[0].axes
+    values = np.array(
+        [[[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], [[0.3, 0.2, 0.3], [0.4, 0.5, 0.6]]]
+    )  # (runs, y, x)
+    figures.heat_figure(
+        tmp_path / "a.png",
+        x=[0, 0.5, 1],
+        y=[0, 0.15],
+        values=values,
+        xlabel="λ",
+        ylabel="γ",
+        title="mAP@0.5 (%)",
+        mark=(0.5, 0.15),
+    )
+    (axes,) = drawn[0].axes
     assert [t.get_text() for t in axes.texts] == ["20.0", "20.0", "30.0", "40.0", "50.0", "60.0"]
-    assert axes.images[0].origin == "lower" and [t.get_text() for t in axes.get_yticklabels()] == ["0", "0.15"]
-    assert {patch.get_xy() for patch in axes.patches} == {(0.5, 0.5)}            # the cell of column 1, row 1
+    assert axes.images[0].origin == "lower" and [t.get_text() for t in axes.get_yticklabels()] == [
+        "0",
+        "0.15",
+    ]
+    assert {patch.get_xy() for patch in axes.patches} == {(0.5, 0.5)}  # the cell of column 1, row 1
 
 
 def test_a_figure_that_fails_leaves_nothing(tmp_path):

@@ -1,4 +1,5 @@
 """Tables and result files: what they show is worked out by hand."""
+
 import json
 
 import numpy as np
@@ -17,31 +18,41 @@ def test_map_table_beside_published_rows():
         ["EM-MIL", "60.0", "41.0 ± 1.4", "50.0", "-"],
         ["other", "10.0", "-", "-", "5.0"],
         [name, "59.1", "45.5", "-", "16.4"],
-        ["difference", "+0.9", "-4.5", "-", "-"]]
+        ["difference", "+0.9", "-4.5", "-", "-"],
+    ]
 
 
 def test_map_table_of_published_rows_alone_has_their_columns():
     assert tables.map_table({}, {"a": {0.1: 5.0, "all": 2.0}, "b": {0.3: 1.0}}) == [
-        ["mAP (%) at tIoU", "0.1", "avg", "0.3"], ["a", "5.0", "2.0", "-"], ["b", "-", "-", "1.0"]]
+        ["mAP (%) at tIoU", "0.1", "avg", "0.3"],
+        ["a", "5.0", "2.0", "-"],
+        ["b", "-", "-", "1.0"],
+    ]
 
 
 def test_mean_std_is_percent_with_sample_deviation():
     assert tables.mean_std(0.3049) == tables.mean_std([0.3049]) == "30.5"
-    assert tables.mean_std([0.10, 0.12, 0.14]) == "12.0 ± 2.0"           # sqrt((4 + 0 + 4) / 2) = 2
+    assert tables.mean_std([0.10, 0.12, 0.14]) == "12.0 ± 2.0"  # sqrt((4 + 0 + 4) / 2) = 2
     assert tables.mean_std([0.10, 0.12, 0.14], digits=2) == "12.00 ± 2.00"
     assert tables.mean_std(None) == tables.mean_std([]) == tables.mean_std([0.1, np.nan]) == "-"
 
 
 def test_map_table_without_the_paper_has_our_rows_only():
-    assert tables.map_table({"EM-MIL": {0.5: np.float32(0.25)}}) == [["mAP (%) at tIoU", "0.5"], ["EM-MIL", "25.0"]]
+    assert tables.map_table({"EM-MIL": {0.5: np.float32(0.25)}}) == [
+        ["mAP (%) at tIoU", "0.5"],
+        ["EM-MIL", "25.0"],
+    ]
 
 
 def test_class_table():
-    ap = np.array([[0.1, np.nan, 0.3], [0.0, np.nan, 0.2]])              # (tIoUs, classes)
+    ap = np.array([[0.1, np.nan, 0.3], [0.0, np.nan, 0.2]])  # (tIoUs, classes)
     assert tables.class_table(["a", "b", "c"], ap, [0.5, 0.7], n_segments=np.array([4, 0, 6])) == [
         ["AP (%) at tIoU", "0.5", "0.7", "segments"],
-        ["a", "10.0", "0.0", "4"], ["b", "-", "-", "0"], ["c", "30.0", "20.0", "6"],
-        ["mean", "20.0", "10.0", "10"]]
+        ["a", "10.0", "0.0", "4"],
+        ["b", "-", "-", "0"],
+        ["c", "30.0", "20.0", "6"],
+        ["mean", "20.0", "10.0", "10"],
+    ]
     runs = tables.class_table(["a", "c"], np.stack([ap, ap + 0.02])[:, :, [0, 2]], [0.5, 0.7])
     assert runs[1] == ["a", "11.0 ± 1.4", "1.0 ± 1.4"] and runs[-1][1] == "21.0 ± 1.4"
     assert tables.class_table(["b"], [[np.nan]], [0.5])[-1] == ["mean", "-"]
@@ -49,16 +60,24 @@ def test_class_table():
 
 def test_text_is_aligned_and_markdown_parses():
     table = [["mAP", "0.1", "avg"], ["EM-MIL", "100.0", "7.0 ± 0.1"], ["a|b", "-", "5.0"]]
-    assert tables.text(table).splitlines() == ["mAP       0.1        avg",
-                                               "------------------------",
-                                               "EM-MIL  100.0  7.0 ± 0.1",
-                                               "a|b         -        5.0"]
-    assert tables.markdown(table).splitlines() == ["| mAP | 0.1 | avg |", "| :-- | --: | --: |",
-                                                   "| EM-MIL | 100.0 | 7.0 ± 0.1 |", "| a\\|b | - | 5.0 |"]
+    assert tables.text(table).splitlines() == [
+        "mAP       0.1        avg",
+        "------------------------",
+        "EM-MIL  100.0  7.0 ± 0.1",
+        "a|b         -        5.0",
+    ]
+    assert tables.markdown(table).splitlines() == [
+        "| mAP | 0.1 | avg |",
+        "| :-- | --: | --: |",
+        "| EM-MIL | 100.0 | 7.0 ± 0.1 |",
+        "| a\\|b | - | 5.0 |",
+    ]
 
 
 def test_map_frame_keeps_every_run_unrounded():
-    frame = tables.map_frame({"EM-MIL": {0.5: [0.123456, 0.2], "all": [0.1, 0.3]}, "other": {0.5: 0.25}})
+    frame = tables.map_frame(
+        {"EM-MIL": {0.5: [0.123456, 0.2], "all": [0.1, 0.3]}, "other": {0.5: 0.25}}
+    )
     assert list(frame.columns) == ["method", "run", "0.5", "avg"]
     assert frame["0.5"].tolist() == [0.123456, 0.2, 0.25] and frame["run"].tolist() == [1, 2, 1]
     assert np.isnan(frame["avg"][2])
@@ -66,12 +85,28 @@ def test_map_frame_keeps_every_run_unrounded():
 
 # ----------------------------------------------------------------------------------------------------- files
 
+
 def test_json_is_strict_and_plain(tmp_path):
     path = tmp_path / "r.json"
-    tables.write_json(path, {"ap": np.array([[0.5, np.nan]], np.float32), 0.5: (1, True, None), "n": np.int64(3),
-                             "path": tmp_path, "inf": float("inf"), "name": "é"})
+    tables.write_json(
+        path,
+        {
+            "ap": np.array([[0.5, np.nan]], np.float32),
+            0.5: (1, True, None),
+            "n": np.int64(3),
+            "path": tmp_path,
+            "inf": float("inf"),
+            "name": "é",
+        },
+    )
     assert json.loads(path.read_text(encoding="utf-8")) == {
-        "ap": [[0.5, None]], "0.5": [1, True, None], "n": 3, "path": str(tmp_path), "inf": None, "name": "é"}
+        "ap": [[0.5, None]],
+        "0.5": [1, True, None],
+        "n": 3,
+        "path": str(tmp_path),
+        "inf": None,
+        "name": "é",
+    }
     assert "é" in path.read_text(encoding="utf-8")
 
 
@@ -90,6 +125,8 @@ def test_failed_write_keeps_the_old_file_and_nothing_else(tmp_path):
         loop = []
         loop.append(loop)
         tables.write_json(path, loop)
-    with pytest.raises(UnicodeEncodeError):                              # fails in the middle of writing
+    with pytest.raises(UnicodeEncodeError):  # fails in the middle of writing
         tables.write_text(path, "\ud800")
-    assert json.loads(path.read_text()) == [1] and [p.name for p in tmp_path.iterdir()] == ["r.json"]
+    assert json.loads(path.read_text()) == [1] and [p.name for p in tmp_path.iterdir()] == [
+        "r.json"
+    ]
