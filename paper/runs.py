@@ -146,7 +146,11 @@ def _say_other_runs(s, todo):
 
 def _differences(folder, o, code):
     """What a finished run was made with that is not as it is now."""
-    saved, environment = opts.resolve({}, load_json(folder / "opts.json")), load_environment(folder)
+    environment = load_environment(folder)
+    try:
+        saved = opts.resolve({}, load_json(folder / "opts.json"))
+    except opts.OptionError:
+        return ["an earlier version"]
     found = [f"other {name}" for name in opts.changed(saved, o, "train")]
     if environment["code"] != code:
         found.append("other code")

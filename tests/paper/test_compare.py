@@ -6,12 +6,12 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from commands import write_set
 
 import eval_detection
 import opts
 import reproduce
 import run
-from commands import write_set
 from formats.files import InputError
 from paper import compare
 

@@ -13,11 +13,11 @@ import filelock
 import numpy as np
 import pandas as pd
 import pytest
+from commands import write_set
 
 import opts
 import reproduce
 import run
-from commands import write_set
 from engine import run_folder
 from formats.files import InputError
 from paper import figures, pages, published, runs, sweeps
@@ -168,6 +168,8 @@ def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, 
     """After a change the old runs stay beside, and a line says so."""
     flags, s = elsewhere(small, tmp_path / "out")
     old = runs.planned(s, "em-mil", 1).folder
+    older = shutil.copytree(old, old.with_name("em-mil-s1-00000000"))
+    (older / "opts.json").write_text('{"no_longer": 1}')
     monkeypatch.setattr(run_folder, "code_hash", lambda: "other code")
     new = runs.planned(dataclasses.replace(s, code="other code"), "em-mil", 1)
     assert new.folder != old and not new.done
@@ -195,9 +197,9 @@ def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, 
     )
     reproduce.main(["lambda", *flags])
     assert started == [str(new.folder)] and (old / "results.json").exists()
-    assert f"1 run made with something else, trained again here: {old.name} (other code)" in (
-        capsys.readouterr().out
-    )
+    out = capsys.readouterr().out
+    assert "2 runs made with something else, trained again here: em-mil-s1-" in out
+    assert f"{older.name} (an earlier version)" in out and f"{old.name} (other code)" in out
     assert "Code other code" in page(s, "lambda")[1]
 
 
