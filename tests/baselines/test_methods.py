@@ -242,15 +242,17 @@ class Toy(nn.Module):
         )
 
 
-@pytest.fixture
-def toy_run(tmp_path, monkeypatch, capsys):
+@pytest.fixture(scope="module")
+def toy_run(tmp_path_factory):
     """(results, folder, what was printed) of a run with a method that is one class and one line."""
-    monkeypatch.setitem(METHODS, "toy", Toy)
-    flags = commands.write_set(tmp_path / "set")
+    folder = tmp_path_factory.mktemp("toy")
+    flags = commands.write_set(folder / "set")
     at = flags.index("--method")
-    flags[at : at + 3] = ["--method", "em-mil", "toy"]
-    results = run.main([*flags, "--out", str(tmp_path / "run")])
-    return results, tmp_path / "run", capsys.readouterr().out
+    flags[at:at + 3] = ["--method", "em-mil", "toy"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "toy", Toy)
+        results = run.main([*flags, "--out", str(folder / "run")])
+        yield results, folder / "run", (folder / "run/log.txt").read_text(encoding="utf-8")
 
 
 def test_a_new_method_is_a_class_and_a_line(toy_run):
