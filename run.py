@@ -72,7 +72,9 @@ def _main(argv):
                 command = opts.parse(argv)
                 distributed.join_processes()
                 open_things.callback(distributed.leave_processes)
-                job = predict.predict if command.predict else evaluate_again if command.evaluate else run
+                job = run
+                if command.predict or command.evaluate:
+                    job = predict.predict if command.predict else evaluate_again
                 if job is not run and distributed.world()[1] > 1:
                     raise InputError(
                         f"found {distributed.world()[1]} processes, expected one: only training "

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 import eval_detection
 import opts
-from engine.jobs import setup
 from engine import console, run_folder
+from engine.jobs import setup
 from formats import layouts
 from formats.detections import read_detections
 from formats.files import InputError, load_json

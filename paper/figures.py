@@ -9,8 +9,8 @@ import pandas as pd
 
 import eval_detection
 import localize
-from engine.jobs import scoring, setup
 from engine import run_folder
+from engine.jobs import scoring, setup
 from formats import annotations
 from formats.files import InputError
 from paper.pages import Page

@@ -32,9 +32,9 @@ from tqdm import tqdm
 import eval_detection
 import localize
 import opts
-from engine.jobs import scoring, setup
 from baselines import METHODS
 from engine import console, run_folder
+from engine.jobs import scoring, setup
 from formats import clip_scores, features, files, layouts
 from formats.files import InputError, load_json
 
@@ -273,7 +273,8 @@ class _Progress:
 
 def _epochs(o):
     """Lines that the log of a run will have."""
-    return sum(METHODS[name](1, 1, 1, setup.settings_of(o, name)).epochs for name in setup.wanted(o))
+    names = setup.wanted(o)
+    return sum(METHODS[name](1, 1, 1, setup.settings_of(o, name)).epochs for name in names)
 
 
 # ---------------------------------------------------------------------------------- what runs left

@@ -7,8 +7,8 @@ import pandas as pd
 
 import eval_detection
 import opts
-from engine.jobs import scoring, setup
 from baselines import METHODS
+from engine.jobs import scoring, setup
 from formats.files import InputError, load_json
 from paper import published
 from paper.pages import Page

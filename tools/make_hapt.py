@@ -14,6 +14,7 @@ and Postural Transitions (HAPT), UCI, 2015. Its authors prohibit commercial use 
 Reyes-Ortiz, Oneto, Samà, Parra, Anguita: Transition-Aware Human Activity Recognition Using
 Smartphones, Neurocomputing.
 """
+
 import argparse
 import json
 import sys
@@ -30,22 +31,27 @@ from formats import features  # noqa: E402  (the repository is on the path from 
 from formats.files import InputError, write_atomically  # noqa: E402
 
 HZ = 50
-WINDOW, HOP = 64, 32                            # samples of a clip, and from one clip to the next
-SECONDS = 30.0                                  # of an excerpt
-EXCERPT = int(SECONDS * HZ)                     # samples
-SHORTEST = HZ // 2                              # samples; shorter parts of actions are left out
+WINDOW, HOP = 64, 32  # samples of a clip, and from one clip to the next
+SECONDS = 30.0  # of an excerpt
+EXCERPT = int(SECONDS * HZ)  # samples
+SHORTEST = HZ // 2  # samples; shorter parts of actions are left out
 TEST_PEOPLE = {2, 4, 9, 10, 12, 13, 18, 20, 24}
-SENSORS = ("acc", "gyro")                       # stored as rgb and flow
+SENSORS = ("acc", "gyro")  # stored as rgb and flow
 LABELS = "RawData/labels.txt"
-LICENCE = ("HAPT's authors prohibit commercial use and ask to cite: Reyes-Ortiz et al., "
-           "Transition-Aware Human Activity Recognition Using Smartphones, Neurocomputing.")
+LICENCE = (
+    "HAPT's authors prohibit commercial use and ask to cite: Reyes-Ortiz et al., "
+    "Transition-Aware Human Activity Recognition Using Smartphones, Neurocomputing."
+)
 
 
 def main(argv=None):
     """The command. Bad input: one `error:` line and exit code 2, and nothing is written."""
     parser = argparse.ArgumentParser(
-        prog="make_hapt.py", allow_abbrev=False, description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter)
+        prog="make_hapt.py",
+        allow_abbrev=False,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("archive", metavar="ARCHIVE", help="the archive's zip, or its folder")
     parser.add_argument("out", metavar="OUT", help="the folder to write")
     args = parser.parse_args(argv)
@@ -68,10 +74,14 @@ def make_set(archive, out):
         windows[name], database[name] = streams, video
     train = [name for name, video in database.items() if video["subset"] == "train"]
     if not train:
-        raise InputError(f"{archive}: found no recording of {SECONDS:g} s of a training person, "
-                         "expected some (is the archive complete?)")
-    rgb, flow = (standardised({name: streams[i] for name, streams in windows.items()}, train)
-                 for i in range(2))
+        raise InputError(
+            f"{archive}: found no recording of {SECONDS:g} s of a training person, "
+            "expected some (is the archive complete?)"
+        )
+    rgb, flow = (
+        standardised({name: streams[i] for name, streams in windows.items()}, train)
+        for i in range(2)
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -82,8 +92,10 @@ def make_set(archive, out):
     with write_atomically(out / "annotations.json") as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
     unlabelled = sum(not video["annotations"] for video in database.values())
-    print(f"{out}: {len(database)} excerpts of {SECONDS:g} s, {len(train)} to train and "
-          f"{len(database) - len(train)} to test; {unlabelled} without a label")
+    print(
+        f"{out}: {len(database)} excerpts of {SECONDS:g} s, {len(train)} to train and "
+        f"{len(database) - len(train)} to test; {unlabelled} without a label"
+    )
     print(LICENCE)
 
 
@@ -111,23 +123,31 @@ def read_excerpts(root):
     labels = read_table(root / LABELS, 5, int)
     unknown = {str(number) for number in labels[:, 2]} - set(activities)
     if unknown:
-        raise InputError(f"{root / LABELS}: found activity {min(unknown)}, expected one of "
-                         "activity_labels.txt")
+        raise InputError(
+            f"{root / LABELS}: found activity {min(unknown)}, expected one of activity_labels.txt"
+        )
     for experiment, person in np.unique(labels[:, :2], axis=0).tolist():
         recording = f"exp{experiment:02d}_user{person:02d}"
         files = [root / "RawData" / f"{sensor}_{recording}.txt" for sensor in SENSORS]
         signals = [read_table(file, 3, float) for file in files]
         counts = [len(signal) // EXCERPT for signal in signals]
         if counts[0] != counts[1]:
-            raise InputError(f"{files[1]}: found {len(signals[1])} samples, expected as many as of "
-                             f"the accelerometer, {len(signals[0])}")
+            raise InputError(
+                f"{files[1]}: found {len(signals[1])} samples, expected as many as of "
+                f"the accelerometer, {len(signals[0])}"
+            )
         rows = labels[(labels[:, :2] == (experiment, person)).all(axis=1), 2:].tolist()
         for number in range(counts[0]):
             start = number * EXCERPT
-            yield (f"hapt_{recording}_{number:03d}",
-                   [window_statistics(signal[start:start + EXCERPT]) for signal in signals],
-                   {"subset": "test" if person in TEST_PEOPLE else "train", "duration": SECONDS,
-                    "annotations": actions_within(rows, start, activities)})
+            yield (
+                f"hapt_{recording}_{number:03d}",
+                [window_statistics(signal[start : start + EXCERPT]) for signal in signals],
+                {
+                    "subset": "test" if person in TEST_PEOPLE else "train",
+                    "duration": SECONDS,
+                    "annotations": actions_within(rows, start, activities),
+                },
+            )
 
 
 def read_table(path, columns, dtype):
@@ -144,8 +164,10 @@ def read_table(path, columns, dtype):
             raise ValueError("NaN or infinity")
     except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else error
-        raise InputError(f"{path}: found {found}, expected {columns} columns without gaps (is the "
-                         "archive complete?)") from None
+        raise InputError(
+            f"{path}: found {found}, expected {columns} columns without gaps (is the "
+            "archive complete?)"
+        ) from None
     return table
 
 
@@ -168,27 +190,36 @@ def window_statistics(signal):
     percentiles 10, 25, 50, 75, 90, log(1 + amplitude) at the frequencies 1 to 16 per window, mean
     step from sample to sample, second half minus first half; then the correlations xy, xz, yz.
     """
-    signal = np.column_stack([signal, np.linalg.norm(signal, axis=1)])            # (n, 4)
+    signal = np.column_stack([signal, np.linalg.norm(signal, axis=1)])  # (n, 4)
     starts = np.arange(0, len(signal) - WINDOW + 1, HOP)
-    windows = signal[starts[:, None] + np.arange(WINDOW)]                         # (T, 64, 4)
-    mean, std = windows.mean(axis=1), windows.std(axis=1)                         # (T, 4)
+    windows = signal[starts[:, None] + np.arange(WINDOW)]  # (T, 64, 4)
+    mean, std = windows.mean(axis=1), windows.std(axis=1)  # (T, 4)
     centred = windows - mean[:, None]
-    percentiles = np.percentile(windows, [10, 25, 50, 75, 90], axis=1)            # (5, T, 4)
-    amplitudes = np.abs(np.fft.rfft(centred, axis=1))[:, 1:17]                    # (T, 16, 4)
-    halves = windows[:, WINDOW // 2:].mean(axis=1) - windows[:, :WINDOW // 2].mean(axis=1)
-    a, b = [0, 0, 1], [1, 2, 2]                                                   # xy, xz, yz
-    covariance = (centred[..., a] * centred[..., b]).mean(axis=1)                 # (T, 3)
+    percentiles = np.percentile(windows, [10, 25, 50, 75, 90], axis=1)  # (5, T, 4)
+    amplitudes = np.abs(np.fft.rfft(centred, axis=1))[:, 1:17]  # (T, 16, 4)
+    halves = windows[:, WINDOW // 2 :].mean(axis=1) - windows[:, : WINDOW // 2].mean(axis=1)
+    a, b = [0, 0, 1], [1, 2, 2]  # xy, xz, yz
+    covariance = (centred[..., a] * centred[..., b]).mean(axis=1)  # (T, 3)
     correlation = covariance / (std[:, a] * std[:, b] + 1e-6)
-    steps = np.abs(np.diff(windows, axis=1)).mean(axis=1)                         # (T, 4)
-    parts = [mean, std, windows.min(axis=1), windows.max(axis=1), *percentiles,
-             np.log1p(amplitudes).reshape(len(windows), -1), steps, halves, correlation]
+    steps = np.abs(np.diff(windows, axis=1)).mean(axis=1)  # (T, 4)
+    parts = [
+        mean,
+        std,
+        windows.min(axis=1),
+        windows.max(axis=1),
+        *percentiles,
+        np.log1p(amplitudes).reshape(len(windows), -1),
+        steps,
+        halves,
+        correlation,
+    ]
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
 def standardised(windows, train):
     """{name: (T, F)} with mean 0 and standard deviation 1 over the clips of the names in `train`,
     cut to [-8, 8]."""
-    clips = np.concatenate([windows[name] for name in train])                     # (N, F)
+    clips = np.concatenate([windows[name] for name in train])  # (N, F)
     mean, std = clips.mean(axis=0), clips.std(axis=0) + 1e-6
     return {name: ((x - mean) / std).clip(-8, 8) for name, x in windows.items()}
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from toy_sets import streams, video
 
 import em_trainer
 from baselines.attention import (
@@ -16,7 +17,6 @@ from em_trainer import Phase
 from engine.loop import TrainingSet
 from engine.run_folder import RunFolder, read_log
 from model import EMMIL
-from toy_sets import streams, video
 
 
 def small_set(n=5):
@@ -51,7 +51,9 @@ def features(v):
 
 
 def test_the_first_m_step_by_hand(tmp_path):
-    """Uniform attention, softmax over classes: -log of the mean probability of the class, of each stream."""
+    """Uniform attention, softmax over classes: -log of the mean probability of the class, of each
+    stream.
+    """
     (v,) = small_set(1)
     _, log = fit(tmp_path, [v], [Phase("M", 1, 1e-3, "bag")])
     logits = fresh().classifier(*features(v))
@@ -64,7 +66,9 @@ def test_the_first_m_step_by_hand(tmp_path):
 
 @pytest.mark.parametrize("targets", ["bag", "frozen"])
 def test_an_e_step_by_hand(tmp_path, targets):
-    """The attention of each stream weighs the class's probability, averaged over the streams and frozen."""
+    """The attention of each stream weighs the class's probability, averaged over the streams and
+    frozen.
+    """
     (v,) = small_set(1)
     _, log = fit(tmp_path, [v], [Phase("E", 1, 1e-3, targets)])
     model = fresh()

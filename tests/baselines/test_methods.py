@@ -1,16 +1,19 @@
-"""Every method of METHODS: it learns, depends on the seed alone, resumes, takes one stream; and a new one needs a line."""
+"""Every method of METHODS: it learns, depends on the seed alone, resumes, takes one stream; and a
+new one needs a line.
+"""
 
 import dataclasses
 import re
 
+import commands
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch import nn
+from toy_sets import streams, tiny
 
-import commands
 import localize
 import run
 from baselines import METHODS
@@ -20,7 +23,6 @@ from engine.run_folder import RunFolder
 from formats import clip_scores, detections
 from formats.clip_scores import Record
 from formats.files import InputError
-from toy_sets import streams, tiny
 
 PHASES = (("M", 2, 1e-2, "bag"), ("E", 2, 1e-2, "frozen"), ("M", 1, 1e-2, "frozen"))
 SETTINGS = {
@@ -120,7 +122,9 @@ def test_cut_short_and_resumed_it_ends_in_the_same_weights(tmp_path, monkeypatch
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("classes, n", [(1, 4), (1, 1), (4, 4), (2, 3)])
 def test_few_videos_or_classes(name, classes, n, tmp_path):
-    """One class; one video; a single video in every class, so no pairs; fewer videos than a batch."""
+    """One class; one video; a single video in every class, so no pairs; fewer videos than a
+    batch.
+    """
     model = fitted(name, tmp_path, tiny(n, classes))
     assert weights(model).isfinite().all()
     found = model.scores(torch.zeros(1, 6), torch.zeros(1, 6))
@@ -160,7 +164,8 @@ def test_a_video_that_is_not_finite_is_named(name, tmp_path):
         fitted(name, tmp_path, videos)
 
 
-# ------------------------------------------------------------------------------------------------ one stream
+# ------------------------------------------------------------------------------------------------
+# one stream
 @pytest.mark.parametrize("objective", ["pseudo-labels", "attention"])
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
 @pytest.mark.parametrize("name", METHODS)
@@ -186,9 +191,12 @@ def test_one_stream_trains_scores_and_is_localized(name, stream, objective, tmp_
     assert all(scores[key].shape[0] in (clips, 2) for key in scores)
 
 
-# ------------------------------------------------------------------------------------------------ a new method
+# ------------------------------------------------------------------------------------------------ a
+# new method
 class Toy(nn.Module):
-    """A localizer of its own: one linear layer, trained on the labels of the bag, its sigmoid thresholded."""
+    """A localizer of its own: one linear layer, trained on the labels of the bag, its sigmoid
+    thresholded.
+    """
 
     name, title, classifies = "toy", "Toy localizer", False
 
@@ -248,7 +256,7 @@ def toy_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("toy")
     flags = commands.write_set(folder / "set")
     at = flags.index("--method")
-    flags[at:at + 3] = ["--method", "em-mil", "toy"]
+    flags[at : at + 3] = ["--method", "em-mil", "toy"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METHODS, "toy", Toy)
         results = run.main([*flags, "--out", str(folder / "run")])

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from toy_sets import softmax, streams, video
 
 from baselines.untrimmednet import Settings, UntrimmedNet, attention_mil_loss, log_average
 from engine.loop import TrainingSet
 from engine.run_folder import RunFolder, read_log
-from toy_sets import softmax, streams, video
 
 SETTINGS = Settings(lr=1e-3, untrimmednet_epochs=1)
 
@@ -18,7 +18,8 @@ def t(*rows):
     return torch.tensor(rows, dtype=torch.float64)
 
 
-# ------------------------------------------------------------------------------------------------ scores
+# ------------------------------------------------------------------------------------------------
+# scores
 @pytest.mark.parametrize("clips, classes", [(7, 4), (1, 4), (7, 1), (1, 1)])
 def test_the_streams_are_blended_before_the_product(clips, classes):
     model = UntrimmedNet(5, 3, classes, SETTINGS)
@@ -61,7 +62,8 @@ def test_log_average_of_two_streams_and_of_one():
     )  # exp(-1000) is 0, its logarithm is not lost
 
 
-# ------------------------------------------------------------------------------------------------ the loss
+# ------------------------------------------------------------------------------------------------
+# the loss
 def test_attention_mil_loss_by_hand():
     # a = (1/4, 3/4); class probabilities (1/2, 1/2) and (1/4, 3/4): p = (5/16, 11/16)
     a, c = t(0.25, 0.75), t([0.5, 0.5], [0.25, 0.75])
@@ -85,7 +87,8 @@ def test_it_stays_finite_where_a_probability_underflows():
     log_attention, log_class = model(torch.tensor([[1.0], [-1.0]]), torch.tensor([[1.0], [-1.0]]))
     loss = attention_mil_loss(log_attention, log_class, torch.tensor([0.0, 1.0]))
     loss.backward()
-    # clip 0 has the attention and class 0; class 1 scores exp(-1000) there, and clip 1 has an attention of exp(-1000)
+    # clip 0 has the attention and class 0; class 1 scores exp(-1000) there, and clip 1 has an
+    # attention of exp(-1000)
     assert loss.item() == pytest.approx(1000 - math.log(2))
     assert all(p.grad.isfinite().all() for p in model.parameters())
 

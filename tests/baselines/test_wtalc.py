@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from toy_sets import softmax, streams, tiny, video
 
 from baselines.wtalc import (
     WTALC,
@@ -16,7 +17,6 @@ from baselines.wtalc import (
 )
 from engine.loop import TrainingSet
 from engine.run_folder import RunFolder, read_log
-from toy_sets import softmax, streams, tiny, video
 
 
 def made(rgb_dim, flow_dim, classes, iterations=100, longest=750, lr=1e-2):
@@ -29,7 +29,9 @@ def made(rgb_dim, flow_dim, classes, iterations=100, longest=750, lr=1e-2):
 
 
 def ragged(seed, lengths, features=6, classes=4):
-    """float64 hidden features and activations of several videos, padded with numbers that must not matter."""
+    """float64 hidden features and activations of several videos, padded with numbers that must not
+    matter.
+    """
     rng = np.random.default_rng(seed)
     hidden, activations = (
         rng.normal(size=(len(lengths), max(lengths), d)) for d in (features, classes)
@@ -39,7 +41,8 @@ def ragged(seed, lengths, features=6, classes=4):
     return torch.from_numpy(hidden), torch.from_numpy(activations), torch.from_numpy(present)
 
 
-# ------------------------------------------------------------------------------------------------ W-TALC's losses
+# ------------------------------------------------------------------------------------------------
+# W-TALC's losses
 def test_top_k_mean_takes_an_eighth_of_the_videos_own_clips_rounded_up():
     a = torch.zeros(3, 17, 2)
     a[0, :, 0] = torch.arange(17)  # T = 17: k = 3
@@ -77,7 +80,8 @@ def test_losses_ignore_the_padding():
         )
         for i, t in ((0, 9), (2, 20))
     )
-    # the first pair shares one class and the second two: the mean is over pairs of videos and shared classes
+    # the first pair shares one class and the second two: the mean is over pairs of videos and
+    # shared classes
     torch.testing.assert_close(
         co_activity_loss(hidden, activations, present, y), (first + 2 * second) / 3
     )
@@ -120,8 +124,9 @@ def test_co_activity_loss_matches_loops_over_pairs_and_shared_classes(seed):
 
 
 def test_co_activity_loss_by_hand():
-    # Attention picks clip 0 of either video; H1 = H2 = (1, 0), L1 = L2 = (0, 1): d(H,H) = 0, d(H,L) = 1, no loss.
-    # With the second video's clips exchanged, H2 = (0, 1) and L2 = (1, 0): d(H,H) = 1, d(H,L) = 0, hinge 1.5 twice.
+    # Attention picks clip 0 of either video; H1 = H2 = (1, 0), L1 = L2 = (0, 1): d(H,H) = 0, d(H,L)
+    # = 1, no loss. With the second video's clips exchanged, H2 = (0, 1) and L2 = (1, 0): d(H,H) =
+    # 1, d(H,L) = 0, hinge 1.5 twice.
     hidden = torch.tensor([[[1.0, 0], [0, 1]], [[1.0, 0], [0, 1]]])
     activations = torch.tensor([[[100.0], [0]], [[100.0], [0]]])
     present, y = torch.ones(2, 2, dtype=torch.bool), torch.ones(2, 1)
@@ -166,7 +171,8 @@ def test_co_activity_loss_of_a_video_of_one_clip_is_finite(clips):
         )
 
 
-# ------------------------------------------------------------------------------------------------ W-TALC's network
+# ------------------------------------------------------------------------------------------------
+# W-TALC's network
 def test_scores_by_hand_and_without_dropout():
     model = made(5, 3, 4)
     rgb, flow = streams(17)
@@ -213,7 +219,8 @@ def test_dropout_keeps_three_in_ten():
     torch.testing.assert_close(kept[kept > 0], whole[kept > 0] / 0.3)
 
 
-# ------------------------------------------------------------------------------------------------ W-TALC's batches
+# ------------------------------------------------------------------------------------------------
+# W-TALC's batches
 def test_paired_batches_begin_with_three_pairs_of_different_videos_of_a_class():
     labels = np.zeros((40, 5))
     labels[np.arange(40), np.arange(40) % 4] = 1
@@ -244,7 +251,8 @@ def test_paired_batches_of_few_videos():
     assert paired_batches(np.zeros((0, 3)), 2, rng) == [[], []]  # a process without a video
 
 
-# ------------------------------------------------------------------------------------------------ W-TALC's training
+# ------------------------------------------------------------------------------------------------
+# W-TALC's training
 def bags_of(videos):
     return list(TrainingSet(videos).bags())
 

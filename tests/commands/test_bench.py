@@ -3,14 +3,14 @@
 import json
 import pathlib
 
+import bench
 import numpy as np
 import pytest
 from torch.utils.flop_counter import FlopCounterMode
 
-from formats import annotations
-import bench
 import em_trainer
 import eval_detection
+from formats import annotations
 
 
 def test_the_plain_loop_gives_the_evaluator_s_map():
@@ -24,7 +24,9 @@ def test_the_plain_loop_gives_the_evaluator_s_map():
 
 @pytest.mark.parametrize("step, zeros", [("E", True), ("E", False), ("M", True), ("M", False)])
 def test_the_plain_training_loop_s_first_losses_are_ours(step, zeros):
-    """With a step too small to move anything both loops see the same weights in every step, whatever their order."""
+    """With a step too small to move anything both loops see the same weights in every step,
+    whatever their order.
+    """
     videos = bench.synthetic([3, 9, 17, 1], 6, 4)
     ours, plain = bench.Ours(videos), bench.Plain(videos, zeros)
     state = ours.model.state_dict()
@@ -66,7 +68,8 @@ def test_the_floor_holds_every_product_of_an_epoch():
     with FlopCounterMode(display=False) as counter:
         bench.floor([5, 7], 4, 3, product)()
     assert shapes == [(256, 12, 5), (256, 5, 12)] * 2 + [(256, 12, 7), (256, 7, 12)] * 2
-    # Two streams; of a multiply and an add each, two products of the first layer and three of the second.
+    # Two streams; of a multiply and an add each, two products of the first layer and three of the
+    # second.
     assert counter.get_total_flops() == 2 * 2 * (5 + 7) * (2 * 12 * 256 + 3 * 256 * 3)
 
 

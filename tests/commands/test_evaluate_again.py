@@ -1,20 +1,21 @@
-"""--evaluate: other tables from the scores that a run has stored, after its features and annotations are gone."""
+"""--evaluate: other tables from the scores that a run has stored, after its features and
+annotations are gone.
+"""
 
 import dataclasses
 import json
 import shutil
 
+import commands
 import numpy as np
 import pandas as pd
 import pytest
 
-import commands
 import eval_detection
-from formats import detections
-from report import tables
 import run
 from engine import run_folder
-from formats import clip_scores
+from formats import clip_scores, detections
+from report import tables
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +180,9 @@ def test_other_classes_methods_and_thresholds(trained, tmp_path, capsys):
 
 
 def test_a_gamma_wins_over_the_runs_own_thresholds(trained, tmp_path):
-    """A run made with --thresholds localizes by them; --gamma given now is meant instead of them."""
+    """A run made with --thresholds localizes by them; --gamma given now is meant instead of
+    them.
+    """
     shutil.copytree(trained, tmp_path / "run")
     saved = json.loads((tmp_path / "run/opts.json").read_text())
     (tmp_path / "run/opts.json").write_text(

@@ -6,11 +6,11 @@ import runpy
 import zipfile
 
 import h5py
+import make_hapt
 import numpy as np
 import pytest
 
 import dataset
-import make_hapt
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
 NAMES = ["hapt_exp01_user01_000", "hapt_exp01_user01_001", "hapt_exp02_user02_000"]

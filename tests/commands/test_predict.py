@@ -6,25 +6,25 @@ import shutil
 import signal
 import weakref
 
+import commands
+import feature_files
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-import commands
-from formats import features
-from formats import detections
-import feature_files
 import run
 from engine import run_folder
-from formats import clip_scores
+from formats import clip_scores, detections, features
 
 METHODS = ("em-mil", "untrimmednet", "wtalc")
 
 
 def trained_on(folder, **kwargs):
-    """(folder of a run by all methods, {name: (rgb, flow)} of all its videos, names of its test videos)."""
+    """(folder of a run by all methods, {name: (rgb, flow)} of all its videos, names of its test
+    videos).
+    """
     flags = commands.write_set(folder / "data", **kwargs)
     run.main([*flags, "--method", *METHODS, "--out", str(folder / "run")])
     source = features.open_features(folder / "data/features.h5")
@@ -67,7 +67,8 @@ def rows(path):
     return detections.read_detections(path)
 
 
-# ------------------------------------------------------------------------------------------------ the same as the run's
+# ------------------------------------------------------------------------------------------------
+# the same as the run's
 def test_the_test_split_gives_the_runs_own_detections(trained, unseen, tmp_path):
     folder, *_ = trained
     found = predict(folder, unseen, "--out", tmp_path / "out")
@@ -108,7 +109,9 @@ def test_no_annotations_and_no_training_features_are_needed(trained, unseen, tmp
 
 
 def test_annotated_durations_end_the_last_segments(tmp_path):
-    """The run cuts segments at the annotated durations, here 0.3 s before the clips end; features do not tell those."""
+    """The run cuts segments at the annotated durations, here 0.3 s before the clips end; features
+    do not tell those.
+    """
     folder, streams, names = trained_on(tmp_path, past_end=0.3)
     path, annotated = tmp_path / "features.h5", tmp_path / "data/annotations.json"
     features.write_canonical(path, ((name, *streams[name]) for name in names), 0.5, "float32")
@@ -169,7 +172,8 @@ def test_video_scores_from_outside(trained, unseen, tmp_path):
     }
 
 
-# ------------------------------------------------------------------------------------------------ what is written
+# ------------------------------------------------------------------------------------------------
+# what is written
 def test_clip_scores_and_pictures(trained, unseen, tmp_path):
     predict(
         trained[0],
@@ -245,7 +249,8 @@ def test_a_dry_run_writes_nothing(trained, tmp_path, capsys):
     assert "Schedule" in capsys.readouterr().out and not (tmp_path / "out").exists()
 
 
-# ------------------------------------------------------------------------------------------------ features
+# ------------------------------------------------------------------------------------------------
+# features
 def test_a_layout_that_does_not_tell_seconds(trained, tmp_path, capsys):
     folder, streams, names = trained
     features = feature_files.stream_files(
@@ -364,7 +369,8 @@ def test_one_video_at_a_time_is_in_memory(trained, tmp_path, monkeypatch):
     assert len(most) == 40 and max(most) <= 6 and len(alive) == 120
 
 
-# ------------------------------------------------------------------------------------------------ refused, interrupted
+# ------------------------------------------------------------------------------------------------
+# refused, interrupted
 @pytest.mark.parametrize(
     "flags, said",
     [

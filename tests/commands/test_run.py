@@ -6,18 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import commands
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
-import commands
 import dataset
 import eval_detection
-from formats import detections
 import run
 from baselines import METHODS
-from formats import clip_scores
+from formats import clip_scores, detections
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = [
@@ -137,7 +136,9 @@ def test_what_a_run_leaves(finished):
 
 
 def test_clip_scores_and_detections_agree(finished):
-    """Every EM-MIL detection covers exactly a run of clips above the threshold, worked out here again."""
+    """Every EM-MIL detection covers exactly a run of clips above the threshold, worked out here
+    again.
+    """
     folder, _, _ = finished
     records, classes, step = clip_scores.read(folder / "clip_scores.h5")
     table = pd.read_csv(folder / "detections.csv")

@@ -2,16 +2,16 @@ import subprocess
 import sys
 import tracemalloc
 
+import convert_features
+import feature_files
 import h5py
+import inspect_features
 import numpy as np
 import pytest
+from feature_files import SECONDS
 
-import convert_features
 import dataset
 from formats import features
-import feature_files
-import inspect_features
-from feature_files import SECONDS
 
 NAMES = list(feature_files.features())
 
@@ -45,7 +45,8 @@ def report(capsys):
     return lines
 
 
-# ------------------------------------------------------------------------------------------------ convert
+# ------------------------------------------------------------------------------------------------
+# convert
 
 
 @pytest.mark.parametrize("writer", feature_files.LAYOUTS, ids=lambda writer: writer.__name__)
@@ -207,7 +208,8 @@ def test_conversion_and_inspection_hold_one_video_at_a_time(tmp_path):
         assert peak < 8e6  # 0.8 MB per video, a few forms of it
 
 
-# ------------------------------------------------------------------------------------------------ inspect
+# ------------------------------------------------------------------------------------------------
+# inspect
 
 
 def test_inspection_of_a_sound_set(tmp_path, capsys):

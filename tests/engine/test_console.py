@@ -8,12 +8,12 @@ import sys
 import threading
 from types import SimpleNamespace
 
-import pytest
-
 import commands
+import pytest
+from commands import FORKS, ROOT
+
 import dataset
 import run
-from commands import FORKS, ROOT
 from engine import console, distributed, run_folder
 from engine.console import (
     Console,
@@ -46,7 +46,8 @@ def flags(tmp_path_factory):
     return [*commands.write_set(tmp_path_factory.mktemp("data")), *SHORT]
 
 
-# ------------------------------------------------------------------------------------------------ lines
+# ------------------------------------------------------------------------------------------------
+# lines
 def test_a_console_keeps_the_lines_that_came_before_the_file(tmp_path, capsys):
     out, path = Console(), tmp_path / "log.txt"
     out.say("first")
@@ -137,9 +138,12 @@ def test_no_output_at_all(monkeypatch, tmp_path, how):
     assert ended.value.code == 2
 
 
-# ------------------------------------------------------------------------------------------------ progress
+# ------------------------------------------------------------------------------------------------
+# progress
 def test_lines_of_progress_where_there_is_no_terminal(monkeypatch):
-    """An epoch takes 40 s: the second is the first after more than a minute, and so is every second one after it."""
+    """An epoch takes 40 s: the second is the first after more than a minute, and so is every second
+    one after it.
+    """
     seconds, lines = [0.0], []
     monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: seconds[0]))
     monkeypatch.setattr(sys, "stderr", io.StringIO())
@@ -181,7 +185,9 @@ def test_no_bar_of_the_other_processes(monkeypatch):
 
 @pytest.mark.parametrize("moment", ["__new__", "refresh"])
 def test_stopped_while_the_bar_is_made(moment, monkeypatch):
-    """tqdm's destructor fails on a bar that is half made; its lines would come after the one that the program says."""
+    """tqdm's destructor fails on a bar that is half made; its lines would come after the one that
+    the program says.
+    """
     ignored = []
     monkeypatch.setattr(sys, "unraisablehook", ignored.append)
     monkeypatch.setattr(sys, "stderr", Terminal())
@@ -199,7 +205,8 @@ def test_stopped_while_the_bar_is_made(moment, monkeypatch):
     assert not ignored
 
 
-# ------------------------------------------------------------------------------------------------ signals
+# ------------------------------------------------------------------------------------------------
+# signals
 def test_signals_raise_inside_the_block_and_the_handlers_are_given_back():
     before = [signal.getsignal(number) for number in HANDLED]
     for number in HANDLED:
@@ -261,7 +268,9 @@ def test_main_gives_the_handlers_back_after_a_stop(flags, tmp_path, monkeypatch,
 
 @pytest.mark.parametrize("moment", ["the error is printed", "the folder is released"])
 def test_a_signal_at_the_end_is_one_line_too(flags, tmp_path, monkeypatch, capsys, moment):
-    """Told to stop while it ends anyway: with the error that it ends with, or with the signal's line."""
+    """Told to stop while it ends anyway: with the error that it ends with, or with the signal's
+    line.
+    """
 
     def stop(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)
@@ -284,7 +293,8 @@ def test_a_signal_at_the_end_is_one_line_too(flags, tmp_path, monkeypatch, capsy
     assert stopped.value.code in (2, 143) and capsys.readouterr().err.count("\n") == 1
 
 
-# ------------------------------------------------------------------------------------------------ children
+# ------------------------------------------------------------------------------------------------
+# children
 def broken_pipe(argv):
     read, write = os.pipe()
     os.close(read)

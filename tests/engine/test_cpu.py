@@ -1,4 +1,6 @@
-"""The faster forward of a head against PyTorch's own layers, in values and gradients; and training without it."""
+"""The faster forward of a head against PyTorch's own layers, in values and gradients; and training
+without it.
+"""
 
 import json
 import os
@@ -70,7 +72,9 @@ def test_the_product_is_oned_nn_s(monkeypatch):
 
 
 def test_the_derivative_against_finite_differences():
-    """The layers written out in NumPy in float64, each weight moved by a little; the derivative is float32."""
+    """The layers written out in NumPy in float64, each weight moved by a little; the derivative is
+    float32.
+    """
     conv, linear = prepare(nn.Sequential(*layers(3, 4, 2)))
     x, weights = torch.randn(5, 3), torch.randn(5, 2)
     parameters = parameters_of(conv, linear)
@@ -114,7 +118,8 @@ def test_by_hand():
     # Hidden: 2 x[t] is 2, -8, 0; x[t-1] - x[t] is -1, 5, -4. After the ReLU 2, 0, 0 and 0, 5, 0.
     assert y.tolist() == [[13.0], [32.0], [7.0]]  # 3*2+7, 5*5+7; a hidden layer of zeros
     y.sum().backward()
-    # Channel 0 lives at clip 0 (0, 1, -4 around it), channel 1 at clip 1 (1, -4, 0); PyTorch's ReLU has slope 0 at 0.
+    # Channel 0 lives at clip 0 (0, 1, -4 around it), channel 1 at clip 1 (1, -4, 0); PyTorch's ReLU
+    # has slope 0 at 0.
     assert conv.weight.grad.tolist() == [[[0.0, 3.0, -12.0]], [[5.0, -20.0, 0.0]]]
     assert conv.bias.grad.tolist() == [3.0, 5.0]
     assert linear.weight.grad.tolist() == [[2.0, 5.0]] and linear.bias.grad.tolist() == [3.0]
@@ -194,7 +199,8 @@ def test_few_numbers_of_rows_for_any_length(monkeypatch):
     assert all(t <= r <= 1.125 * t for t, r in rows.items()) and len(set(rows.values())) == 72
 
 
-# ------------------------------------------------------------------------------------------------ prepare
+# ------------------------------------------------------------------------------------------------
+# prepare
 def test_prepare_changes_the_memory_order_alone():
     model, same = EMMIL(5, 4, 3), EMMIL(5, 4, 3)
     same.load_state_dict(model.state_dict())
@@ -213,7 +219,8 @@ def test_prepare_changes_the_memory_order_alone():
     torch.testing.assert_close(model(*x).p, same(*x).p)
 
 
-# ------------------------------------------------------------------------------------------------ without the file
+# ------------------------------------------------------------------------------------------------
+# without the file
 TRAINING = """
 import json, sys, tempfile
 from types import SimpleNamespace

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 
+import commands
 import numpy as np
 import pytest
 import torch
+from commands import FORKS, ROOT
 
-import commands
 import dataset
 from baselines import METHODS, wtalc
-from commands import FORKS, ROOT
 from engine.distributed import (
     Reported,
     all_or_none,
@@ -71,8 +71,8 @@ def torchrun(n, argv):
 
 
 def together(n, function, *calls, timeout=200):
-    """What function(*args) returned or raised, for each args of `calls`, in each of n processes of one group: a tuple
-    of n answers a call."""
+    """What function(*args) returned or raised, for each args of `calls`, in each of n processes of
+    one group: a tuple of n answers a call."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -156,7 +156,8 @@ def test_two_processes_are_one_with_two_videos_a_step(tiny, tmp_path):
         torch.testing.assert_close(
             states[1]["parts"]["em-mil"][name], weight, rtol=1e-4, atol=1e-6, msg=name
         )
-    # UntrimmedNet takes a video of each process a step, so its results differ from those of a process alone.
+    # UntrimmedNet takes a video of each process a step, so its results differ from those of a
+    # process alone.
     assert states[1]["done"] == states[0]["done"] and [
         r for r in two if r["stage"] == "untrimmednet"
     ]
@@ -196,7 +197,8 @@ def _rank(pid):
         return dict(pair.partition("=")[::2] for pair in file.read().decode().split("\0"))["RANK"]
 
 
-# ------------------------------------------------------------------------------------------------ exchanges
+# ------------------------------------------------------------------------------------------------
+# exchanges
 def _exchange(n):
     rank, ranks = world()
     return gathered([f"item {i}" for i in range(n)][rank::ranks])

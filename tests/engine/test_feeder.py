@@ -1,4 +1,6 @@
-"""How bags reach the training: order, read-ahead and its bounds, errors of the reading thread, the batches of an epoch."""
+"""How bags reach the training: order, read-ahead and its bounds, errors of the reading thread, the
+batches of an epoch.
+"""
 
 import threading
 import time
@@ -132,7 +134,8 @@ def test_leaving_early_ends_the_thread():
     assert threading.active_count() == before
 
 
-# ------------------------------------------------------------------------------------------------ batches
+# ------------------------------------------------------------------------------------------------
+# batches
 def shuffled(n, per_step, seed=0):
     """The steps of an epoch as (indices of the bags, number of videos)."""
     batches = TrainingSet(held_videos(n)).shuffled(np.random.default_rng(seed), per_step)
@@ -171,11 +174,13 @@ def test_several_processes_make_the_steps_of_one(n, per_step, ranks, monkeypatch
         assert sorted(i for part in parts for i in part[k]) == sorted(step)
 
 
-# ------------------------------------------------------------------------------------------------ no waiting
+# ------------------------------------------------------------------------------------------------
+# no waiting
 @pytest.mark.parametrize("step, targets", [("M", "bag"), ("M", "frozen"), ("E", "frozen")])
 def test_no_step_waits_for_the_device(step, targets, monkeypatch, tmp_path):
-    """On PyTorch's meta device there are no values, so whatever reads one raises. What is fetched with .cpu() is
-    counted: the pseudo-labels and the videos' labels once a phase, the losses once an epoch, however many steps."""
+    """On PyTorch's meta device there are no values, so whatever reads one raises. What is fetched
+    with .cpu() is counted: the pseudo-labels and the videos' labels once a phase, the losses once
+    an epoch, however many steps."""
     fetched = []
     monkeypatch.setattr(
         torch.Tensor,

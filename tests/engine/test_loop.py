@@ -1,4 +1,6 @@
-"""One epoch of steps, on a network of a few weights: what is minimised, what moves, what is returned and refused."""
+"""One epoch of steps, on a network of a few weights: what is minimised, what moves, what is
+returned and refused.
+"""
 
 import math
 
@@ -25,7 +27,9 @@ def mean_square(network):
 
 
 def test_by_hand():
-    """w = 2, x = 3: loss (2 * 3)^2 = 36. Adam's first step is the learning rate against the gradient's sign."""
+    """w = 2, x = 3: loss (2 * 3)^2 = 36. Adam's first step is the learning rate against the
+    gradient's sign.
+    """
     network = one_weight()
     losses = train_epoch(
         [([bag(0, [[3.0]])], 1)], mean_square(network), [adam(network.parameters(), 0.5)]

@@ -10,16 +10,16 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import commands
 import numpy as np
 import pytest
 import torch
+from commands import ROOT, command, ended, remains, start
 
-import commands
 import dataset
 import eval_detection
 import localize
 import run
-from commands import ROOT, command, ended, remains, start
 from engine import run_folder
 from engine.run_folder import CHECKPOINT, LOG, load_checkpoint, read_log
 from formats import clip_scores, detections, features
@@ -59,7 +59,9 @@ def test_an_uninterrupted_run_has_all_parts(whole):
 
 
 def trained_only(whole, folder, *without):
-    """A copy of the finished run as it was before its results, which a resumed run makes in a fraction of a second."""
+    """A copy of the finished run as it was before its results, which a resumed run makes in a
+    fraction of a second.
+    """
     shutil.copytree(whole, folder)
     for name in ("results.json", *without):
         (folder / name).unlink()
@@ -82,7 +84,9 @@ def until(condition, process, limit=60):
 
 
 def stops(argv, capsys):
-    """Runs the command in this process, which must end it: (exit code, what it printed to stderr)."""
+    """Runs the command in this process, which must end it: (exit code, what it printed to
+    stderr).
+    """
     with pytest.raises(SystemExit) as stopped:
         run.main([str(a) for a in argv])
     return stopped.value.code, capsys.readouterr().err
@@ -95,7 +99,8 @@ def one_line(error, *parts):
     return True
 
 
-# ------------------------------------------------------------------------------------------------ killed
+# ------------------------------------------------------------------------------------------------
+# killed
 @pytest.mark.slow
 def test_killed_at_twenty_random_moments_and_resumed(flags, whole, tmp_path):
     began = time.monotonic()
@@ -162,7 +167,8 @@ def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
     assert remains(tmp_path / "run") == remains(whole)
 
 
-# ------------------------------------------------------------------------------------------------ told to stop
+# ------------------------------------------------------------------------------------------------
+# told to stop
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "signum, code, lines",
@@ -218,7 +224,9 @@ def test_told_to_stop_many_times(flags, whole, tmp_path):
     ],
 )
 def test_told_to_stop_at_anything_else(whole, tmp_path, monkeypatch, capsys, module, name):
-    """While loading, scoring, evaluating, writing. A second signal comes while the first is being dealt with."""
+    """While loading, scoring, evaluating, writing. A second signal comes while the first is being
+    dealt with.
+    """
     folder, inner = trained_only(whole, tmp_path / "run"), getattr(module, name)
 
     def signalled(*args, **kwargs):
@@ -256,7 +264,8 @@ def test_the_signal_handlers_are_given_back(whole):
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
-# ------------------------------------------------------------------------------------------------ other code, other processes
+# ------------------------------------------------------------------------------------------------
+# other code, other processes
 def test_other_code_is_refused_or_recorded(whole, tmp_path, monkeypatch, capsys):
     folder = trained_only(whole, tmp_path / "run")
     (first,) = json.loads((folder / "environment.json").read_text())
@@ -320,7 +329,8 @@ def test_log_txt_holds_the_lines_of_all_processes(whole, tmp_path, capsys):
     assert (folder / "log.txt").read_text(encoding="utf-8") == first + capsys.readouterr().out
 
 
-# ------------------------------------------------------------------------------------------------ no room, no right
+# ------------------------------------------------------------------------------------------------
+# no room, no right
 @pytest.mark.slow
 def test_no_room_for_a_checkpoint(flags, whole, tmp_path):
     """The checkpoint grows with every network trained, so that a later one does not fit."""
@@ -350,7 +360,9 @@ def test_a_result_that_cannot_be_written(whole, tmp_path, capsys, name):
 
 @pytest.mark.slow
 def test_a_full_disk(flags, whole, tmp_path):
-    """A file system of a few pages, full at the log, a checkpoint, a table or a figure, whatever comes there."""
+    """A file system of a few pages, full at the log, a checkpoint, a table or a figure, whatever
+    comes there.
+    """
     mount, expected = tmp_path / "disk", remains(whole)
     mount.mkdir()
     if subprocess.run(
@@ -386,7 +398,9 @@ def test_a_full_disk(flags, whole, tmp_path):
 
 
 class read_only:
-    """A folder in which nothing can be made or renamed while the block lasts; also for root, whom no mode stops."""
+    """A folder in which nothing can be made or renamed while the block lasts; also for root, whom
+    no mode stops.
+    """
 
     def __init__(self, folder):
         self.folder = folder
@@ -429,7 +443,8 @@ def test_a_place_where_no_folder_can_be_made(flags, tmp_path, capsys):
     assert code == 2 and one_line(error, f"error: {tmp_path / 'folder' / 'run'}")
 
 
-# ------------------------------------------------------------------------------------------------ something else there
+# ------------------------------------------------------------------------------------------------
+# something else there
 @pytest.mark.slow
 def test_two_runs_in_one_folder(flags, whole, tmp_path):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
@@ -565,7 +580,8 @@ def test_saved_options_of_another_type(whole, tmp_path, capsys, name, value):
         assert code == 2 and one_line(error, "error: ", flag, "found", "expected")
 
 
-# ------------------------------------------------------------------------------------------------ with and without
+# ------------------------------------------------------------------------------------------------
+# with and without
 def test_stopped_before_the_first_checkpoint(whole, tmp_path):
     (tmp_path / "run").mkdir()
     shutil.copy(whole / "opts.json", tmp_path / "run")
@@ -684,14 +700,17 @@ def test_a_finished_run_says_so(whole, capsys):
     assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
 
 
-# ------------------------------------------------------------------------------------------------ the same bits
+# ------------------------------------------------------------------------------------------------
+# the same bits
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "other, save_every",
     [([], -1), (["--feature-memory", "0"], -1), (["--deterministic"], -1), ([], 1000)],
 )
 def test_the_same_bits(flags, whole, tmp_path, other, save_every):
-    """Again; features that a thread reads from disk; PyTorch's deterministic algorithms only; fewer checkpoints."""
+    """Again; features that a thread reads from disk; PyTorch's deterministic algorithms only; fewer
+    checkpoints.
+    """
     code, printed, error = command(
         [*flags, *other, "--out", tmp_path / "run"], tmp_path / "output", None, save_every
     )

@@ -41,8 +41,8 @@ STAGES = (("first", 2), ("second", 3))
 
 
 def fit(run, stages=STAGES, at_step=None, do=None):
-    """Trains a linear layer behind dropout, whose loss also draws from NumPy; returns the weights. do() is called at
-    the at_step-th step of this call."""
+    """Trains a linear layer behind dropout, whose loss also draws from NumPy; returns the weights.
+    do() is called at the at_step-th step of this call."""
     torch.manual_seed(7)
     network = run.register("network", nn.Linear(4, 1))
     optimizer = run.register("adam", adam(network.parameters(), 1e-2))
@@ -92,7 +92,8 @@ def whole(tmp_path_factory):
     return folder, weights
 
 
-# ------------------------------------------------------------------------------------------------ resuming
+# ------------------------------------------------------------------------------------------------
+# resuming
 @pytest.mark.parametrize("every", [-1, 30], ids=["each epoch", "each stage"])
 @pytest.mark.parametrize("step", range(1, 26))
 def test_dead_at_any_step_it_ends_in_the_same_bits(whole, tmp_path, monkeypatch, step, every):
@@ -172,7 +173,8 @@ def test_generators_depend_on_seed_stage_and_epoch_alone(tmp_path):
     assert len({first, *others}) == 4 and len({x for d in (first, *others) for x in d}) == 16
 
 
-# ------------------------------------------------------------------------------------------------ memory order
+# ------------------------------------------------------------------------------------------------
+# memory order
 def em_mil(run, prepared, epochs, at_step=None):
     """Trains the classifier of an EMMIL, laid out for engine.cpu or not; returns it."""
     torch.manual_seed(5)
@@ -198,7 +200,9 @@ def em_mil(run, prepared, epochs, at_step=None):
     "before, after", [(False, True), (True, False), (True, True), (False, False)]
 )
 def test_a_checkpoint_of_another_memory_order_resumes_right(tmp_path, monkeypatch, before, after):
-    """Fused Adam walks parameter, gradient and moments in memory order and does not look at their strides."""
+    """Fused Adam walks parameter, gradient and moments in memory order and does not look at their
+    strides.
+    """
     monkeypatch.setattr(run_folder, "SAVE_EVERY", -1)
     with pytest.raises(KeyError):
         run = RunFolder(tmp_path / "cut", seed=3)
@@ -234,7 +238,8 @@ def test_the_moments_lie_as_their_parameter_does(tmp_path, prepared):
     run.close()
 
 
-# ------------------------------------------------------------------------------------------------ the folder
+# ------------------------------------------------------------------------------------------------
+# the folder
 def test_a_folder_has_one_run(tmp_path):
     run = RunFolder(tmp_path)
     for resume in (False, True):
@@ -353,7 +358,8 @@ def test_an_optimizer_s_state_that_is_none(tmp_path, monkeypatch, moment):
     run.close()
 
 
-# ------------------------------------------------------------------------------------------------ the checkpoint
+# ------------------------------------------------------------------------------------------------
+# the checkpoint
 def broken(what, path):
     """Makes the checkpoint at `path` something else."""
     data, state = path.read_bytes(), load_checkpoint(path.parent)
@@ -453,7 +459,8 @@ def test_the_checkpoint_takes_its_name_when_it_is_on_the_disk(tmp_path, monkeypa
     )
 
 
-# ------------------------------------------------------------------------------------------------ the log
+# ------------------------------------------------------------------------------------------------
+# the log
 def test_a_line_for_each_record(tmp_path):
     run = RunFolder(tmp_path)
     run.log(stage="a", epoch=1, loss={"rgb": 0.5})
@@ -497,7 +504,8 @@ def test_a_log_that_cannot_be_read(tmp_path, content):
         read_log(tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------ labels
+# ------------------------------------------------------------------------------------------------
+# labels
 @pytest.mark.parametrize(
     "labels",
     [
@@ -533,7 +541,8 @@ def test_labels_that_cannot_be_read(tmp_path, what):
     assert "\n" not in str(refused.value)
 
 
-# ------------------------------------------------------------------------------------------------ where and with what
+# ------------------------------------------------------------------------------------------------
+# where and with what
 def test_the_code_hash_changes_with_the_files_that_decide_a_run(tmp_path, monkeypatch):
     for name in (
         "model.py",

@@ -25,8 +25,9 @@ pytest.importorskip(
 import extract_features
 import feature_files
 import inspect_features
-import run
 import videos
+
+import run
 from extract import i3d
 from formats import features
 

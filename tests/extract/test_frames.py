@@ -9,6 +9,7 @@ import pytest
 av = pytest.importorskip("av", reason="needs PyAV: pip install -r requirements-video.txt")
 
 import videos
+
 from extract import frames
 from formats.files import InputError
 

@@ -4,15 +4,14 @@ import subprocess
 import sys
 import threading
 
+import feature_files
 import h5py
 import numpy as np
 import pytest
-
-from formats import annotations
-import dataset
-from formats import features
-import feature_files
 from feature_files import SECONDS
+
+import dataset
+from formats import annotations, features
 from formats.files import InputError
 
 SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
@@ -40,7 +39,8 @@ def has(notes, *texts):
     return sum(all(text in note for text in texts) for note in notes)
 
 
-# ------------------------------------------------------------------------------------------------ layouts
+# ------------------------------------------------------------------------------------------------
+# layouts
 
 
 @pytest.mark.parametrize("writer", feature_files.LAYOUTS, ids=lambda writer: writer.__name__)
@@ -169,7 +169,8 @@ def test_released_numbers_are_in_order(tmp_path):
     ]  # testSet, trainSet; 2.pt before 10.pt
 
 
-# ------------------------------------------------------------------------------------------------ contents
+# ------------------------------------------------------------------------------------------------
+# contents
 
 
 def test_labels_and_segments(tmp_path, streams):
@@ -317,7 +318,8 @@ def test_big_finite_values_are_no_infinities(tmp_path):
     np.testing.assert_array_equal(dataset.load(**write(tmp_path, streams)).test[0].flow, -big)
 
 
-# ------------------------------------------------------------------------------------------------ geometry
+# ------------------------------------------------------------------------------------------------
+# geometry
 
 
 @pytest.mark.parametrize(
@@ -408,7 +410,8 @@ def test_known_conventions(implied, fits):
     assert dataset.fitting_convention(implied) == fits
 
 
-# ------------------------------------------------------------------------------------------------ on disk
+# ------------------------------------------------------------------------------------------------
+# on disk
 
 
 def test_memory_limit_decides(tmp_path, streams):
@@ -460,7 +463,8 @@ def test_reading_beside_a_background_thread(tmp_path, writer):
     assert wrong == []
 
 
-# ------------------------------------------------------------------------------------------------ writing
+# ------------------------------------------------------------------------------------------------
+# writing
 
 
 def read_back(path, streams, **tolerance):
@@ -552,7 +556,8 @@ def test_what_was_written_is_read_back(tmp_path, streams, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-# ------------------------------------------------------------------------------------------------ fingerprint
+# ------------------------------------------------------------------------------------------------
+# fingerprint
 
 
 @pytest.mark.parametrize(

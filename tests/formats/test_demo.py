@@ -143,7 +143,9 @@ def clips(videos, subset, streams):
 
 
 def probe(videos, streams):
-    """Average precision per class of a ridge regression on single clips, trained on the true segments."""
+    """Average precision per class of a ridge regression on single clips, trained on the true
+    segments.
+    """
     (x, y), (x_test, y_test) = (
         clips(videos, subset, streams) for subset in ("training", "testing")
     )

@@ -4,13 +4,13 @@ asked, what is said."""
 import os
 import pickle
 
+import feature_files
 import h5py
 import numpy as np
 import pytest
+from feature_files import SECONDS, save
 
 import dataset
-import feature_files
-from feature_files import SECONDS, save
 from formats import features
 from formats.files import InputError
 

@@ -5,15 +5,15 @@ import json
 import pathlib
 import shlex
 
+import convert_features
+import feature_files
 import h5py
+import inspect_features
 import numpy as np
 import pytest
-
-import convert_features
-import dataset
-import feature_files
-import inspect_features
 from feature_files import SECONDS, save
+
+import dataset
 from formats import annotations, features
 from formats.files import InputError
 

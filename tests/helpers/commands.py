@@ -1,4 +1,6 @@
-"""The real command for tests: a tiny set, children that are forked with PyTorch imported, and what a run leaves."""
+"""The real command for tests: a tiny set, children that are forked with PyTorch imported, and what
+a run leaves.
+"""
 
 import json
 import multiprocessing
@@ -37,8 +39,8 @@ FLAGS = [
 
 
 def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
-    """A canonical set of two classes, and the flags to train on it. past_end: seconds by which the annotated durations
-    fall short of the clips'."""
+    """A canonical set of two classes, and the flags to train on it. past_end: seconds by which the
+    annotated durations fall short of the clips'."""
     rng, database, items = np.random.default_rng(seed), {}, []
     for i in range(n_train + n_test):
         clips, c = int(rng.integers(8, 15)), i % 2
@@ -66,7 +68,8 @@ def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
     ]
 
 
-# ------------------------------------------------------------------------------------------------ children
+# ------------------------------------------------------------------------------------------------
+# children
 FORKS = multiprocessing.get_context(
     "forkserver"
 )  # its server has never computed, so that forking it is safe
@@ -77,10 +80,11 @@ FORKS.set_forkserver_preload(
 
 
 def start(argv, output, file_limit=None, save_every=-1):
-    """Starts `run.py ARGV` in a child; what it prints goes to OUTPUT.out and OUTPUT.err. Returns the process.
+    """Starts `run.py ARGV` in a child; what it prints goes to OUTPUT.out and OUTPUT.err. Returns
+    the process.
 
-    file_limit: largest size in bytes of a file that it may write, the nearest thing to a full disk. save_every:
-    seconds between checkpoints; by default there is one after every epoch.
+    file_limit: largest size in bytes of a file that it may write, the nearest thing to a full disk.
+    save_every: seconds between checkpoints; by default there is one after every epoch.
     """
     os.environ["PYTHONPATH"] = os.pathsep.join(
         sys.path
@@ -114,9 +118,12 @@ def ended(process, output, timeout=300):
     return process.exitcode, Path(f"{output}.out").read_text(), Path(f"{output}.err").read_text()
 
 
-# ------------------------------------------------------------------------------------------------ what a run leaves
+# ------------------------------------------------------------------------------------------------
+# what a run leaves
 def remains(folder):
-    """Everything that a finished run leaves and that does not depend on the clock, to be compared with ==."""
+    """Everything that a finished run leaves and that does not depend on the clock, to be compared
+    with ==.
+    """
     folder = Path(folder)
     left = {
         name: (folder / name).read_bytes()

@@ -1,4 +1,6 @@
-"""A small set of features, written in every layout that dataset.py reads: for the tests of reading and the tools."""
+"""A small set of features, written in every layout that dataset.py reads: for the tests of reading
+and the tools.
+"""
 
 import json
 
@@ -20,7 +22,9 @@ def features(lengths=(8, 1, 12, 9, 30, 7), widths=(4, 4), seed=0):
 
 
 def database(streams):
-    """ActivityNet's database of them: classes b and a, every other video for the test, exact durations."""
+    """ActivityNet's database of them: classes b and a, every other video for the test, exact
+    durations.
+    """
     return {
         name: {
             "subset": ("train", "test")[i % 2],

@@ -25,7 +25,9 @@ def streams(clips, rgb_dim=5, flow_dim=3, seed=0):
 
 
 def tiny(n=12, classes=2):
-    """Videos of 1 to 13 clips and 6 features a stream, whose class shifts the features of a third of the clips."""
+    """Videos of 1 to 13 clips and 6 features a stream, whose class shifts the features of a third
+    of the clips.
+    """
     rng, videos = np.random.default_rng(5), []
     for i in range(n):
         y = np.eye(classes, dtype=np.float32)[i % classes]

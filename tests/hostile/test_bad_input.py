@@ -1,6 +1,8 @@
-"""The catalogue of malformed input: each case ends in one line that names the file and says what was found.
+"""The catalogue of malformed input: each case ends in one line that names the file and says what
+was found.
 
-A case writes something wrong into a folder that holds a sound canonical set, and changes the arguments of dataset.load.
+A case writes something wrong into a folder that holds a sound canonical set, and changes the
+arguments of dataset.load.
 """
 
 import json
@@ -12,13 +14,13 @@ import subprocess
 import sys
 import tempfile
 
+import feature_files
 import h5py
 import numpy as np
 import pytest
+from feature_files import SECONDS, objects, save
 
 import dataset
-import feature_files
-from feature_files import SECONDS, objects, save
 from formats.files import InputError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -27,7 +29,9 @@ CASES = []
 
 
 def case(expected, name=None):
-    """Add a function (folder, arguments) as a case; `expected` are the texts that the line must contain."""
+    """Add a function (folder, arguments) as a case; `expected` are the texts that the line must
+    contain.
+    """
 
     def add(function):
         CASES.append(
@@ -89,7 +93,8 @@ class Malice:
         return os.system, (self.command,)
 
 
-# ------------------------------------------------------------------------------------------------ paths
+# ------------------------------------------------------------------------------------------------
+# paths
 
 
 @case("nowhere.h5: found no such file")
@@ -162,7 +167,8 @@ def two_joint_files(folder, arguments):
     arguments["features"] = folder / "other"
 
 
-# ------------------------------------------------------------------------------------------------ HDF5
+# ------------------------------------------------------------------------------------------------
+# HDF5
 
 
 @case(("features.h5: found broken data (", "expected readable features"))
@@ -322,7 +328,8 @@ def seconds_given_negative(folder, arguments):
     arguments["snippet_seconds"] = -0.5
 
 
-# ------------------------------------------------------------------------------------------------ arrays
+# ------------------------------------------------------------------------------------------------
+# arrays
 
 
 @case(f"features.h5: {FIRST}: rgb: found a 1-D array (8), expected (clips, dimensions)")
@@ -431,7 +438,8 @@ def strings_in_npy(folder, arguments):
     save(folder / "other" / f"{FIRST}.npy", np.array([["0.1", "0.2"]] * 8))
 
 
-# ------------------------------------------------------------------------------------------------ W-TALC's joint file
+# ------------------------------------------------------------------------------------------------
+# W-TALC's joint file
 
 
 @case(("JOINTFeatures.npy: found 6 arrays, expected 5: one per name in ", "videoname.npy"))
@@ -490,7 +498,8 @@ def joint_file_of_one_dimension(folder, arguments):
     save(arguments["features"], objects([np.ones(8)] * 6))
 
 
-# ------------------------------------------------------------------------------------------------ files per video
+# ------------------------------------------------------------------------------------------------
+# files per video
 
 
 @case(f"other: {SECOND}: found rgb only, expected flow, too")
@@ -574,7 +583,8 @@ def name_that_leads_out_of_the_group(folder, arguments):
     edit(arguments, lambda database: database.update({f"./{FIRST}": database[FIRST]}))
 
 
-# ------------------------------------------------------------------------------------------------ the released layout
+# ------------------------------------------------------------------------------------------------
+# the released layout
 
 
 @case(
@@ -626,7 +636,8 @@ def released_file_truncated(folder, arguments):
     path.write_bytes(path.read_bytes()[:200])
 
 
-# ------------------------------------------------------------------------------------------------ labels and subsets
+# ------------------------------------------------------------------------------------------------
+# labels and subsets
 
 
 @case(("gt.json: found the subsets ", "train", "(3 videos)", "expected 'validation'"))
@@ -676,7 +687,8 @@ def labels_all_of_json(folder, arguments):
     arguments["video_labels"] = "labels_all"
 
 
-# ------------------------------------------------------------------------------------------------ annotations
+# ------------------------------------------------------------------------------------------------
+# annotations
 
 
 def annotated(expected, name, **entry):
@@ -778,7 +790,8 @@ def wtalc_lengths_disagree(folder, arguments):
         save(folder / "other" / f"{name}.npy", np.array(values))
 
 
-# ------------------------------------------------------------------------------------------------ the test
+# ------------------------------------------------------------------------------------------------
+# the test
 
 
 @pytest.mark.parametrize("function, expected", CASES)
@@ -800,7 +813,8 @@ def test_the_catalogue_is_as_long_as_it_says():
     assert len(CASES) >= 100 and len({case.id for case in CASES}) == len(CASES)
 
 
-# ------------------------------------------------------------------------------------------------ beyond the arguments
+# ------------------------------------------------------------------------------------------------
+# beyond the arguments
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX users")

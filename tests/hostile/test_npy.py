@@ -12,8 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from formats import npy
-from formats import files
+from formats import files, npy
 from formats.files import InputError, load_json, load_pt, write_atomically
 from formats.npy import index_object_npy, load_npy, load_npz
 
@@ -52,7 +51,8 @@ def same(a, b):
     np.testing.assert_array_equal(a, b)
 
 
-# ---- plain arrays ----------------------------------------------------------------------------------------------------
+# ---- plain arrays
+# ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,8 @@ def test_a_file_that_is_no_npy_is_refused(tmp_path, data, found):
         assert found in line_of(load, tmp_path / "a.npy")
 
 
-# ---- pickled objects -------------------------------------------------------------------------------------------------
+# ---- pickled objects
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -274,7 +275,9 @@ def test_zero_dimensional_and_two_dimensional_object_arrays(tmp_path):
 
 
 def python_2_array(payload, shape, dtype, order=b"<", size=-1):
-    """What Python 2's cPickle writes for an array in protocol 2: its bytes are a str (opcodes U and T)."""
+    """What Python 2's cPickle writes for an array in protocol 2: its bytes are a str (opcodes U and
+    T).
+    """
     text = lambda s: (
         b"U" + bytes([len(s)]) + s if len(s) < 256 else b"T" + struct.pack("<i", len(s)) + s
     )
@@ -527,7 +530,8 @@ def test_damage_at_random_gives_arrays_or_one_line(tmp_path):
     assert refused > 1000
 
 
-# ---- the index -------------------------------------------------------------------------------------------------------
+# ---- the index
+# -------------------------------------------------------------------------------------------------------
 
 
 def test_the_index_reads_no_payload(tmp_path):
@@ -610,7 +614,8 @@ def test_a_file_cut_after_it_was_indexed(tmp_path):
     assert "no such file" in line_of(items[0].read)
 
 
-# ---- .npz, .pt, JSON -------------------------------------------------------------------------------------------------
+# ---- .npz, .pt, JSON
+# -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
@@ -744,7 +749,8 @@ def test_json_beyond_the_size_limit_is_not_read(tmp_path, monkeypatch):
     )
 
 
-# ---- places ----------------------------------------------------------------------------------------------------------
+# ---- places
+# ----------------------------------------------------------------------------------------------------------
 
 LOADERS = [load_npy, load_npz, index_object_npy, load_json, load_pt, npy.npy_header]
 
@@ -814,7 +820,8 @@ def test_show_is_short_and_never_fails():
     assert files.show("abc") == "'abc'" and files.show([1, 2]) == "[1, 2]"
 
 
-# ---- writing ---------------------------------------------------------------------------------------------------------
+# ---- writing
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_write_atomically(tmp_path):

@@ -6,12 +6,12 @@ import pathlib
 import tempfile
 from typing import NamedTuple
 
+import commands
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-import commands
 import em_trainer
 import run
 from em_trainer import EStep, MStep, Phase, label_all
@@ -48,7 +48,9 @@ def fresh(videos, seed=3):
 
 
 def fit(videos, phases, seed=3, gamma=0.1, keep_peak=False, steps=None, **more):
-    """(model, records of the log, labels of the phases {name: [array of each video]}) after training."""
+    """(model, records of the log, labels of the phases {name: [array of each video]}) after
+    training.
+    """
     model = fresh(videos, seed)
     steps = steps or (lambda model: {"E": EStep(model), "M": MStep(model, gamma, keep_peak)})
     with tempfile.TemporaryDirectory() as folder:
@@ -62,7 +64,9 @@ PHASES = [Phase("M", 2, 1e-3, "bag"), Phase("E", 2, 1e-3, "frozen"), Phase("M", 
 
 
 def reference(videos, phases, seed, gamma, run):
-    """EM-MIL written out: nn.Conv1d heads, default Adam, new targets for every video and step, loops over classes."""
+    """EM-MIL written out: nn.Conv1d heads, default Adam, new targets for every video and step,
+    loops over classes.
+    """
     start = fresh(videos, seed).state_dict()
     nets = {}
     for branch in ("assignment", "classifier"):
@@ -145,7 +149,8 @@ def test_same_losses_and_weights_as_the_plain_loop(tmp_path):
 )
 def test_a_step_leaves_the_frozen_branch_bit_identical(step, moves, stays):
     videos = small_set()
-    # A phase of the other kind first, so that the frozen branch's Adam has momentum that could move it.
+    # A phase of the other kind first, so that the frozen branch's Adam has momentum that could move
+    # it.
     first = Phase("M", 1, 1e-3, "bag") if step == "E" else Phase("E", 1, 1e-3, "frozen")
     before = fit(videos, [first])[0]
     after = fit(videos, [first, Phase(step, 2, 1e-3, "frozen")])[0]
@@ -199,7 +204,9 @@ def test_the_labels_in_the_folder_are_those_that_were_trained_on():
 
 
 def test_bags_left_without_a_positive_clip_are_counted():
-    """A video of one clip never passes a threshold: its bag is empty in every phase but the first."""
+    """A video of one clip never passes a threshold: its bag is empty in every phase but the
+    first.
+    """
     videos = small_set(n=4)
     videos[0] = videos[0]._replace(
         rgb=videos[0].rgb[:1], flow=videos[0].flow[:1]
@@ -224,7 +231,8 @@ def test_facts_of_labels_by_hand():
     y = np.array([[1, 1], [0, 1]])
     labels = [np.array([[1, 0], [0, 0], [0, 0]]), np.array([[0, 0.4]])]
     before = [np.array([[1, 1], [0, 0], [0, 0]]), np.array([[0, 0.4]])]
-    # 1 of 4 clips has a label above 0.5; pairs without: video 0 class 1, video 1 class 1; 1 of 4 clips differs.
+    # 1 of 4 clips has a label above 0.5; pairs without: video 0 class 1, video 1 class 1; 1 of 4
+    # clips differs.
     assert em_trainer.label_facts(labels, before, y) == {
         "positive": 0.25,
         "empty": 2,
@@ -237,8 +245,9 @@ def test_facts_of_labels_by_hand():
     }
 
 
-# ------------------------------------------------------------------------------------------------ other rules
-# Eq. 5 gives 0/1 labels that are the same for every class of a video. A reader's rule need not.
+# ------------------------------------------------------------------------------------------------
+# other rules Eq. 5 gives 0/1 labels that are the same for every class of a video. A reader's rule
+# need not.
 RULES = {
     "soft": lambda q, y, *_: q[:, None] * y,
     "by class": lambda q, y, *_: (
@@ -250,7 +259,9 @@ RULES = {
 
 @pytest.mark.parametrize("name", RULES)
 def test_another_rule_in_place_of_eq5_is_what_the_loss_sees(monkeypatch, name):
-    """One M epoch of one video: the loss is the BCE against the rule's own labels, worked out here."""
+    """One M epoch of one video: the loss is the BCE against the rule's own labels, worked out
+    here.
+    """
     videos = small_set(n=1)
     monkeypatch.setattr(em_trainer, "class_labels", RULES[name])
     model = fresh(videos)
@@ -371,7 +382,9 @@ def test_joint_refresh_every_step_differs_from_every_epoch():
 
 
 def test_one_stream_trains_like_the_same_stream_of_two():
-    """Each stream has its loss; only the labels see both. With bag labels a single stream trains to the same head."""
+    """Each stream has its loss; only the labels see both. With bag labels a single stream trains to
+    the same head.
+    """
     videos = small_set()
     phases = [Phase("M", 2, 1e-3, "bag")]
     both = fresh(videos)

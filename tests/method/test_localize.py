@@ -30,7 +30,8 @@ def segments(table):
     return list(table[["t_start", "t_end"]].itertuples(index=False, name=None))
 
 
-# ------------------------------------------------------------------------------------------------ equations
+# ------------------------------------------------------------------------------------------------
+# equations
 
 
 def test_fuse_is_equation_9():
@@ -285,14 +286,16 @@ def test_runs_agree_with_a_walk_over_the_clips(seed):
     assert localize.runs(mask) == found
 
 
-# --------------------------------------------------------------------------------------------- the others
+# --------------------------------------------------------------------------------------------- the
+# others
 
 
 def test_untrimmednet_by_hand():
     attention = np.array([0.1, 0.4, 0.2, 0.3])
     clips = np.array([[0.5, 0.5], [0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
 
-    # Class jump: a / 0.4 * s = 0.125, 0.9, 0.1, 0.45; mean 0.39375; with gamma 0.15 the threshold is 0.51375.
+    # Class jump: a / 0.4 * s = 0.125, 0.9, 0.1, 0.45; mean 0.39375; with gamma 0.15 the threshold
+    # is 0.51375.
     def run(gamma):
         rule = localize.Rule(gammas=(gamma,), gate=0.5)
         return localize.table(

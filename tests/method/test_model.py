@@ -8,7 +8,9 @@ from model import EMMIL, HIDDEN, Head
 
 @pytest.mark.parametrize("clips", [1, 2, 9])
 def test_a_head_is_a_convolution_over_time_by_hand(clips):
-    """Written out: every clip times the middle weights, its neighbours times the outer ones, zeros past the ends."""
+    """Written out: every clip times the middle weights, its neighbours times the outer ones, zeros
+    past the ends.
+    """
     torch.manual_seed(0)
     head = Head(5, 3)
     x = torch.randn(clips, 5)

@@ -11,7 +11,8 @@ def t(*rows):
 
 
 def test_eq3_any_positive_class_above_its_own_mean():
-    # class 0: mean 0.4 -> clips 1, 2 above; class 1: mean 0.5 -> clip 0 above; class 2 is negative and does not vote
+    # class 0: mean 0.4 -> clips 1, 2 above; class 1: mean 0.5 -> clip 0 above; class 2 is negative
+    # and does not vote
     p = t([0.1, 0.9, 0.0], [0.5, 0.3, 0.0], [0.6, 0.3, 0.0], [0.4, 0.5, 1.0])
     assert key_instance_labels(p, t(1, 0, 0)[0:3].flatten()).tolist() == [0, 1, 1, 0]
     assert key_instance_labels(p, torch.tensor([1.0, 1.0, 0.0])).tolist() == [1, 1, 1, 0]
@@ -42,7 +43,8 @@ def test_eq3_without_a_positive_class_is_zero():
 
 
 def test_eq5_threshold_by_hand():
-    # mean 0.5, range 1: threshold 0.5 at gamma 0, 0.625 at gamma 1/8, 0.75 at 1/4; all exact in binary
+    # mean 0.5, range 1: threshold 0.5 at gamma 0, 0.625 at gamma 1/8, 0.75 at 1/4; all exact in
+    # binary
     q = torch.tensor([0.0, 1.0, 0.625, 0.375])
     y = torch.tensor([0.0, 1.0, 1.0])
     assert class_labels(q, y, 0.0).tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 1], [0, 0, 0]]

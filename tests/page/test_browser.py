@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic_page as synthetic
 
 import localize
-import synthetic_page as synthetic
 from report import page as report_page
 
 sync_api = pytest.importorskip(

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import synthetic_page as synthetic
 
 import eval_detection
-import synthetic_page as synthetic
 from formats.files import InputError
 from report import page
 

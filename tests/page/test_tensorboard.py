@@ -1,8 +1,8 @@
 import sys
 
 import pytest
-
 import synthetic_page as synthetic
+
 from formats.files import InputError
 from report import tensorboard
 
