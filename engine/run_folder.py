@@ -38,6 +38,7 @@ CODE = (
     "localize.py",
     "eval_detection.py",
     "engine/*.py",
+    "engine/jobs/*.py",
     "baselines/*.py",
     "formats/*.py",
 )
