@@ -3,15 +3,17 @@
 An E phase trains the assignment branch q_phi on Eq. 3's labels with the classifier frozen; an M
 phase trains the classifier p_theta on Eq. 5's labels with the assignment frozen. The frozen branch
 does not move during a phase, so its pseudo-labels are constant there: they are computed once, for
-all videos, when the phase begins.
+all videos, when the phase begins. (A rule that also looks at the trained branch sees it as it was
+then; in the ablation's "EM" phases both branches move.)
 
 A step is any object with
     name                    "E" or "M", as the schedule names it
     branch, frozen          the branch that is trained, and the one that gives the labels
     bag_labels(bag)         the labels of the first phase (Sec. 3.4)
     pseudo_labels(bag)      the labels from the frozen branch
-    losses(bag, labels)     {stream: scalar}; `labels` is what the two functions above return
-    log_facts               whether the log describes its labels (they are in [0, 1])
+    label_shape(bag)        the shape of its labels, (T,) or (T, C)
+    losses(bag, labels)     {name: scalar}, summed; `labels` are what the two functions above return
+    log_facts               whether its labels, in [0, 1], are saved and described in the log
 so another rule for the labels, hard or soft, for each class or for all, takes effect where it is
 written.
 """
@@ -25,6 +27,7 @@ import torch
 import torch.nn.functional as F
 
 from engine.loop import adam, train_epoch
+from formats.files import InputError
 from pseudo_labels import class_labels, key_instance_labels
 
 
@@ -64,6 +67,9 @@ class EStep:
     def __init__(self, model):
         self.branch, self.frozen = model.assignment, model.classifier
 
+    def label_shape(self, bag):
+        return (bag.length,)
+
     def bag_labels(self, bag):
         """Sec. 3.4: every clip of a bag is a key instance, (T,)."""
         return bag.y.new_ones(bag.length)
@@ -85,6 +91,9 @@ class MStep:
     def __init__(self, model, gamma, keep_peak=False):
         self.branch, self.frozen = model.classifier, model.assignment
         self.gamma, self.keep_peak = gamma, keep_peak
+
+    def label_shape(self, bag):
+        return (bag.length, len(bag.y))
 
     def bag_labels(self, bag):
         """Sec. 3.4: every clip has the labels of its bag, (T, C)."""
@@ -175,7 +184,25 @@ def label_all(step, train_set, source, autocast=contextlib.nullcontext):
     """
     rule = step.bag_labels if source == "bag" else step.pseudo_labels
     with torch.no_grad(), autocast():
-        return {bag.index: rule(bag) for bag in train_set.bags()}
+        return {bag.index: _shaped(rule(bag), step, bag) for bag in train_set.bags()}
+
+
+def _shaped(labels, step, bag):
+    """Labels as numbers of the shape that the step's loss expects; their values stay.
+
+    Labels of a whole video, (C,), or of a clip for all classes, (T, 1), are spread over the rest.
+    """
+    expected = step.label_shape(bag)
+    try:
+        return labels.to(bag.y.dtype).expand(expected)
+    except RuntimeError:
+        raise InputError(
+            f"em-mil {step.name}: {bag.name}: found labels of the shape {tuple(labels.shape)}, "
+            "expected "
+            f"{tuple(expected)}: a rule of the E step gives a label for each clip, (T,), one of "
+            "the M step a "
+            "label for each clip and class, (T, C)"
+        ) from None
 
 
 def _loss(trained, targets, fresh, autocast):
@@ -191,7 +218,7 @@ def _loss(trained, targets, fresh, autocast):
                     labels = targets[step.name][bag.index]
                     if fresh:
                         with torch.no_grad():
-                            labels = step.pseudo_labels(bag)
+                            labels = _shaped(step.pseudo_labels(bag), step, bag)
                     for stream, value in step.losses(bag, labels).items():
                         name = stream if len(trained) == 1 else f"{stream} {step.name}"
                         terms.setdefault(name, []).append(value)

@@ -133,6 +133,8 @@ def proposal_scores(l, runs, kind):
     inside = _segment_sums(l, start, end) / (end - start)
     if kind == "mean":
         return inside
+    if kind != "outer-inner":
+        raise ValueError(f"found proposal score {kind!r}, which has no formula here")
     margin = -(-(end - start) // 4)
     left, right = np.maximum(start - margin, 0), np.minimum(end + margin, len(l))
     outside = _segment_sums(l, left, start) + _segment_sums(l, end, right)

@@ -27,9 +27,10 @@ def class_labels(q, y, gamma, keep_peak=False):
     """Eq. (5): y_hat[t,c] = 1 if y[c] = 1 and Q[t] > mean(Q) + gamma * (max(Q) - min(Q)), else 0.
 
     q: (T,) fused assignment scores in [0, 1]; y: (C,) multi-hot video labels. Returns y_hat (T, C);
-    classes that the video does not have are 0 on every clip. Where no clip passes (constant Q, T =
-    1, a large gamma) the formula gives zeros for the positive classes too; `keep_peak=True` then
-    keeps the first clip of largest Q.
+    classes that the video does not have are 0 on every clip. The threshold of Sec. 3.5 on L is the
+    same formula: localize.threshold has it for NumPy, report/page.js for the page's sliders. Where
+    no clip passes (constant Q, T = 1, a large gamma) the formula gives zeros for the positive
+    classes too; `keep_peak=True` then keeps the first clip of largest Q.
     NOTE(paper): the paper has no such rescue, so it is off by default.
     """
     low, high = q.min(), q.max()

@@ -1,14 +1,17 @@
 """The methods: EM-MIL and what it is compared with and gated by (Sec. 3.5, Tables 1 to 3).
 
 A method is a network (nn.Module) with
-    name, title         on the command line and in files; in tables
-    classifies          whether its scores have "video" (C,): which classes a video holds
+    name, title         on the command line and in files; in tables; both unique
+    classifies          whether its scores have "video" (C,), which sum to 1: which classes a video
+                        holds
     Settings            dataclass of the options it needs, by their names in opts.py
     __init__(rgb_dim, flow_dim, n_classes, settings)
                         a dimension is None for a stream that the set lacks
     epochs              how often `bar.update` is called in `fit`
     fit(train_set, run, bar)
-                        engine.loop.TrainingSet, engine.run_folder.RunFolder
+                        engine.loop.TrainingSet, engine.run_folder.RunFolder; the stage given to
+                        `run.epochs` and `run.log` begins with `name`, a log record has stage,
+                        epoch, loss, seconds; bar may be None
     scores(rgb, flow)   {key: tensor} of one video, (T,), (T, C) or (C,), without gradients
     localize(record, classes, snippet_seconds, video_scores, rule)
                         a class method: (rows, counts) as localize.detect; record.scores[name] is

@@ -18,6 +18,9 @@ class AttentionEStep:
     def __init__(self, model):
         self.model, self.branch = model, model.assignment
 
+    def label_shape(self, bag):
+        return (bag.length, len(bag.y))
+
     def pseudo_labels(self, bag):
         return log_class_probabilities(self.model, bag.rgb, bag.flow)  # (T, C)
 
@@ -38,6 +41,9 @@ class AttentionMStep:
 
     def __init__(self, model):
         self.model, self.branch = model, model.classifier
+
+    def label_shape(self, bag):
+        return (bag.length,)
 
     def bag_labels(self, bag):
         """Equal weights: the counterpart of labelling every clip 1, (T,)."""

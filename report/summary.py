@@ -41,7 +41,8 @@ def training_seconds(log, methods):
     """
     seconds = {}
     for record in log:
-        title = methods[record["stage"].split()[0]].title
+        name = record["stage"].split()[0]
+        title = methods[name].title if name in methods else name
         first = record["epoch"] == 1
         spent = record["seconds"] + (record.get("label_seconds", 0.0) if first else 0.0)
         seconds[f"training {title}"] = seconds.get(f"training {title}", 0.0) + spent
@@ -87,6 +88,8 @@ def page(results, theirs, note, n_classes, gate):
                 None,
             )
         )
+    if results["local_changes"]:
+        blocks.append((f"Code {results['code']}, with local changes.", None, None))
     if theirs:
         blocks.append((note, None, None))
     protocols = dict.fromkeys(

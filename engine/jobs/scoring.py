@@ -52,7 +52,10 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     names = [record.name for record in scored.records]
     outside = setup.outside_scores(o, names, scored.classes, scored.youtube_ids)
     out.mkdir(parents=True, exist_ok=True)
+    code = run_folder.environment("cpu")
     results = {
+        "code": code["code"],
+        "local_changes": code["dirty"],
         "dataset": o.dataset,
         "features": o.features,
         "seed": o.seed,

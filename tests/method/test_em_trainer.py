@@ -411,3 +411,35 @@ def test_a_loss_that_is_not_finite_names_the_video():
         match=r"em-mil 01 M, epoch 1: found the loss nan on v4, expected a finite number",
     ):
         fit(videos, PHASES)
+
+
+@pytest.mark.parametrize(
+    "rule, spread",
+    [
+        (lambda q, y, *_: y * 0.5, lambda q, y: y.expand(len(q), -1) * 0.5),  # of the video, (C,)
+        (lambda q, y, *_: q[:, None], lambda q, y: q[:, None].expand(-1, len(y))),  # (T, 1)
+        (lambda q, y, *_: (q[:, None] > 0.5) & (y > 0), lambda q, y: (q[:, None] > 0.5) * y),
+    ],
+)
+def test_labels_of_a_video_of_a_clip_and_true_false_are_spread(monkeypatch, rule, spread):
+    videos = small_set(n=1)
+    monkeypatch.setattr(em_trainer, "class_labels", rule)
+    model = fresh(videos)
+    rgb, flow, y = (torch.from_numpy(x) for x in videos[0][1:])
+    q = model.assignment.fuse(model.assignment(rgb, flow))[:, 0].detach()
+    made = label_all(MStep(model, 0.1), TrainingSet(videos), "frozen")[0]
+    torch.testing.assert_close(made, spread(q, y).float())
+
+
+@pytest.mark.parametrize(
+    "step, name, rule",
+    [
+        ("M", "class_labels", lambda q, y, *_: torch.ones(len(q) + 1)),
+        ("E", "key_instance_labels", lambda p, y: torch.ones(len(p), 2)),
+    ],
+)
+def test_labels_of_another_shape_are_one_line(monkeypatch, step, name, rule):
+    videos = small_set(n=1)
+    monkeypatch.setattr(em_trainer, name, rule)
+    with pytest.raises(InputError, match=f"em-mil {step}: v0: found labels of the shape"):
+        fit(videos, [Phase(step, 1, 1e-3, "frozen")])
