@@ -594,6 +594,7 @@ NOT_OF_THE_RECIPE = {
     "protocol",
     "ambiguous",
     "device",
+    "deterministic",
     "feature_memory",
     "pictures",
 }

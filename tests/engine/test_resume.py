@@ -23,7 +23,7 @@ import run
 from engine import run_folder
 from engine.run_folder import CHECKPOINT, LOG, load_checkpoint, read_log
 from formats import clip_scores, detections, features
-from report import figures, tables
+from report import figures, summary
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -218,7 +218,7 @@ def test_told_to_stop_many_times(flags, whole, tmp_path):
         (localize, "table"),
         (eval_detection, "evaluate"),
         (detections, "write_detections"),
-        (tables, "write_text"),
+        (summary, "as_markdown"),
         (figures, "localization_figure"),
         (figures, "training_figure"),
     ],
