@@ -141,6 +141,13 @@ def load_data(o, say):
     for name in ("features", "annotations"):
         if not getattr(o, name):
             raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
+        path = Path(getattr(o, name))
+        if not path.exists():
+            start = "" if path.is_absolute() else f"; relative paths start at {Path.cwd()}"
+            raise InputError(
+                f"{path}: found no such file or folder, expected the {name} "
+                f"(--{name} names another place{start})"
+            )
     truth = annotations.load(o.annotations, video_labels=o.video_labels)
     left_out = excluded(o, truth.videos, truth.aliases)
     truth = dataclasses.replace(
