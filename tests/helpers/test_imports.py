@@ -26,7 +26,7 @@ ALLOWED = {
     "engine.cpu": set(),
     "eval_detection": {"formats"},
     "model": {"engine.cpu"},
-    "em_trainer": {"engine", "pseudo_labels"},
+    "em_trainer": {"engine", "pseudo_labels", "formats.files"},
     "dataset": {"formats"},
 }
 BY_FOLDER = {
