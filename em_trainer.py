@@ -147,9 +147,7 @@ def fit(
         facts = {"phase": number, "step": phase.step}
         for step in trained:
             if step.log_facts:
-                earlier = [n for n in range(1, number) if step.name in phases[n - 1].step]
-                before = run.read_labels(f"{earlier[-1]:02d}-{step.name}") if earlier else None
-                labels = run.save_labels(f"{number:02d}-{step.name}", _arrays(targets[step.name]))
+                labels, before = _saved(step.name, number, phases, targets[step.name], run)
                 facts |= label_facts(labels, before, train_set.labels.cpu().numpy())
         facts["label_seconds"] = round(time.perf_counter() - began, 4)
 
@@ -234,6 +232,15 @@ def _at_rate(optimizers, lr):
     for optimizer in optimizers:
         optimizer.param_groups[0]["lr"] = lr
     return optimizers
+
+
+def _saved(name, number, phases, targets, run):
+    """Writes the labels of phase `number` for the step `name`; returns them and those of its last
+    phase, None in the first.
+    """
+    earlier = [n for n in range(1, number) if name in phases[n - 1].step]
+    before = run.read_labels(f"{earlier[-1]:02d}-{name}") if earlier else None
+    return run.save_labels(f"{number:02d}-{name}", _arrays(targets)), before
 
 
 def label_facts(labels, before, bags):

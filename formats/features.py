@@ -496,7 +496,7 @@ def fingerprint(*paths):
     that they changed.
 
     It sees the names (of files within a folder), the sizes, and the bytes: all of them up to 32 MiB
-    per path, beyond that 4 KiB at regular steps, 32 MiB in all. Features extracted anew, another
+    per path, beyond that 4 KiB at regular steps, 32 MiB in all. New features, another
     order, another length or a change of a whole video are noticed, a change that fits between two
     samples is not (in 1 GB: 124 KiB, 60 clips of 1024 float16). Copying or touching the files
     changes nothing. InputError where a path cannot be read.
