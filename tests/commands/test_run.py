@@ -234,23 +234,17 @@ def test_the_papers_row_stands_only_beside_its_data(finished, tmp_path, capsys):
         ),
     ],
 )
-def test_bad_input_is_one_line_and_code_2(tmp_path, flags, message):
+def test_bad_input_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, flags, message):
     if flags == ["--device", "cuda"] and __import__("torch").cuda.is_available():
         pytest.skip("there is a GPU")
     base = write_set(tmp_path)
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *base, "--out", "out", *flags],
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
-    assert done.returncode == 2
-    assert (
-        done.stderr.startswith("error: ")
-        and done.stderr.count("\n") == 1
-        and message in done.stderr
-    )
+    monkeypatch.chdir(tmp_path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        run.main([*base, "--out", "out", *flags])
+    stderr = capsys.readouterr().err
+    assert end.value.code == 2
+    assert stderr.startswith("error: ") and stderr.count("\n") == 1 and message in stderr
     assert not (tmp_path / "out/results.json").exists()
 
 

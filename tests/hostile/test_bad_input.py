@@ -10,12 +10,12 @@ import os
 import pathlib
 import pickle
 import shutil
-import subprocess
-import sys
 import tempfile
 
+import convert_features
 import feature_files
 import h5py
+import inspect_features
 import numpy as np
 import pytest
 from feature_files import SECONDS, objects, save
@@ -23,7 +23,6 @@ from feature_files import SECONDS, objects, save
 import dataset
 from formats.files import InputError
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIRST, SECOND = list(feature_files.features())[:2]  # a training and a test video
 CASES = []
 
@@ -873,12 +872,6 @@ def test_malice_would_execute_elsewhere(tmp_path):
     assert (tmp_path / "executed").exists()
 
 
-def run(tool, *arguments):
-    return subprocess.run(
-        [sys.executable, ROOT / "tools" / tool, *arguments], capture_output=True, text=True
-    )
-
-
 @pytest.mark.parametrize(
     "function, expected",
     [
@@ -889,19 +882,19 @@ def run(tool, *arguments):
         (released_file_that_executes, "X_RGB/0.pt: found a file that asks for "),
     ],
 )
-def test_tools_print_one_line_and_exit_with_2(tmp_path, arguments, function, expected):
+def test_tools_print_one_line_and_exit_with_2(tmp_path, capsys, arguments, function, expected):
     function(tmp_path, arguments)
-    paths = [arguments["features"], arguments["annotations"]]
-    (tmp_path / "empty").mkdir()
-    for done in (
-        run("inspect_features.py", *paths),
-        run(
-            "convert_features.py", *paths, tmp_path / "empty" / "out.h5", "--snippet-seconds", "0.5"
-        ),
+    paths = [str(arguments["features"]), str(arguments["annotations"])]
+    out = tmp_path / "empty" / "out.h5"
+    out.parent.mkdir()
+    for tool, more in (
+        (inspect_features, []),
+        (convert_features, [str(out), "--snippet-seconds", "0.5"]),
     ):
-        assert done.returncode == 2
-        assert "Traceback" not in done.stderr
-        last = done.stderr.splitlines()[-1]
+        with pytest.raises(SystemExit) as end:
+            tool.main([*paths, *more])
+        last = capsys.readouterr().err.splitlines()[-1]
+        assert end.value.code == 2
         assert last.startswith("error: ") and expected in last
     assert list((tmp_path / "empty").iterdir()) == []
     assert not (tmp_path / "executed").exists()
