@@ -25,6 +25,8 @@ from engine.run_folder import CHECKPOINT, LOG, load_checkpoint, read_log
 from formats import clip_scores, detections, features
 from report import figures, summary
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
@@ -101,7 +103,6 @@ def one_line(error, *parts):
 
 # ------------------------------------------------------------------------------------------------
 # killed
-@pytest.mark.slow
 def test_killed_at_twenty_random_moments_and_resumed(flags, whole, tmp_path):
     began = time.monotonic()
     assert command([*flags, "--out", tmp_path / "timed"], tmp_path / "timed-output")[0] == 0
@@ -128,7 +129,6 @@ def test_killed_at_twenty_random_moments_and_resumed(flags, whole, tmp_path):
     assert sum(code == -signal.SIGKILL for code, _ in ends) >= 15  # the others had ended before
 
 
-@pytest.mark.slow
 def test_killed_while_it_resumes(flags, whole, tmp_path):
     for lines in (2, 5, 8):
         argv = ["--resume", tmp_path / "run"] if lines > 2 else [*flags, "--out", tmp_path / "run"]
@@ -140,7 +140,6 @@ def test_killed_while_it_resumes(flags, whole, tmp_path):
     assert remains(tmp_path / "run") == remains(whole)
 
 
-@pytest.mark.slow
 def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with open(tmp_path / "output", "w") as output:
@@ -169,7 +168,6 @@ def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
 
 # ------------------------------------------------------------------------------------------------
 # told to stop
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "signum, code, lines",
     [
@@ -193,7 +191,6 @@ def test_told_to_stop_while_training(flags, whole, tmp_path, signum, code, lines
     assert remains(tmp_path / "run") == remains(whole)
 
 
-@pytest.mark.slow
 def test_told_to_stop_many_times(flags, whole, tmp_path):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until(lambda: log_lines(tmp_path / "run") >= 2, child)
@@ -207,7 +204,6 @@ def test_told_to_stop_many_times(flags, whole, tmp_path):
     assert remains(tmp_path / "run") == remains(whole)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "module, name",
     [
@@ -294,7 +290,6 @@ def test_other_code_goes_with_resume_only(flags, tmp_path, capsys):
     assert code == 2 and one_line(error, "error: --other-code: found without --resume")
 
 
-@pytest.mark.slow
 def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes(flags, tmp_path):
     folder = tmp_path / "run"
     child = start([*flags, "--out", folder], tmp_path / "output")
@@ -331,7 +326,6 @@ def test_log_txt_holds_the_lines_of_all_processes(whole, tmp_path, capsys):
 
 # ------------------------------------------------------------------------------------------------
 # no room, no right
-@pytest.mark.slow
 def test_no_room_for_a_checkpoint(flags, whole, tmp_path):
     """The checkpoint grows with every network trained, so that a later one does not fit."""
     limit = (whole / CHECKPOINT).stat().st_size * 3 // 4
@@ -358,7 +352,6 @@ def test_a_result_that_cannot_be_written(whole, tmp_path, capsys, name):
     assert remains(folder) == remains(whole)
 
 
-@pytest.mark.slow
 def test_a_full_disk(flags, whole, tmp_path):
     """A file system of a few pages, full at the log, a checkpoint, a table or a figure, whatever
     comes there.
@@ -417,7 +410,6 @@ class read_only:
         ) if not os.geteuid() else self.folder.chmod(0o755)
 
 
-@pytest.mark.slow
 def test_a_folder_that_becomes_read_only(flags, whole, tmp_path):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until(lambda: log_lines(tmp_path / "run") >= 2, child)
@@ -432,7 +424,6 @@ def test_a_folder_that_becomes_read_only(flags, whole, tmp_path):
     assert remains(tmp_path / "run") == remains(whole)
 
 
-@pytest.mark.slow
 def test_a_place_where_no_folder_can_be_made(flags, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     code, error = stops([*flags, "--out", tmp_path / "file" / "run"], capsys)
@@ -445,7 +436,6 @@ def test_a_place_where_no_folder_can_be_made(flags, tmp_path, capsys):
 
 # ------------------------------------------------------------------------------------------------
 # something else there
-@pytest.mark.slow
 def test_two_runs_in_one_folder(flags, whole, tmp_path):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until((tmp_path / "run/opts.json").exists, child)
@@ -631,7 +621,6 @@ def test_other_flags_that_resuming_refuses(whole, tmp_path, capsys):
     assert code == 2 and one_line(error, f"error: --lr: cannot be changed in {folder}/opts.json")
 
 
-@pytest.mark.slow
 def test_test_time_options_may_change(flags, whole, tmp_path, capsys):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
     until(lambda: log_lines(tmp_path / "run") >= 4, child)
@@ -702,7 +691,6 @@ def test_a_finished_run_says_so(whole, capsys):
 
 # ------------------------------------------------------------------------------------------------
 # the same bits
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "other, save_every",
     [([], -1), (["--feature-memory", "0"], -1), (["--deterministic"], -1), ([], 1000)],
@@ -723,7 +711,6 @@ def test_the_same_bits(flags, whole, tmp_path, other, save_every):
     assert left == expected
 
 
-@pytest.mark.slow
 def test_another_seed_gives_other_bits(flags, whole, tmp_path):
     assert command([*flags, "--seed", "2", "--out", tmp_path / "run"], tmp_path / "output")[0] == 0
     left, expected = remains(tmp_path / "run"), remains(whole)
@@ -733,7 +720,6 @@ def test_another_seed_gives_other_bits(flags, whole, tmp_path):
     )
 
 
-@pytest.mark.slow
 def test_opts_json_alone_repeats_the_run(whole, tmp_path):
     shutil.copy(whole / "opts.json", tmp_path / "again.json")
     assert (

@@ -31,6 +31,7 @@ import run
 from extract import i3d
 from formats import features
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT.parent / "shared/data/i3d"
 SMALL = ["--fps", "5", "--clip", "3", "--jobs", "1", "--flow", "dis"]  # clips of 0.6 s
@@ -222,7 +223,6 @@ def wait_for(path, process):
         time.sleep(0.01)
 
 
-@pytest.mark.slow
 def test_killed_between_and_within_videos_and_started_again(whole, folder, weights, tmp_path):
     out = tmp_path / "features.h5"
     parts, call = tmp_path / "features.h5.parts", [folder, out, *SMALL, *weights]
@@ -374,7 +374,6 @@ def test_a_missing_package_is_one_line(folder, weights, tmp_path, capsys, monkey
 
 
 # ------------------------------------------------------------------------ the three commands
-@pytest.mark.slow
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="needs ../shared")
 def test_from_a_video_to_detections(weights, tmp_path, capsys):
     """bikes.mp4 at 1 frame a second: 2 clips of 5 frames, 5 s; the trained run has seen other

@@ -18,9 +18,12 @@ sync_api = pytest.importorskip(
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no browser found, expected chromium (apt-get install chromium)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no browser found, expected chromium (apt-get install chromium)"
+    ),
+]
 BIKES = Path(__file__).resolve().parents[3] / "shared" / "data" / "i3d" / "bikes.mp4"
 FLAGS = [
     "--no-sandbox",
