@@ -102,7 +102,8 @@ def predict(command, out, open_things):
         exports.write_export(kind, path.with_name(f"{path.name}-{kind}.json"), table, durations)
     report = place / (f"{stem}-{scoring.PAGE}" if named else scoring.PAGE)
     about_page = outcome.about(
-        f"{METHODS[o.method[0]].title}: {folder}", scoring.header(o, opts.recipe_of(o), folder)
+        f"{METHODS[o.method[0]].title}: {folder}",
+        scoring.header(o, opts.recipe_of(o), folder, run_folder.environment("cpu")),
     )
     outcome.write_page(
         report,

@@ -113,7 +113,7 @@ def finish(o, command, run_dir, out, scored, say, seconds):
         out / PAGE,
         outcome.about(
             f"{METHODS[o.method[0]].title}: {o.dataset}, seed {o.seed}",
-            header(o, results["recipe"], run_dir),
+            header(o, results["recipe"], run_dir, code),
             *summary.for_page(blocks),
         ),
         scored,
@@ -201,10 +201,9 @@ def write_detections(table, stem):
         detections.write_detections(table, stem.with_name(stem.name + suffix))
 
 
-def header(o, recipe, run_dir):
-    """(name, value) of what the page's numbers come from."""
+def header(o, recipe, run_dir, code):
+    """(name, value) of what the page's numbers come from. code: run_folder.environment's record."""
     plain = opts.resolve({"dataset": o.dataset, "recipe": o.recipe})
-    code = run_folder.environment("cpu")
     changed = [
         f"{opts.flag_of(f)[2:]} {opts.show(getattr(o, f.name))}"
         for f in dataclasses.fields(o)
