@@ -604,13 +604,20 @@ def recipe_of(o):
     """What the header says about an Opts: "paper", or "paper, but gamma 0.2, ..." with every option
     that differs.
     """
-    plain = resolve({"dataset": o.dataset, "recipe": o.recipe})
-    differs = [
-        f"{flag_of(f)[2:]} {show(getattr(o, f.name))}"
-        for f in dataclasses.fields(o)
-        if f.name not in NOT_OF_THE_RECIPE and getattr(o, f.name) != getattr(plain, f.name)
-    ]
+    differs = [text for name, text in different_options(o).items() if name not in NOT_OF_THE_RECIPE]
     return o.recipe + (f", but {', '.join(differs)}" if differs else "")
+
+
+def different_options(o):
+    """{field: "gamma 0.2"} of every option of an Opts that differs from its dataset's and recipe's
+    preset.
+    """
+    plain = resolve({"dataset": o.dataset, "recipe": o.recipe})
+    return {
+        f.name: f"{flag_of(f)[2:]} {show(getattr(o, f.name))}"
+        for f in dataclasses.fields(o)
+        if getattr(o, f.name) != getattr(plain, f.name)
+    }
 
 
 def from_json(saved):

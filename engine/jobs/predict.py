@@ -103,7 +103,7 @@ def predict(command, out, open_things):
     report = place / (f"{stem}-{scoring.PAGE}" if named else scoring.PAGE)
     about_page = outcome.about(
         f"{METHODS[o.method[0]].title}: {folder}",
-        scoring.header(o, opts.recipe_of(o), folder, run_folder.environment("cpu")),
+        scoring.header(o, folder, run_folder.environment("cpu")),
     )
     outcome.write_page(
         report,

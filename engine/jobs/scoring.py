@@ -113,7 +113,7 @@ def finish(o, command, run_dir, out, scored, say, seconds):
         out / PAGE,
         outcome.about(
             f"{METHODS[o.method[0]].title}: {o.dataset}, seed {o.seed}",
-            header(o, results["recipe"], run_dir, code),
+            header(o, run_dir, code),
             *summary.for_page(blocks),
         ),
         scored,
@@ -201,19 +201,14 @@ def write_detections(table, stem):
         detections.write_detections(table, stem.with_name(stem.name + suffix))
 
 
-def header(o, recipe, run_dir, code):
+def header(o, run_dir, code):
     """(name, value) of what the page's numbers come from. code: run_folder.environment's record."""
-    plain = opts.resolve({"dataset": o.dataset, "recipe": o.recipe})
-    changed = [
-        f"{opts.flag_of(f)[2:]} {opts.show(getattr(o, f.name))}"
-        for f in dataclasses.fields(o)
-        if getattr(o, f.name) != getattr(plain, f.name)
-    ]
+    changed = opts.different_options(o).values()
     return [
         ("dataset", o.dataset),
         ("features", o.features),
         ("seed", str(o.seed)),
-        ("recipe", recipe),
+        ("recipe", opts.recipe_of(o)),
         ("options that differ from the preset", ", ".join(changed) or "none"),
         ("run", str(run_dir)),
         (

@@ -33,11 +33,7 @@ def evaluate(folder, *flags):
 
 
 def refused(folder, capsys, *flags, job="--evaluate"):
-    with pytest.raises(SystemExit) as stopped:
-        run.main([job, str(folder), *map(str, flags)])
-    error = capsys.readouterr().err
-    assert stopped.value.code == 2 and error.startswith("error: ") and error.count("\n") == 1
-    return error
+    return commands.refused([job, folder, *flags], capsys)
 
 
 def by_hand(folder, lam, gamma, gate=0.15):

@@ -5,6 +5,7 @@ import pathlib
 import runpy
 import zipfile
 
+import commands
 import h5py
 import make_hapt
 import numpy as np
@@ -76,11 +77,8 @@ def stored(folder):
 
 def fails(source, out, capsys):
     """The one line of an error."""
-    with pytest.raises(SystemExit) as caught:
-        make_hapt.main([str(source), str(out)])
-    assert caught.value.code == 2 and not out.exists()
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: ")
+    (line,) = commands.refused([source, out], capsys, make_hapt.main).splitlines()
+    assert not out.exists()
     return line
 
 

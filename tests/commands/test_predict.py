@@ -52,15 +52,11 @@ def predict(folder, features, *flags):
 
 
 def ends(folder, features, capsys, *flags):
-    with pytest.raises(SystemExit) as stopped:
-        predict(folder, features, *flags)
-    return stopped.value.code, capsys.readouterr().err
+    return commands.stops(["--predict", folder, "--features", features, *flags], capsys)
 
 
-def refused(*args):
-    code, error = ends(*args)
-    assert code == 2 and error.startswith("error: ") and error.count("\n") == 1
-    return error
+def refused(folder, features, capsys, *flags):
+    return commands.refused(["--predict", folder, "--features", features, *flags], capsys)
 
 
 def rows(path):

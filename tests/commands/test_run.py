@@ -239,13 +239,20 @@ def test_bad_input_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, flags, 
         pytest.skip("there is a GPU")
     base = write_set(tmp_path)
     monkeypatch.chdir(tmp_path)
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        run.main([*base, "--out", "out", *flags])
-    stderr = capsys.readouterr().err
-    assert end.value.code == 2
-    assert stderr.startswith("error: ") and stderr.count("\n") == 1 and message in stderr
+    assert message in commands.refused([*base, "--out", "out", *flags], capsys)
     assert not (tmp_path / "out/results.json").exists()
+
+
+def test_the_real_command_ends_the_same_way(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *write_set(tmp_path), "--features", "missing.h5"],
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert commands.one_line(done.stderr, "missing.h5: ")
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(finished):

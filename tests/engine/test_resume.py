@@ -14,7 +14,7 @@ import commands
 import numpy as np
 import pytest
 import torch
-from commands import ROOT, command, ended, remains, start
+from commands import ROOT, command, ended, one_line, remains, start, stops
 
 import dataset
 import eval_detection
@@ -83,22 +83,6 @@ def until(condition, process, limit=60):
             "the child ended or does not get there"
         )
         time.sleep(0.002)
-
-
-def stops(argv, capsys):
-    """Runs the command in this process, which must end it: (exit code, what it printed to
-    stderr).
-    """
-    with pytest.raises(SystemExit) as stopped:
-        run.main([str(a) for a in argv])
-    return stopped.value.code, capsys.readouterr().err
-
-
-def one_line(error, *parts):
-    assert error.count("\n") == 1 and error.endswith("\n") and "Traceback" not in error
-    for part in parts:
-        assert str(part) in error
-    return True
 
 
 # ------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import torch
 
 import run
@@ -116,6 +117,29 @@ def ended(process, output, timeout=300):
     process.join(timeout)
     assert process.exitcode is not None, "still running"
     return process.exitcode, Path(f"{output}.out").read_text(), Path(f"{output}.err").read_text()
+
+
+# ------------------------------------------------------------------------------------------------
+# in this process
+def stops(argv, capsys, program=run.main):
+    """Calls a command, which must end the process: (exit code, what it printed to stderr)."""
+    with pytest.raises(SystemExit) as stopped:
+        program([str(word) for word in argv])
+    return stopped.value.code, capsys.readouterr().err
+
+
+def one_line(error, *parts):
+    assert error.count("\n") == 1 and error.endswith("\n") and "Traceback" not in error
+    for part in parts:
+        assert str(part) in error
+    return True
+
+
+def refused(argv, capsys, program=run.main):
+    """Calls a command, which must end with exit code 2 and one line: that line."""
+    code, error = stops(argv, capsys, program)
+    assert code == 2 and error.startswith("error: ") and one_line(error)
+    return error
 
 
 # ------------------------------------------------------------------------------------------------

@@ -561,7 +561,6 @@ def test_a_figure_is_saved_as_an_svg_that_stands_alone(show, found, browser, tmp
 # ------------------------------------------------------------------------------------ size
 
 
-@pytest.mark.slow
 def test_activitynets_2383_videos_open_and_scroll_at_once(show):
     tab = show(synthetic.content(synthetic.results(2383, 100, 117)))
     views = []

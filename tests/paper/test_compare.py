@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from commands import write_set
+from commands import stops, write_set
 
 import eval_detection
 import opts
@@ -237,11 +237,9 @@ def test_the_command_shows_what_the_runs_say(folders, tmp_path, capsys):
 )
 def test_groups_that_cannot_be_compared_are_one_line(folders, capsys, a, b, line):
     root = folders[0].parent
-    with pytest.raises(SystemExit) as caught:
-        reproduce.main(["compare", str(root / a), str(root / b)])
-    assert caught.value.code == 2
-    err = capsys.readouterr().err.strip().splitlines()
-    assert err[-1].startswith("error: ") and line in err[-1]
+    code, error = stops(["compare", root / a, root / b], capsys, reproduce.main)
+    last = error.strip().splitlines()[-1]
+    assert code == 2 and last.startswith("error: ") and line in last
 
 
 @pytest.mark.parametrize(
@@ -252,10 +250,8 @@ def test_groups_that_cannot_be_compared_are_one_line(folders, capsys, a, b, line
     ],
 )
 def test_bad_options_are_one_line(folders, capsys, flags, line):
-    with pytest.raises(SystemExit) as caught:
-        reproduce.main(["compare", *map(str, folders), *flags])
-    assert caught.value.code == 2
-    assert capsys.readouterr().err.strip().splitlines()[-1] == f"error: {line}"
+    code, error = stops(["compare", *folders, *flags], capsys, reproduce.main)
+    assert code == 2 and error.strip().splitlines()[-1] == f"error: {line}"
 
 
 def test_a_seed_twice_is_refused(folders, tmp_path):

@@ -13,7 +13,7 @@ import filelock
 import numpy as np
 import pandas as pd
 import pytest
-from commands import write_set
+from commands import stops, write_set
 
 import opts
 import reproduce
@@ -102,10 +102,9 @@ def mean_std(values):
 
 def fails(capsys, *argv):
     """The one line that a command ends with."""
-    with pytest.raises(SystemExit) as caught:
-        reproduce.main([str(word) for word in argv])
-    assert caught.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
+    code, error = stops(argv, capsys, reproduce.main)
+    assert code == 2
+    return error.strip().splitlines()[-1]
 
 
 # ------------------------------------------------------------------------------------------ runs
