@@ -14,7 +14,7 @@ from collections import Counter
 import numpy as np
 
 from formats import annotations as annotation_files
-from formats.features import ONE_STREAM_WIDTHS, StoredArray, open_features, some
+from formats.features import ONE_STREAM_WIDTHS, FeatureSource, StoredArray, open_features, some
 from formats.files import InputError
 from formats.layouts import count
 
@@ -80,73 +80,49 @@ def load(
     train_subset,
     test_subset,
     classes=None,
-    snippet_seconds=None,
-    layout="auto",
-    flow_features=None,
-    video_labels="segments",
     allow_missing=False,
-    in_memory=True,
     memory_limit=None,
     shard=(0, 1),
-    streams=None,
-    crops=None,
 ):
     """Read features and annotations, check them against each other, and return `Data`.
 
-    annotations: a path, or what annotations.load made of one (`video_labels` is then not used).
+    features: a path, or what formats.features.open_features made of one; it is closed here.
+    annotations: a path, or what formats.annotations.load made of one.
     train_subset, test_subset: names of the annotations' subsets, None for none.
     classes: class list in order; default: all of the annotations, sorted.
-    video_labels: see annotations.load. layout, flow_features (there flow_path), snippet_seconds,
-    streams, crops: see features.open_features.
     allow_missing: videos without usable features (no file, one stream, no clips, unreadable, of
     another width) are left out and become a note instead of an error.
-    in_memory=False leaves the features on disk (`StoredArray`), and so does more than
-    `memory_limit` bytes of them as float32; NaN and infinity are then found when a video is read.
+    memory_limit: in bytes; features that are larger as float32 stay on disk (`StoredArray`), and
+    NaN and infinity are then found when a video is read.
     shard (rank, ranks): of both subsets only the videos rank, rank + ranks, ... are read here; the
     others are listed, too, and stay on disk. The limit is for what is read here.
     InputError on everything that cannot be right; what was mended or looks odd is in `Data.notes`.
     """
     truth = annotations
     if not isinstance(truth, annotation_files.Annotations):
-        truth = annotation_files.load(annotations, video_labels=video_labels)
+        truth = annotation_files.load(annotations)
+    source = features
+    if not isinstance(source, FeatureSource):
+        source = open_features(features, annotations=truth.path)
     notes = list(truth.notes)
     classes = tuple(truth.classes if classes is None else classes)
-    wanted = _wanted(truth, train_subset, test_subset, classes, notes)
-    source = open_features(
-        features,
-        layout=layout,
-        flow_path=flow_features,
-        annotations=truth.path,
-        snippet_seconds=snippet_seconds,
-        streams=streams,
-        crops=crops,
-    )
     with contextlib.ExitStack() as stack:
         stack.callback(source.close)
-        adopt(source, truth, notes)
-        names = [video.name for subset in wanted for video in subset]
-        shapes, problems = examine(source, truth, names, notes)
-        settle(source, truth, wanted, problems, allow_missing)
-        check_geometry(source, truth, [truth.videos[name] for name in shapes], shapes, notes)
+        wanted = _wanted(truth, train_subset, test_subset, classes, notes)
+        shapes, problems = _usable(source, truth, wanted, allow_missing, notes)
         size = sum(4 * clips * ((rgb or 0) + (flow or 0)) for clips, rgb, flow in shapes.values())
-        in_memory = in_memory and _fits(source, size / shard[1], memory_limit, notes)
+        in_memory = _fits(source, size / shard[1], memory_limit, notes)
         train, test = (
             _videos(source, subset, shapes, problems, classes, shard if in_memory else (None, 1))
             for subset in wanted
         )
-        train = [
-            dataclasses.replace(
-                video, segments=video.segments[:0], segment_labels=video.segment_labels[:0]
-            )
-            for video in train
-        ]
-        settle(source, truth, wanted, problems, allow_missing)
+        settle(source, truth, wanted, problems, allow_missing)  # what reading has found
         _say_left_out(source, truth, wanted, problems, notes)
         _say_untrained(truth, train, classes, notes)
         if not in_memory or shard[1] > 1:
             stack.pop_all()  # the StoredArrays keep the source open
     return Data(
-        train,
+        [_without_segments(video) for video in train],
         test,
         classes,
         source.snippet_seconds,
@@ -156,6 +132,22 @@ def load(
         size,
         next(shape[1:] for shape in shapes.values()),
         {name: str(error) for name, error in problems.items()},
+    )
+
+
+def _usable(source, truth, wanted, allow_missing, notes):
+    """`examine` of the videos of `wanted`; InputError where what it finds stops a run."""
+    adopt(source, truth, notes)
+    names = [video.name for subset in wanted for video in subset]
+    shapes, problems = examine(source, truth, names, notes)
+    settle(source, truth, wanted, problems, allow_missing)
+    check_geometry(source, truth, [truth.videos[name] for name in shapes], shapes, notes)
+    return shapes, problems
+
+
+def _without_segments(video):
+    return dataclasses.replace(
+        video, segments=video.segments[:0], segment_labels=video.segment_labels[:0]
     )
 
 

@@ -129,25 +129,7 @@ def load_data(o, say):
     """(dataset.Data, table of the test videos' segments, table of ambiguous segments, {video:
     YouTube id}).
     """
-    rank, ranks = distributed.world()
-    preset = opts.PRESETS["demo"]
-    if o.dataset == "demo" and (o.features, o.annotations) == (
-        preset["features"],
-        preset["annotations"],
-    ):
-        if rank == 0:
-            say(demo.write_demo(Path(o.features).parent))
-        distributed.everywhere(None)  # all wait for the file
-    for name in ("features", "annotations"):
-        if not getattr(o, name):
-            raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
-        path = Path(getattr(o, name))
-        if not path.exists():
-            start = "" if path.is_absolute() else f"; relative paths start at {Path.cwd()}"
-            raise InputError(
-                f"{path}: found no such file or folder, expected the {name} "
-                f"(--{name} names another place{start})"
-            )
+    _find_files(o, say)
     truth = annotations.load(o.annotations, video_labels=o.video_labels)
     left_out = excluded(o, truth.videos, truth.aliases)
     truth = dataclasses.replace(
@@ -158,19 +140,23 @@ def load_data(o, say):
     limit = (
         o.feature_memory * 1e9 if o.feature_memory is not None else files.free_memory() / 2 / here
     )
-    data = dataset.load(
+    source = features.open_features(
         o.features,
-        truth,
-        train_subset=train_subset,
-        test_subset=test_subset,
         layout=o.feature_layout,
-        flow_features=o.flow_features,
+        flow_path=o.flow_features,
+        annotations=truth.path,
         snippet_seconds=o.snippet_seconds,
         streams=o.streams,
         crops=o.crops,
+    )
+    data = dataset.load(
+        source,
+        truth,
+        train_subset=train_subset,
+        test_subset=test_subset,
         allow_missing=o.allow_missing,
         memory_limit=limit,
-        shard=(rank, ranks),
+        shard=distributed.world(),
     )
     tested = annotations.in_subset(truth, test_subset)
     wrong = annotations.time_unit_problem(
@@ -197,6 +183,28 @@ def load_data(o, say):
     # not forgiven.
     ambiguous = detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
     return data, annotations.table(tested), ambiguous, truth.aliases
+
+
+def _find_files(o, say):
+    """InputError where the features or annotations are not there; makes those of the demo."""
+    preset = opts.PRESETS["demo"]
+    if o.dataset == "demo" and (o.features, o.annotations) == (
+        preset["features"],
+        preset["annotations"],
+    ):
+        if distributed.world()[0] == 0:
+            say(demo.write_demo(Path(o.features).parent))
+        distributed.everywhere(None)  # all wait for the file
+    for name in ("features", "annotations"):
+        if not getattr(o, name):
+            raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
+        path = Path(getattr(o, name))
+        if not path.exists():
+            start = "" if path.is_absolute() else f"; relative paths start at {Path.cwd()}"
+            raise InputError(
+                f"{path}: found no such file or folder, expected the {name} "
+                f"(--{name} names another place{start})"
+            )
 
 
 def excluded(o, known, youtube_ids=None):

@@ -8,7 +8,7 @@ import feature_files
 import h5py
 import numpy as np
 import pytest
-from feature_files import SECONDS
+from feature_files import SECONDS, videos
 
 import dataset
 from formats import annotations, features
@@ -18,21 +18,12 @@ SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
 SUBSETS = dict(train_subset="train", test_subset="test")
 
 
-@pytest.fixture
-def streams():
-    return feature_files.features()
-
-
 def write(folder, streams, database=None, writer=feature_files.canonical, **options):
     """Write features and annotations; returns the arguments of dataset.load."""
     (folder / "features").mkdir(exist_ok=True)
     paths = writer(folder / "features", streams, **options)
     content = feature_files.database(streams) if database is None else database
     return dict(paths, annotations=feature_files.write_json(folder / "gt.json", content), **SUBSETS)
-
-
-def videos(data):
-    return {video.name: video for video in (*data.train, *data.test)}
 
 
 def has(notes, *texts):
@@ -49,12 +40,13 @@ def test_every_layout_loads_to_the_same_tensors(tmp_path, streams, writer):
     layout = feature_files.LAYOUTS[writer]
     if writer not in feature_files.DECLARES_SECONDS:
         arguments["snippet_seconds"] = SECONDS
-    for options in ({}, {"layout": layout}, {"in_memory": False}):
-        data = dataset.load(**arguments, **options)
-        assert data.layout == layout and data.notes == ()
+    for options in ({}, {"layout": layout}, {"memory_limit": 0}):
+        data = feature_files.load(**arguments, **options)
+        assert data.layout == layout
+        assert [note for note in data.notes if "stay on disk" not in note] == []
         assert [video.name for video in data.train] == list(streams)[0::2]
         assert [video.name for video in data.test] == list(streams)[1::2]
-        assert data.in_memory == options.get("in_memory", True)
+        assert data.in_memory == ("memory_limit" not in options)
         for name, video in videos(data).items():
             for found, expected in zip((video.rgb, video.flow), streams[name]):
                 assert found.shape == expected.shape and found.dtype == np.float32
@@ -88,7 +80,7 @@ def test_the_stand_in_script_s_layouts_load_to_the_same_tensors(tmp_path):
             capture_output=True,
         )
         features = tmp_path / layout / ("features" if layout == "npy" else "")
-        loaded[layout] = dataset.load(
+        loaded[layout] = feature_files.load(
             features, truth, train_subset="validation", test_subset="test", snippet_seconds=8
         )
     first = loaded["wtalc"]
@@ -105,7 +97,7 @@ def test_real_canonical_file():
     folder = SHARED / "data" / "hapt30"
     if not folder.is_dir():
         pytest.skip("hapt30 lies beside the repository")
-    data = dataset.load(folder / "features.h5", folder / "annotations.json", **SUBSETS)
+    data = feature_files.load(folder / "features.h5", folder / "annotations.json", **SUBSETS)
     assert (len(data.train), len(data.test), len(data.classes)) == (
         491,
         206,
@@ -123,7 +115,7 @@ def test_real_canonical_file():
 def test_youtube_prefix_is_looked_through(tmp_path, stored, annotated):
     streams = dict(zip((stored, "b"), feature_files.features((3, 4)).values()))
     database = dict(zip((annotated, "b"), feature_files.database(streams).values()))
-    data = dataset.load(**write(tmp_path, streams, database))
+    data = feature_files.load(**write(tmp_path, streams, database))
     np.testing.assert_array_equal(videos(data)[annotated].rgb, streams[stored][0])
     assert has(data.notes, "1 of the videos", "v_") == 1
 
@@ -133,7 +125,7 @@ def test_prefix_of_a_video_of_its_own_is_not_looked_through(tmp_path):
     database = feature_files.database(streams)
     database["a"] = database["b"]
     with pytest.raises(InputError, match="no features for 1 of 3 videos .*: a,"):
-        dataset.load(**write(tmp_path, streams, database))
+        feature_files.load(**write(tmp_path, streams, database))
 
 
 def test_youtube_ids_of_a_w_talc_folder_are_looked_through(tmp_path):
@@ -187,7 +179,7 @@ def test_labels_and_segments(tmp_path, streams):
     ]
     database[train_2]["annotations"] = []
     database[names[3]]["annotations"] = []
-    data = dataset.load(**write(tmp_path, streams, database))
+    data = feature_files.load(**write(tmp_path, streams, database))
     assert data.classes == ("a", "b", "c")
     found = videos(data)
     assert found[train].labels.tolist() == [1, 0, 1] and found[train].labels.dtype == np.float32
@@ -206,21 +198,24 @@ def test_labels_and_segments(tmp_path, streams):
 
 def test_given_classes_keep_their_order(tmp_path, streams):
     arguments = write(tmp_path, streams)
-    data = dataset.load(**arguments, classes=("x", "b", "a"))
+    data = feature_files.load(**arguments, classes=("x", "b", "a"))
     assert data.classes == ("x", "b", "a")
     assert videos(data)[list(streams)[0]].labels.tolist() == [0, 1, 0]  # its label is b
     assert has(data.notes, "1 class without a training video: x") == 1
 
 
-def test_annotations_may_be_given_loaded(tmp_path, streams):
+def test_features_may_be_given_opened_and_annotations_loaded(tmp_path, streams):
     arguments = write(tmp_path, streams)
-    arguments["annotations"] = annotations.load(arguments["annotations"])
-    assert len(dataset.load(**arguments).train) == 3
+    truth = annotations.load(arguments["annotations"])
+    source = features.open_features(arguments["features"], snippet_seconds=2 * SECONDS)
+    data = dataset.load(source, truth, **SUBSETS)
+    assert len(data.train) == 3 and data.snippet_seconds == 2 * SECONDS
+    assert len(dataset.load(arguments["features"], arguments["annotations"], **SUBSETS).train) == 3
 
 
 def test_one_subset_only(tmp_path, streams):
     arguments = dict(write(tmp_path, streams), train_subset=None)
-    data = dataset.load(**arguments)
+    data = feature_files.load(**arguments)
     assert data.train == [] and len(data.test) == 3 and data.notes == ()
 
 
@@ -229,7 +224,7 @@ def test_duration_falls_back_on_the_clips(tmp_path, streams):
     first, second, *_ = streams
     del database[first]["duration"]
     database[second]["duration"] = 0.51
-    found = videos(dataset.load(**write(tmp_path, streams, database)))
+    found = videos(feature_files.load(**write(tmp_path, streams, database)))
     assert found[first].duration == 4.0  # 8 clips of 0.5 s
     assert found[second].duration == 0.51
 
@@ -242,8 +237,8 @@ def test_missing_videos_are_left_out_where_allowed(tmp_path, streams):
     with pytest.raises(
         InputError, match=f"no features for 2 of 6 videos .*: {names[0]}, {names[1]}, expected all"
     ):
-        dataset.load(**arguments)
-    data = dataset.load(**arguments, allow_missing=True)
+        feature_files.load(**arguments)
+    data = feature_files.load(**arguments, allow_missing=True)
     assert sorted(videos(data)) == sorted(kept)
     assert has(data.notes, "2 of 6", names[0], names[1], "left out") == 1
 
@@ -252,7 +247,7 @@ def test_surplus_features_are_said(tmp_path, streams):
     database = feature_files.database(streams)
     surplus = list(database)[0]
     del database[surplus]
-    data = dataset.load(**write(tmp_path, streams, database))
+    data = feature_files.load(**write(tmp_path, streams, database))
     assert (
         surplus not in videos(data) and has(data.notes, "1 video without annotation", surplus) == 1
     )
@@ -277,10 +272,10 @@ def test_streams_are_cut_by_2_clips_or_1_percent(tmp_path, t_rgb, t_flow, ok):
     arguments = write(tmp_path, streams)
     if not ok:
         with pytest.raises(InputError, match=f"a: found {t_rgb} clips of rgb and {t_flow} of flow"):
-            dataset.load(**arguments)
+            feature_files.load(**arguments)
         return
-    for in_memory in (True, False):
-        data = dataset.load(**arguments, in_memory=in_memory)
+    for memory_limit in (None, 0):
+        data = feature_files.load(**arguments, memory_limit=memory_limit)
         video = data.train[0]
         length = min(t_rgb, t_flow)
         assert video.rgb.shape == video.flow.shape == (length, 4)
@@ -303,7 +298,7 @@ def test_streams_are_cut_by_2_clips_or_1_percent(tmp_path, t_rgb, t_flow, ok):
 def test_types_are_converted_and_said(tmp_path, dtype, said):
     values = np.arange(24).reshape(6, 4)
     streams = {name: (values.astype(dtype), values[::-1].astype("float32")) for name in "ab"}
-    data = dataset.load(**write(tmp_path, streams))
+    data = feature_files.load(**write(tmp_path, streams))
     for video in videos(data).values():
         assert video.rgb.dtype == np.float32 and np.array_equal(video.rgb, values)
     assert (
@@ -315,7 +310,7 @@ def test_types_are_converted_and_said(tmp_path, dtype, said):
 def test_big_finite_values_are_no_infinities(tmp_path):
     big = np.full((3, 4), 3e38, np.float32)  # their squares overflow
     streams = {name: (big, -big) for name in "ab"}
-    np.testing.assert_array_equal(dataset.load(**write(tmp_path, streams)).test[0].flow, -big)
+    np.testing.assert_array_equal(feature_files.load(**write(tmp_path, streams)).test[0].flow, -big)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -331,7 +326,7 @@ def test_geometry_is_held_against_the_durations(tmp_path, declared, warned):
     database = feature_files.database(streams)
     for (rgb, _), entry in zip(streams.values(), database.values()):
         entry["duration"] = float(len(rgb))  # 1 s per clip
-    data = dataset.load(**write(tmp_path, streams, database, snippet_seconds=declared))
+    data = feature_files.load(**write(tmp_path, streams, database, snippet_seconds=declared))
     assert (
         has(data.notes, "GEOMETRY", f"{declared:g} s", f"{100 * declared:.0f}%", "imply 1 s")
         == warned
@@ -343,7 +338,7 @@ def test_geometry_is_the_median(tmp_path):
     streams = feature_files.features((10, 10, 10))
     database = feature_files.database(streams)
     database[list(streams)[1]]["duration"] = 5.5  # one video off by 10%
-    assert dataset.load(**write(tmp_path, streams, database)).notes == ()
+    assert feature_files.load(**write(tmp_path, streams, database)).notes == ()
 
 
 def test_geometry_sees_features_of_a_fixed_length(tmp_path):
@@ -351,7 +346,7 @@ def test_geometry_sees_features_of_a_fixed_length(tmp_path):
     database = feature_files.database(streams)
     for seconds, entry in zip((3.0, 4.5, 5.5, 50.0), database.values()):
         entry["duration"] = seconds
-    data = dataset.load(**write(tmp_path, streams, database))
+    data = feature_files.load(**write(tmp_path, streams, database))
     assert has(data.notes, "GEOMETRY: 2 of 4 videos", "0.3 to 5 s") == 1 and len(data.notes) == 1
 
 
@@ -368,13 +363,13 @@ def test_undeclared_seconds_are_asked_for_with_the_value_that_fits(tmp_path):
         for (rgb, _), entry in zip(streams.values(), database.values()):
             entry["duration"] = len(rgb) * seconds
         with pytest.raises(InputError, match=expected.replace(")", r"\)")):
-            dataset.load(**write(tmp_path, streams, database, snippet_seconds=None))
+            feature_files.load(**write(tmp_path, streams, database, snippet_seconds=None))
     for entry in database.values():
         del entry["duration"]
     with pytest.raises(InputError, match=r"--snippet-seconds SECONDS\)$"):
-        dataset.load(**write(tmp_path, streams, database, snippet_seconds=None))
+        feature_files.load(**write(tmp_path, streams, database, snippet_seconds=None))
     assert (
-        dataset.load(
+        feature_files.load(
             **write(tmp_path, streams, database, snippet_seconds=None), snippet_seconds=0.4
         ).notes
         == ()
@@ -383,12 +378,12 @@ def test_undeclared_seconds_are_asked_for_with_the_value_that_fits(tmp_path):
 
 def test_given_seconds_win_and_say_so(tmp_path, streams):
     arguments = write(tmp_path, streams)
-    data = dataset.load(**arguments, snippet_seconds=0.52)
+    data = feature_files.load(**arguments, snippet_seconds=0.52)
     assert data.snippet_seconds == 0.52 and data.test[0].snippet_seconds == 0.52
     assert data.notes == (
         f"{arguments['features']}: the file declares 0.5 s per clip; the given 0.52 s is used",
     )
-    assert dataset.load(**arguments, snippet_seconds=0.5).notes == ()
+    assert feature_files.load(**arguments, snippet_seconds=0.5).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -417,11 +412,11 @@ def test_known_conventions(implied, fits):
 def test_memory_limit_decides(tmp_path, streams):
     arguments = write(tmp_path, streams)
     size = sum(rgb.size + flow.size for rgb, flow in streams.values()) * 4
-    data = dataset.load(**arguments, memory_limit=size)
+    data = feature_files.load(**arguments, memory_limit=size)
     assert (
         data.feature_bytes == size and data.in_memory and isinstance(data.train[0].rgb, np.ndarray)
     )
-    data = dataset.load(**arguments, memory_limit=size - 1)
+    data = feature_files.load(**arguments, memory_limit=size - 1)
     assert (
         data.feature_bytes == size
         and not data.in_memory
@@ -433,7 +428,7 @@ def test_memory_limit_decides(tmp_path, streams):
 def test_values_left_on_disk_are_checked_when_read(tmp_path, streams):
     name = list(streams)[2]
     streams[name][1][5, 2] = np.nan
-    data = dataset.load(**write(tmp_path, streams), in_memory=False)
+    data = feature_files.load(**write(tmp_path, streams), memory_limit=0)
     bad = videos(data)[name]
     assert np.asarray(bad.rgb).shape == (12, 4)
     with pytest.raises(InputError, match=f"{name}: found nan in flow, clip 5 "):
@@ -443,8 +438,8 @@ def test_values_left_on_disk_are_checked_when_read(tmp_path, streams):
 @pytest.mark.parametrize("writer", [feature_files.canonical, feature_files.joint_npy])
 def test_reading_beside_a_background_thread(tmp_path, writer):
     streams = feature_files.features([50 + i for i in range(20)])
-    data = dataset.load(
-        **write(tmp_path, streams, writer=writer), in_memory=False, snippet_seconds=SECONDS
+    data = feature_files.load(
+        **write(tmp_path, streams, writer=writer), memory_limit=0, snippet_seconds=SECONDS
     )
     wrong = []
 

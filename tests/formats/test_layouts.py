@@ -1,6 +1,7 @@
 """Feature sets as people hold them beyond the 15 forms of feature_files: what is read, what is
 asked, what is said."""
 
+import functools
 import os
 import pickle
 
@@ -8,37 +9,15 @@ import feature_files
 import h5py
 import numpy as np
 import pytest
-from feature_files import SECONDS, save
+from feature_files import SECONDS, save, videos
 
-import dataset
 from formats import features
 from formats.files import InputError
 
 NAMES = list(feature_files.features())
-
-
-@pytest.fixture
-def streams():
-    return feature_files.features()
-
-
-@pytest.fixture
-def truth(tmp_path, streams):
-    return feature_files.write_json(tmp_path / "gt.json", feature_files.database(streams))
-
-
-def load(path, truth, **options):
-    options = {
-        "snippet_seconds": SECONDS,
-        "train_subset": "train",
-        "test_subset": "test",
-        **options,
-    }
-    return dataset.load(path, truth, **options)
-
-
-def videos(data):
-    return {video.name: video for video in (*data.train, *data.test)}
+load = functools.partial(
+    feature_files.load, snippet_seconds=SECONDS, train_subset="train", test_subset="test"
+)
 
 
 def check(data, streams):

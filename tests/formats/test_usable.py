@@ -1,6 +1,7 @@
 """Whether a set can be used: one stream, axes and crops, transposed arrays, missing videos, times
 that do not fit; and that inspection, conversion and loading judge it alike."""
 
+import functools
 import json
 import pathlib
 import shlex
@@ -11,39 +12,18 @@ import h5py
 import inspect_features
 import numpy as np
 import pytest
-from feature_files import SECONDS, save
+from feature_files import SECONDS, save, videos
 
 import dataset
 from formats import annotations, features
 from formats.files import InputError
 
 NAMES = list(feature_files.features())
+load = functools.partial(
+    feature_files.load, snippet_seconds=SECONDS, train_subset="train", test_subset="test"
+)
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 THUMOS = ROOT.parent / "shared" / "data" / "thumos14"
-
-
-@pytest.fixture
-def streams():
-    return feature_files.features()
-
-
-@pytest.fixture
-def truth(tmp_path, streams):
-    return feature_files.write_json(tmp_path / "gt.json", feature_files.database(streams))
-
-
-def load(path, truth, **options):
-    options = {
-        "snippet_seconds": SECONDS,
-        "train_subset": "train",
-        "test_subset": "test",
-        **options,
-    }
-    return dataset.load(path, truth, **options)
-
-
-def videos(data):
-    return {video.name: video for video in (*data.train, *data.test)}
 
 
 def files(folder, arrays):
@@ -87,8 +67,8 @@ def edit(truth, change):
 def test_a_set_of_one_stream(tmp_path, streams, truth, stream, column):
     folder = files(tmp_path / "f", {name: pair[column] for name, pair in streams.items()})
     other = {"rgb": "flow", "flow": "rgb"}[stream]
-    for in_memory in (True, False):
-        data = load(folder, truth, streams=stream, in_memory=in_memory)
+    for memory_limit in (None, 0):
+        data = load(folder, truth, streams=stream, memory_limit=memory_limit)
         assert data.dims == ((4, None) if stream == "rgb" else (None, 4))
         assert data.feature_bytes == 67 * 4 * 4  # 67 clips
         for name, video in videos(data).items():
@@ -204,12 +184,13 @@ def test_axes_of_length_1_are_dropped_with_a_note(tmp_path, streams, truth, axes
         tmp_path / "f",
         {name: AXES[axes](np.concatenate(pair, 1)) for name, pair in streams.items()},
     )
-    for in_memory in (True, False):
-        data = load(folder, truth, in_memory=in_memory)
+    for memory_limit in (None, 0):
+        data = load(folder, truth, memory_limit=memory_limit)
         for name, video in videos(data).items():  # one of them has a single clip
             np.testing.assert_array_equal(np.asarray(video.rgb), streams[name][0])
             np.testing.assert_array_equal(np.asarray(video.flow), streams[name][1])
-        assert len(data.notes) == 1 and "axes of length 1 dropped from (" in data.notes[0]
+        assert len(data.notes) == 1 + (memory_limit == 0)
+        assert "axes of length 1 dropped from (" in data.notes[0]
         assert "in 6 videos" in data.notes[0]
 
 
@@ -445,10 +426,9 @@ def test_training_videos_without_times_and_test_videos_without_segments(tmp_path
         for i, name in enumerate(NAMES)
     }
     truth = annotations.Annotations("gt", made, ("a", "b"), None, ())
-    data = load(
-        files(tmp_path / "f", {name: np.concatenate(pair, 1) for name, pair in streams.items()}),
-        truth,
-    )
+    folder = files(tmp_path / "f", {n: np.concatenate(pair, 1) for n, pair in streams.items()})
+    source = features.open_features(folder, snippet_seconds=SECONDS)
+    data = dataset.load(source, truth, train_subset="train", test_subset="test")
     assert [video.labels.tolist() for video in data.train] == [[1, 0]] * 3
     assert [len(video.segments) for video in data.test] == [0] * 3 and [
         v.name for v in data.test
@@ -470,13 +450,7 @@ def test_clips_against_segments_of_the_thumos14_json_without_durations(tmp_path)
             file[name] = np.ones((int(durations[name] // 0.64), 2), "f2")
 
     def notes(seconds):
-        data = dataset.load(
-            tmp_path / "f.h5",
-            truth,
-            train_subset="train",
-            test_subset="test",
-            snippet_seconds=seconds,
-        )
+        data = load(tmp_path / "f.h5", truth.path, snippet_seconds=seconds)
         return [note for note in data.notes if "GEOMETRY" in note]
 
     assert notes(0.64) == []  # 4 of 410 videos

@@ -7,7 +7,42 @@ import json
 import h5py
 import numpy as np
 
+import dataset
+from formats import annotations as annotation_files
+from formats.features import open_features
+
 SECONDS = 0.5  # per clip
+
+
+def load(
+    features,
+    annotations,
+    *,
+    video_labels="segments",
+    layout="auto",
+    flow_features=None,
+    snippet_seconds=None,
+    streams=None,
+    crops=None,
+    **options,
+):
+    """dataset.load of features that are opened with options, as run.py does it."""
+    truth = annotation_files.load(annotations, video_labels=video_labels)
+    source = open_features(
+        features,
+        layout=layout,
+        flow_path=flow_features,
+        annotations=truth.path,
+        snippet_seconds=snippet_seconds,
+        streams=streams,
+        crops=crops,
+    )
+    return dataset.load(source, truth, **options)
+
+
+def videos(data):
+    """{name: Video} of both subsets."""
+    return {video.name: video for video in (*data.train, *data.test)}
 
 
 def features(lengths=(8, 1, 12, 9, 30, 7), widths=(4, 4), seed=0):

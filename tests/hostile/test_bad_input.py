@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 from feature_files import SECONDS, objects, save
 
-import dataset
 from formats.files import InputError
 
 FIRST, SECOND = list(feature_files.features())[:2]  # a training and a test video
@@ -310,7 +309,7 @@ def test_declared_seconds(tmp_path, arguments, value, text):
     with h5py.File(arguments["features"], "r+") as file:
         file.attrs["snippet_seconds"] = value
     with pytest.raises(InputError) as caught:
-        dataset.load(**arguments)
+        feature_files.load(**arguments)
     assert (
         f"features.h5: attribute snippet_seconds: found {text}, expected a positive number"
         in str(caught.value)
@@ -387,7 +386,7 @@ def wrong_dimensions_in_one_of_many(folder, arguments):
 def test_the_57th_video_is_named(tmp_path, arguments):
     wrong_dimensions_in_one_of_many(tmp_path, arguments)
     with pytest.raises(InputError, match=r"features.h5: v555 \(the 57th video\): found 3 rgb"):
-        dataset.load(**arguments)
+        feature_files.load(**arguments)
 
 
 @case(
@@ -797,11 +796,11 @@ def wtalc_lengths_disagree(folder, arguments):
 @pytest.mark.parametrize("function, expected", CASES)
 def test_bad_input(tmp_path, arguments, function, expected):
     assert (
-        dataset.load(**arguments).notes == ()
+        feature_files.load(**arguments).notes == ()
     )  # the set is sound but for what the case does to it
     function(tmp_path, arguments)
     with pytest.raises(InputError) as caught:
-        dataset.load(**arguments)
+        feature_files.load(**arguments)
     line = str(caught.value)
     for text in expected:
         assert text in line
@@ -838,14 +837,14 @@ def test_no_permission(which):
             with pytest.raises(
                 InputError, match=f"{paths[which].name}: found no permission to read"
             ):
-                dataset.load(**paths, train_subset="train", test_subset="test")
+                feature_files.load(**paths, train_subset="train", test_subset="test")
         finally:
             os.seteuid(user)
 
 
 def test_features_that_vanish_while_they_stream(tmp_path, arguments):
     relayout(tmp_path, arguments, feature_files.side_by_side_files)
-    data = dataset.load(**arguments, in_memory=False)
+    data = feature_files.load(**arguments, memory_limit=0)
     (tmp_path / "other" / f"{FIRST}.npy").unlink()
     with pytest.raises(InputError, match=f"{FIRST}.npy: found no such file"):
         np.asarray(data.train[0].rgb)
@@ -864,7 +863,7 @@ def test_data_destroyed_inside_hdf5(tmp_path, arguments):
     with pytest.raises(
         InputError, match=f"features.h5: {FIRST}: found broken data .*expected readable features"
     ):
-        dataset.load(**arguments)
+        feature_files.load(**arguments)
 
 
 def test_malice_would_execute_elsewhere(tmp_path):
