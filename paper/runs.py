@@ -5,11 +5,11 @@ does not stop the others. Its folder is
 
     OUT/reproduce-runs-DATASET/VARIANT-sSEED-KEY
 
-KEY is a hash of what decides its clip scores: the source files that train and score, the options
-of training, the data, and PyTorch. So all numbers of a page have one code and one set of options:
-after a change, runs have other folders and are trained again, and the earlier ones stay where they
-are. Options of the test (lambda, gamma, gate, ...) are not in KEY, since every page applies them
-to the stored clip scores.
+KEY is a hash of what decides its clip scores, but for the seed: the source files that train and
+score, the options of training, the data, and PyTorch. So all numbers of a page have one code and
+one set of options: after a change, runs have other folders and are trained again, and the earlier
+ones stay where they are. Options of the test (lambda, gamma, gate, ...) are not in KEY, since every
+page applies them to the stored clip scores.
 """
 
 import contextlib
@@ -65,8 +65,9 @@ def planned(s, variant, seed):
 
 
 def key(o, code):
-    """8 hex digits of what decides a run's clip scores. code: hash of the source files."""
-    options = {name: getattr(o, name) for name in sorted(opts.names("train"))}
+    """8 hex digits of what decides a run's clip scores, but for the seed. code: hash of the source
+    files."""
+    options = {name: getattr(o, name) for name in sorted(opts.names("train") - {"seed"})}
     data = _data_hash(o.features, o.flow_features, o.annotations)
     parts = [options, setup.wanted(o), o.ambiguous, data, code, torch.__version__]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=4).hexdigest()

@@ -150,6 +150,8 @@ def test_runs_of_other_code_options_data_or_pytorch_are_others(small, tmp_path, 
         return runs.planned(found, "em-mil", 1).folder
 
     assert other(flags) == folder
+    second = runs.planned(s, "em-mil", 2).folder
+    assert second.name == folder.name.replace("-s1-", "-s2-")  # one pattern for all seeds
     assert other(flags, "--lambda", "0.9", "--gate", "0.5", "--device", "cpu") == folder
     assert other(flags, "--lr", "1e-3") != folder and other(flags, "--gamma", "0.1") != folder
     same = small_set(tmp_path / "moved")
