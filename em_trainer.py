@@ -140,17 +140,7 @@ def fit(
         if stage in run.done:
             continue
         trained = [steps[name] for name in phase.step]  # both in an "EM" phase
-        began = time.perf_counter()
-        targets = {
-            step.name: label_all(step, train_set, phase.targets, autocast) for step in trained
-        }
-        facts = {"phase": number, "step": phase.step}
-        for step in trained:
-            if step.log_facts:
-                labels, before = _saved(step.name, number, phases, targets[step.name], run)
-                facts |= label_facts(labels, before, train_set.labels.cpu().numpy())
-        facts["label_seconds"] = round(time.perf_counter() - began, 4)
-
+        targets, facts = _labels_of_phase(trained, train_set, run, phases, number, autocast)
         for epoch in run.epochs(stage, phase.epochs):
             began = time.perf_counter()
             batches = train_set.shuffled(run.generator(stage, epoch), per_step)
@@ -172,6 +162,22 @@ def fit(
             )
             if bar is not None:
                 bar.update(losses)
+
+
+def _labels_of_phase(trained, train_set, run, phases, number, autocast):
+    """({step: its labels, as label_all returns them}, what the log says about them) of phase
+    `number`; the labels are saved beside the log.
+    """
+    began = time.perf_counter()
+    targets, facts = {}, {"phase": number, "step": phases[number - 1].step}
+    for step in trained:
+        targets[step.name] = label_all(step, train_set, phases[number - 1].targets, autocast)
+        if step.log_facts:
+            earlier = [n for n in range(1, number) if step.name in phases[n - 1].step]
+            before = run.read_labels(f"{earlier[-1]:02d}-{step.name}") if earlier else None
+            labels = run.save_labels(f"{number:02d}-{step.name}", _arrays(targets[step.name]))
+            facts |= label_facts(labels, before, train_set.labels.cpu().numpy())
+    return targets, {**facts, "label_seconds": round(time.perf_counter() - began, 4)}
 
 
 def label_all(step, train_set, source, autocast=contextlib.nullcontext):
@@ -232,15 +238,6 @@ def _at_rate(optimizers, lr):
     for optimizer in optimizers:
         optimizer.param_groups[0]["lr"] = lr
     return optimizers
-
-
-def _saved(name, number, phases, targets, run):
-    """Writes the labels of phase `number` for the step `name`; returns them and those of its last
-    phase, None in the first.
-    """
-    earlier = [n for n in range(1, number) if name in phases[n - 1].step]
-    before = run.read_labels(f"{earlier[-1]:02d}-{name}") if earlier else None
-    return run.save_labels(f"{number:02d}-{name}", _arrays(targets)), before
 
 
 def label_facts(labels, before, bags):

@@ -461,45 +461,10 @@ def parse(argv=None, prog="run.py"):
     parser = argparse.ArgumentParser(
         prog=prog,
         allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
         description="EM-MIL: train, localize, evaluate. A flag wins over --recipe, --recipe over "
-        "the preset of "
-        f"--dataset. Without --dataset: DATASET in opts.py (now {DATASET}).",
+        f"the preset of --dataset. Without --dataset: DATASET in opts.py (now {DATASET}).",
     )
-    parser.add_argument(
-        "--out", help="folder of this run; default: runs/DATASET-sSEED-TIME (--predict: see there)"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="print options and schedule, touch nothing"
-    )
-    actions = parser.add_mutually_exclusive_group()
-    for name, text in ACTIONS.items():
-        actions.add_argument(f"--{name}", metavar="FILE" if name == "config" else "RUN", help=text)
-    parser.add_argument(
-        "--other-code", action="store_true", help="--resume: go on although the code has changed"
-    )
-    parser.add_argument(
-        "--keep-going",
-        action="store_true",
-        help="--predict: report a bad video and go on (exit code 3)",
-    )
-    parser.add_argument(
-        "--save-clip-scores", action="store_true", help="--predict: write Q, P, L to clip_scores.h5"
-    )
-    parser.add_argument(
-        "--per-class",
-        action="store_true",
-        help="print the AP of every class, not only best and worst",
-    )
-    parser.add_argument(
-        "--export",
-        nargs="+",
-        choices=CHOICES.get("export"),
-        help="write the detections for these annotation tools",
-    )
-    parser.add_argument(
-        "--tensorboard", action="store_true", help="write the log for TensorBoard (RUN/tensorboard)"
-    )
+    _add_arguments(parser)
     for f in dataclasses.fields(Opts):
         _add_flag(parser, f)
     argv = sys.argv[1:] if argv is None else argv
@@ -510,42 +475,47 @@ def parse(argv=None, prog="run.py"):
                 f"{flag}: found an option of an earlier version, expected none: {REMOVED[flag]}"
             )
     found = vars(parser.parse_args(argv))
-    fields = {f.name for f in dataclasses.fields(Opts)}
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in found.items() if k in fields}
-    rest = dict(
-        out=None,
-        dry_run=False,
-        other_code=False,
-        keep_going=False,
-        save_clip_scores=False,
-        per_class=False,
-        export=(),
-        tensorboard=False,
-        **dict.fromkeys(ACTIONS),
-    )
-    return SimpleNamespace(
-        given=given, **{**rest, **{k: v for k, v in found.items() if k not in fields}}
+    given = {f.name: found.pop(f.name) for f in dataclasses.fields(Opts) if f.name in found}
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    return SimpleNamespace(given=given, **found)
+
+
+def _add_arguments(parser):
+    """The arguments of the command itself; the other flags are the fields of Opts."""
+    add = parser.add_argument
+    add("--out", help="folder of this run; default: runs/DATASET-sSEED-TIME (--predict: see there)")
+    add("--dry-run", action="store_true", help="print options and schedule, touch nothing")
+    actions = parser.add_mutually_exclusive_group()
+    for name, text in ACTIONS.items():
+        actions.add_argument(f"--{name}", metavar="FILE" if name == "config" else "RUN", help=text)
+    for flag, text in (
+        ("--other-code", "--resume: go on although the code has changed"),
+        ("--keep-going", "--predict: report a bad video and go on (exit code 3)"),
+        ("--save-clip-scores", "--predict: write Q, P, L to clip_scores.h5"),
+        ("--per-class", "print the AP of every class, not only best and worst"),
+        ("--tensorboard", "write the log for TensorBoard (RUN/tensorboard)"),
+    ):
+        add(flag, action="store_true", help=text)
+    add(
+        "--export",
+        nargs="+",
+        default=(),
+        choices=CHOICES.get("export"),
+        help="write the detections for these annotation tools",
     )
 
 
 def _add_flag(parser, f):
     text = f"{f.metadata['help']} [{_defaults(f)}]".replace("%", "%%")
     if f.type in (bool, "bool"):
-        parser.add_argument(
-            flag_of(f), dest=f.name, action=argparse.BooleanOptionalAction, help=text
-        )
-        return
-    choices = choices_of(f)
-    metavar = "|".join(choices) if choices else _kind(f).__name__.upper().replace("STR", "TEXT")
-    many = f.type in (tuple, "tuple")
-    parser.add_argument(
-        flag_of(f),
-        dest=f.name,
-        type=_kind(f),
-        nargs="+" if many else None,
-        help=text,
-        metavar=metavar,
-    )
+        how = {"action": argparse.BooleanOptionalAction}
+    else:
+        choices, kind = choices_of(f), _kind(f)
+        metavar = "|".join(choices) if choices else kind.__name__.upper().replace("STR", "TEXT")
+        many = f.type in (tuple, "tuple")
+        how = {"type": kind, "nargs": "+" if many else None, "metavar": metavar}
+    # no default, so that `given` holds what flags set
+    parser.add_argument(flag_of(f), dest=f.name, default=argparse.SUPPRESS, help=text, **how)
 
 
 def resolve(given, saved=None):

@@ -110,34 +110,19 @@ def run(command, out, open_things):
             f"{folder}: this run is finished; to score it again: python run.py --evaluate {folder}"
         )
         return load_json(folder / "results.json")
-    device = setup.device_of(o)
-    seconds = {}
+    device, seconds = setup.device_of(o), {}
 
     # 2. Data. Training videos carry their video-level labels and no segments.
     with scoring.timed(seconds, "loading"), distributed.all_or_none():
         data, truth, ambiguous, youtube_ids = setup.load_data(o, out.say)
-        # Fail now rather than after training.
-        setup.outside_scores(
-            o, [video.name for video in data.test], data.classes, youtube_ids, out.say
-        )
     out.say(setup.data_lines(data, truth))
 
     # 3. The run's folder: what is needed to go on, or to score again
-    about = {
-        "options": dataclasses.asdict(o),
-        "train_videos": len(data.train),
-        "classes": list(data.classes),
-        "snippet_seconds": data.snippet_seconds,
-        "dims": list(data.dims),
-        "fingerprint": features.fingerprint(o.features, o.flow_features, o.annotations),
-        "extractor": features.extract_settings(o.features),
-        "code": run_folder.code_hash(),
-    }
+    about = setup.about(o, data)
     with distributed.all_or_none():
         this = run_folder.RunFolder(folder, seed=o.seed, resume=bool(command.resume))
         open_things.callback(this.close)
-        if command.resume:
-            setup.same_run(this.about, about, folder, command.other_code)
+        setup.same_run(this.about, about, folder, command.other_code)
     this.about = about
     if rank == 0:
         setup.describe(folder, about, device, truth, ambiguous, youtube_ids)
@@ -146,26 +131,8 @@ def run(command, out, open_things):
     out.say(f"Run: {folder}/\n")
 
     # 4. Training: the video-level classifiers, then EM-MIL's phases
-    if cpu:
-        cpu.keep_memory()
-        cpu.choose_threads(
-            np.mean([video.n_clips for video in data.train]), sum(filter(None, data.dims))
-        )
-    with scoring.timed(seconds, "moving features"):
-        train_set = TrainingSet(data.train, device)
-    methods = {
-        name: this.register(name, method.to(device))
-        for name, method in setup.methods_of(o, about, this).items()
-    }
-    for method in methods.values():
-        bar = console.Progress(method.title, method.epochs, out.say)
-        with contextlib.closing(bar):
-            method.fit(train_set, this, bar)
-    log = run_folder.read_log(folder) if rank == 0 else []
-    if command.tensorboard and rank == 0:
-        tensorboard.write_scalars(folder / "tensorboard", log)
-    seconds |= summary.training_seconds(log, methods)
-    out.say(summary.training_lines(log, seconds))
+    methods = setup.methods_of(o, about, this, device)
+    log = train(methods, data, this, device, out.say, seconds)
 
     # 5. Scores of the test videos' clips
     with scoring.timed(seconds, "scoring"):
@@ -181,12 +148,33 @@ def run(command, out, open_things):
         records, data.classes, data.snippet_seconds, truth, ambiguous, youtube_ids
     )
     results = scoring.finish(o, command, folder, folder, scored, out.say, seconds)
-    phases = figures.phase_table(log)
     figures.training_figure(folder / "training.png", records=log)
-    figures.convergence_figure(folder / "pseudo_labels.png", phases=phases)
+    figures.convergence_figure(folder / "pseudo_labels.png", phases=figures.phase_table(log))
+    if command.tensorboard:
+        tensorboard.write_scalars(folder / "tensorboard", log)
     # last: its presence says that the run is finished
     tables.write_json(folder / "results.json", results)
     return results
+
+
+def train(methods, data, this, device, say, seconds):
+    """Trains each of `methods`, {name: method}, in place, but for what the run folder `this` has as
+    done; returns the log, rank 0's alone. seconds: grows by what training took.
+    """
+    if cpu:
+        cpu.keep_memory()
+        clips = np.mean([video.n_clips for video in data.train])
+        cpu.choose_threads(clips, sum(filter(None, data.dims)))
+    with scoring.timed(seconds, "moving features"):
+        train_set = TrainingSet(data.train, device)
+    for method in methods.values():
+        bar = console.Progress(method.title, method.epochs, say)
+        with contextlib.closing(bar):
+            method.fit(train_set, this, bar)
+    log = run_folder.read_log(this.folder) if distributed.world()[0] == 0 else []
+    seconds |= summary.training_seconds(log, methods)
+    say(summary.training_lines(log, seconds))
+    return log
 
 
 def evaluate_again(command, out, _):

@@ -71,20 +71,15 @@ def _parser():
     add("--fps", help="another rate: 10, 29.97, 30000/1001")
     add("--clip", type=int, default=15, help="frames a clip; default: 15")
     add("--step", type=int, help="frames from clip to clip; default: as many as a clip has")
-    for stream in ("rgb", "flow"):
+    streams = ["rgb", "flow"]
+    for stream in streams:
         add(
             f"--{stream}-weights",
             default=f"{stream}_imagenet.pt",
             metavar="FILE",
             help=f"I3D's state dict for {stream}; default: {stream}_imagenet.pt",
         )
-    add(
-        "--streams",
-        nargs="+",
-        choices=("rgb", "flow"),
-        default=["rgb", "flow"],
-        help="default: both",
-    )
+    add("--streams", nargs="+", choices=streams, default=streams, help="default: both")
     add(
         "--flow",
         choices=FLOWS,

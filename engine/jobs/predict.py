@@ -15,6 +15,7 @@ from engine import console, run_folder
 from engine.jobs import scoring, setup
 from formats import annotations, clip_scores, exports, features
 from formats.files import InputError
+from formats.layouts import count
 from report import outcome
 
 try:
@@ -36,22 +37,10 @@ def predict(command, out, open_things):
     folder = Path(command.predict)
     state = run_folder.load_checkpoint(folder)
     about = state["about"]
-    paths = ("features", "flow_features", "feature_layout", "snippet_seconds", "annotations")
-    no_effect = {"tious", "protocol", "ambiguous", "exclude_video", "feature_memory"}
-    o = opts.at_test(command.given, about["options"], apart=paths, no_effect=no_effect)
-    at = {name: command.given.get(name) for name in paths}
+    o, at = _options(command, about)
     if command.dry_run:
         return out.say(setup.option_lines(o))
-    if not at["features"]:
-        raise InputError(
-            "--predict: found no --features, expected the features of the videos to localize in"
-        )
-    if o.video_classifier == "oracle" or (o.video_scores and "video_scores" not in command.given):
-        raise InputError(
-            "--predict: found a run without a video-level classifier, expected --video-scores "
-            "for the "
-            "new videos"
-        )
+    _check_given(command, o, at)
     device = setup.device_of(o)
     methods = _trained_methods(o, state, folder, device)
     source, durations, problems = _videos_to_predict(o, at, about, out.say)
@@ -71,43 +60,20 @@ def predict(command, out, open_things):
     )
     if command.save_clip_scores:
         place.mkdir(parents=True, exist_ok=True)
-        clip_scores.write(
-            place / (f"{stem}-clip_scores.h5" if named else "clip_scores.h5"),
-            records,
-            job.classes,
-            job.step,
-        )
+        path = place / (f"{stem}-clip_scores.h5" if named else "clip_scores.h5")
+        clip_scores.write(path, records, job.classes, job.step)
     else:
         for _ in records:
             pass
     place.mkdir(parents=True, exist_ok=True)
-    # the first method's table and counts stay for what follows
-    for name in reversed(o.method):
-        table, counts = localize.table(job.found[name])
-        path = place / (stem if name == o.method[0] else f"{stem}-{name}")
-        scoring.write_detections(table, path)
-        out.say(
-            f"{METHODS[name].title}: {counts['videos']} videos, {counts['proposals']} "
-            f"detections: {path}.json and .csv"
-        )
-        if name == "em-mil":
-            outcome.draw(
-                place,
-                scoring.Scored(job.drawn, job.classes, job.step),
-                table,
-                o.pictures,
-                scoring.rule_of(o),
-            )
-    for kind in command.export:
-        exports.write_export(kind, path.with_name(f"{path.name}-{kind}.json"), table, durations)
+    table, found = _write_found(job, place, stem, command.export, durations, out.say)
     report = place / (f"{stem}-{scoring.PAGE}" if named else scoring.PAGE)
-    about_page = outcome.about(
-        f"{METHODS[o.method[0]].title}: {folder}",
-        scoring.header(o, folder, run_folder.environment("cpu")),
-    )
     outcome.write_page(
         report,
-        about_page,
+        outcome.about(
+            f"{METHODS[o.method[0]].title}: {folder}",
+            scoring.header(o, folder, run_folder.environment("cpu")),
+        ),
         scoring.Scored([], job.classes, job.step),
         table,
         job.pages,
@@ -115,12 +81,51 @@ def predict(command, out, open_things):
     )
     out.say(f"To look at: {report}")
     if job.bad:
-        console.end(
-            3,
-            f"{len(job.bad)} bad video{'s' * (len(job.bad) > 1)} left out: "
-            f"{features.some(job.bad)}",
+        console.end(3, f"{count(job.bad, 'bad video')} left out: {features.some(job.bad)}")
+    return found
+
+
+def _options(command, about):
+    """(Opts at test, {option that says where the new videos are: what was given, or None})."""
+    paths = ("features", "flow_features", "feature_layout", "snippet_seconds", "annotations")
+    no_effect = {"tious", "protocol", "ambiguous", "exclude_video", "feature_memory"}
+    o = opts.at_test(command.given, about["options"], apart=paths, no_effect=no_effect)
+    return o, {name: command.given.get(name) for name in paths}
+
+
+def _check_given(command, o, at):
+    if not at["features"]:
+        raise InputError(
+            "--predict: found no --features, expected the features of the videos to localize in"
         )
-    return {"videos": counts["videos"], "detections": f"{path}.json", "localization": counts}
+    if o.video_classifier == "oracle" or (o.video_scores and "video_scores" not in command.given):
+        raise InputError(
+            "--predict: found a run without a video-level classifier, expected --video-scores "
+            "for the new videos"
+        )
+
+
+def _write_found(job, place, stem, export, durations, say):
+    """Writes the detections of each method and pictures of EM-MIL's; returns the first method's
+    table and the results.
+    """
+    o = job.o
+    # the first method's table and counts stay for what follows
+    for name in reversed(o.method):
+        table, counts = localize.table(job.found[name])
+        path = place / (stem if name == o.method[0] else f"{stem}-{name}")
+        scoring.write_detections(table, path)
+        say(
+            f"{METHODS[name].title}: {counts['videos']} videos, {counts['proposals']} "
+            f"detections: {path}.json and .csv"
+        )
+        if name == "em-mil":
+            scored = scoring.Scored(job.drawn, job.classes, job.step)
+            outcome.draw(place, scored, table, o.pictures, scoring.rule_of(o))
+    for kind in export:
+        exports.write_export(kind, path.with_name(f"{path.name}-{kind}.json"), table, durations)
+    results = {"videos": counts["videos"], "detections": f"{path}.json", "localization": counts}
+    return table, results
 
 
 class Prediction:

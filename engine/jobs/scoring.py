@@ -53,7 +53,48 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     outside = setup.outside_scores(o, names, scored.classes, scored.youtube_ids)
     out.mkdir(parents=True, exist_ok=True)
     code = run_folder.environment("cpu")
-    results = {
+    results = _source_of_numbers(o, run_dir, scored, code)
+    found = {}
+    for name in o.method:
+        with timed(seconds, "localization"):
+            found[name], counts = localize.table(localized(o, name, scored, outside))
+        with timed(seconds, "evaluation"):
+            protocols = _evaluated(o, scored, found[name]) if len(scored.truth) else {}
+        results["methods"][name] = {
+            "label": METHODS[name].title + row_label(o),
+            "localization": counts,
+            "protocols": protocols,
+        }
+    results["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
+
+    theirs = published.published_rows(o.dataset, [METHODS[name].title for name in o.method])
+    blocks = summary.page(results, theirs, published.NOTE, len(scored.classes), o.gate)
+    say(summary.as_text(blocks, per_class=command.per_class))
+    tables.write_text(out / "table.md", summary.as_markdown(blocks))
+    _write_found(o, command.export, out, scored, found)
+    first = found[o.method[0]]
+    log = run_folder.read_log(run_dir) if (Path(run_dir) / run_folder.LOG).exists() else []
+    outcome.write_page(
+        out / PAGE,
+        outcome.about(
+            f"{METHODS[o.method[0]].title}: {o.dataset}, seed {o.seed}",
+            header(o, run_dir, code),
+            *summary.for_page(blocks),
+        ),
+        scored,
+        first,
+        outcome.page_scores(class_scores(o, o.method[0], scored, outside), o.gate),
+        rule_of(o),
+        outcome.evaluation(scored, first, results["methods"][o.method[0]]["protocols"]),
+        log,
+    )
+    say(f"\nFiles: {out}/\nTo look at: {out / PAGE}")
+    return results
+
+
+def _source_of_numbers(o, run_dir, scored, code):
+    """The results before any method: code, data, options, and how well the classifiers do."""
+    return {
         "code": code["code"],
         "local_changes": code["dirty"],
         "dataset": o.dataset,
@@ -72,59 +113,24 @@ def finish(o, command, run_dir, out, scored, say, seconds):
         "methods": {},
         "classification": apply.classification(scored.records),
     }
-    found = {}
-    for name in o.method:
-        with timed(seconds, "localization"):
-            found[name], counts = localize.table(localized(o, name, scored, outside))
-        results["methods"][name] = {
-            "label": METHODS[name].title + row_label(o),
-            "localization": counts,
-            "protocols": {},
-        }
-        with timed(seconds, "evaluation"):
-            if len(scored.truth):
-                results["methods"][name]["protocols"] = _evaluated(o, scored, found[name])
-    results["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
 
-    theirs = published.published_rows(o.dataset, [METHODS[name].title for name in o.method])
-    blocks = summary.page(results, theirs, published.NOTE, len(scored.classes), o.gate)
-    say(summary.as_text(blocks, per_class=command.per_class))
-    tables.write_text(out / "table.md", summary.as_markdown(blocks))
+
+def _write_found(o, export, out, scored, found):
+    """The detections of each method, those of the first also in other forms, and EM-MIL's
+    pictures.
+    """
     for name, table in found.items():
-        write_detections(
-            table, out / ("detections" if name == o.method[0] else f"detections-{name}")
-        )
+        stem = "detections" if name == o.method[0] else f"detections-{name}"
+        write_detections(table, out / stem)
     first = found[o.method[0]]
     if scored.youtube_ids:
-        detections.write_detections(
-            detections.under_aliases(first, scored.youtube_ids), out / "detections-youtube.json"
-        )
-    for kind in command.export:
-        exports.write_export(
-            kind,
-            out / f"{kind}.json",
-            first,
-            {record.name: record.duration for record in scored.records},
-        )
+        by_id = detections.under_aliases(first, scored.youtube_ids)
+        detections.write_detections(by_id, out / "detections-youtube.json")
+    durations = {record.name: record.duration for record in scored.records}
+    for kind in export:
+        exports.write_export(kind, out / f"{kind}.json", first, durations)
     if "em-mil" in found:
         outcome.draw(out, scored, found["em-mil"], o.pictures, rule_of(o))
-    log = run_folder.read_log(run_dir) if (Path(run_dir) / run_folder.LOG).exists() else []
-    outcome.write_page(
-        out / PAGE,
-        outcome.about(
-            f"{METHODS[o.method[0]].title}: {o.dataset}, seed {o.seed}",
-            header(o, run_dir, code),
-            *summary.for_page(blocks),
-        ),
-        scored,
-        first,
-        outcome.page_scores(class_scores(o, o.method[0], scored, outside), o.gate),
-        rule_of(o),
-        outcome.evaluation(scored, first, results["methods"][o.method[0]]["protocols"]),
-        log,
-    )
-    say(f"\nFiles: {out}/\nTo look at: {out / PAGE}")
-    return results
 
 
 def rule_of(o):

@@ -182,6 +182,8 @@ def load_data(o, say):
     # All of the subset's segments: those of a video without features (--allow-missing) are missed,
     # not forgiven.
     ambiguous = detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
+    # Fail now rather than after training.
+    outside_scores(o, [video.name for video in data.test], data.classes, truth.aliases, say)
     return data, annotations.table(tested), ambiguous, truth.aliases
 
 
@@ -267,6 +269,20 @@ def segments_of(path, columns=("video", "t_start", "t_end")):
         ) from None
 
 
+def about(o, data):
+    """What a run's checkpoint says of where its weights come from."""
+    return {
+        "options": dataclasses.asdict(o),
+        "train_videos": len(data.train),
+        "classes": list(data.classes),
+        "snippet_seconds": data.snippet_seconds,
+        "dims": list(data.dims),
+        "fingerprint": features.fingerprint(o.features, o.flow_features, o.annotations),
+        "extractor": features.extract_settings(o.features),
+        "code": run_folder.code_hash(),
+    }
+
+
 def same_run(then, now, folder, other_code):
     """then, now: `about` of the checkpoint, {} where there is none yet, and of this process."""
     if not then:
@@ -326,15 +342,15 @@ def settings_of(o, name):
     return kind(**{f.name: getattr(o, f.name) for f in dataclasses.fields(kind)})
 
 
-def methods_of(o, about, this):
-    """The methods by name, drawn from the run's seed; no network's weights depend on which others
-    there are.
+def methods_of(o, about, this, device):
+    """The methods by name, drawn from the run's seed and registered in its folder; no network's
+    weights depend on which others there are.
     """
     made = {}
     for name in wanted(o):
         this.generator(f"weights of {name}", 0)
         method = METHODS[name](*about["dims"], len(about["classes"]), settings_of(o, name))
-        made[name] = cpu.prepare(method) if cpu else method
+        made[name] = this.register(name, (cpu.prepare(method) if cpu else method).to(device))
     return made
 
 
