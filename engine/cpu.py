@@ -18,22 +18,8 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 SMALL = 60_000  # values of a video; hapt30 has 10,000, the demo 12,000, THUMOS14 275,000
-
-
-def prepare(network):
-    """Lays the network's convolution weights out for `head_forward` and returns the network.
-
-    The values and the state dict stay the same: only the memory order changes, from (256, D, 3) to
-    (256, 3, D), so that the weights are one matrix beside three shifted copies of the features.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv1d):
-            weight = module.weight.data
-            module.weight.data = weight.permute(0, 2, 1).contiguous().permute(0, 2, 1)
-    return network
 
 
 def keep_memory():
@@ -88,27 +74,25 @@ def head_forward(conv, linear, x):
     autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     if not AVAILABLE or kind != "cpu" or x.dtype != torch.float32 or x.requires_grad or autocast:
         return linear(F.relu(conv(x.T).T)).to(x.dtype)  # PyTorch's own layers
-    # (H, 3D), a view after `prepare`
-    weight = conv.weight.permute(0, 2, 1).reshape(conv.out_channels, -1)
     return _TwoLayers.apply(
-        shifted(x, _rows_for(len(x))), len(x), weight, conv.bias, linear.weight, linear.bias
+        shifted(x, _columns_for(len(x))), len(x), conv.weight, conv.bias, linear.weight, linear.bias
     )
 
 
-def shifted(x, rows):
-    """The clip before, the clip itself and the clip after, side by side: the rows that the
-    convolution multiplies.
+def shifted(x, columns):
+    """Of each feature the clip before, the clip itself and the clip after, one below the other:
+    what the convolution's weights, (H, D, 3), multiply as one matrix (H, 3D).
 
-    x: (T, D). Returns (rows, 3D) with rows >= T; zeros past both ends.
+    x: (T, D); fastest where it lies in memory as (D, T). Returns (3D, columns), columns >= T; zeros
+    past both ends.
     """
     t, d = x.shape
-    padded = F.pad(x, (0, 0, 1, 1 + rows - t))  # (rows + 2, D)
-    # row t is padded[t : t + 3], flattened
-    return padded.as_strided((rows, 3 * d), (d, 1)).contiguous()
+    padded = F.pad(x.T, (1, 1 + columns - t))  # (D, columns + 2)
+    return padded.unfold(1, columns, 1).contiguous().view(3 * d, columns)
 
 
-def _rows_for(n):
-    """n or a few rows more, a number of at most four binary digits and zeros behind them.
+def _columns_for(n):
+    """n or a few columns more, a number of at most four binary digits and zeros behind them.
 
     oneDNN compiles a program for each shape and keeps it with some MB of work space: videos of all
     lengths need few.
@@ -118,13 +102,15 @@ def _rows_for(n):
 
 
 class _TwoLayers(torch.autograd.Function):
-    """The hidden layer is held as (H, rows), one clip a column, so that no product has to transpose
-    it first.
+    """Clips are columns in the features and in the hidden layer, so that no large product has to
+    transpose an operand first.
     """
 
     @staticmethod
     def forward(ctx, x, t, weight1, bias1, weight2, bias2):
-        hidden = onednn_product(weight1, x).add_(bias1[:, None]).relu_()  # (H, rows)
+        hidden = (
+            onednn_product(weight1.flatten(1), x.T).add_(bias1[:, None]).relu_()
+        )  # (H, columns)
         ctx.save_for_backward(x, hidden, weight2)
         return torch.addmm(bias2, hidden.T, weight2.T)[:t]  # (t, K)
 
@@ -132,7 +118,8 @@ class _TwoLayers(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         x, hidden, weight2 = ctx.saved_tensors
-        grad = F.pad(grad, (0, 0, 0, len(x) - len(grad)))  # (rows, K)
-        # (H, rows): 0 where hidden is
+        grad = F.pad(grad, (0, 0, 0, hidden.shape[1] - len(grad)))  # (columns, K)
+        # (H, columns): 0 where hidden is
         inner = torch.ops.aten.threshold_backward(weight2.T @ grad.T, hidden, 0)
-        return None, None, onednn_product(inner, x.T), inner.sum(1), grad.T @ hidden.T, grad.sum(0)
+        weight1 = onednn_product(inner, x).unflatten(1, (-1, 3))  # (H, D, 3)
+        return None, None, weight1, inner.sum(1), grad.T @ hidden.T, grad.sum(0)

@@ -137,7 +137,7 @@ class FeatureSource:
         )
 
     def read_stream(self, name, stream):
-        """The stream "rgb" or "flow" of one video: (T, D) float32, contiguous. InputError on NaN or
+        """The stream "rgb" or "flow" of one video: (T, D) float32. InputError on NaN or
         infinity."""
         raw = self._raw(name, "features") if "features" in self._arrays(name) else None
         return self._stream(name, stream, raw)
@@ -245,9 +245,10 @@ class FeatureSource:
     def _checked(self, raw, name, stream):
         # Values beyond float32 become infinite, which is reported below.
         with np.errstate(over="ignore", invalid="ignore"):
-            array = np.ascontiguousarray(raw, dtype=np.float32)
+            # in the memory order of (D, T), which a convolution over the clips reads
+            array = np.asfortranarray(raw, dtype=np.float32)
             # one cheap pass; its sum may overflow, hence the second
-            finite = np.isfinite(np.vdot(array, array))
+            finite = np.isfinite(np.vdot(array.T, array.T))
         if not finite and not (good := np.isfinite(array)).all():
             clip, dimension = np.argwhere(~good)[0]
             raise InputError(

@@ -114,8 +114,8 @@ def synthetic(lengths, dim, classes):
     return [
         SimpleNamespace(
             name=f"video {i}",
-            rgb=rng.standard_normal((t, dim), np.float32),
-            flow=rng.standard_normal((t, dim), np.float32),
+            rgb=rng.standard_normal((dim, t), np.float32).T,  # in memory as they are loaded
+            flow=rng.standard_normal((dim, t), np.float32).T,
             labels=y,
         )
         for i, (t, y) in enumerate(zip(lengths, labels))
@@ -128,7 +128,7 @@ class Ours:
     def __init__(self, videos, device="cpu"):
         torch.manual_seed(0)
         dims = videos[0].rgb.shape[1], videos[0].flow.shape[1]
-        self.model = cpu.prepare(EMMIL(*dims, len(videos[0].labels))).to(device)
+        self.model = EMMIL(*dims, len(videos[0].labels)).to(device)
         self.train_set = TrainingSet(videos, device)
         self.steps = {"E": EStep(self.model), "M": MStep(self.model, 0.15)}
         self.optimizers = {
@@ -169,7 +169,9 @@ class Plain:
     """
 
     def __init__(self, videos, zeros):
-        self.data = [(torch.from_numpy(v.rgb), torch.from_numpy(v.flow)) for v in videos]
+        self.data = [
+            [torch.from_numpy(np.ascontiguousarray(x)) for x in (v.rgb, v.flow)] for v in videos
+        ]
         self.labels, self.zeros = torch.from_numpy(np.stack([v.labels for v in videos])), zeros
         self.heads = nn.ModuleDict(
             {
@@ -228,19 +230,20 @@ def floor(lengths, dim, outputs, product, backward=True):
     product(a (m, k), b (n, k)): a @ b.T, for the first layer. Returns a function.
     """
     longest = max(lengths)
-    x, hidden, out = (torch.randn(longest, width) for width in (3 * dim, 256, outputs))
+    x, hidden, out = (torch.randn(width, longest) for width in (3 * dim, 256, outputs))
     w1, w2 = torch.randn(256, 3 * dim), torch.randn(outputs, 256)
-    inner = {t: torch.randn(256, t) for t in set(lengths)}
+    of = {t: [z[:, :t].contiguous() for z in (x, hidden, out)] for t in set(lengths)}
 
     def epoch():
         for t in lengths:
+            x, hidden, out = of[t]  # (3D, t), (256, t), (outputs, t)
             for _ in range(2):
-                product(w1, x[:t])
-                hidden[:t] @ w2.T
+                product(w1, x.T)
+                hidden.T @ w2.T
                 if backward:
-                    w2.T @ out[:t].T
-                    out[:t].T @ hidden[:t]
-                    product(inner[t], x[:t].T)
+                    w2.T @ out
+                    out @ hidden.T
+                    product(hidden, x)
 
     return epoch
 

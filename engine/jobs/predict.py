@@ -18,11 +18,6 @@ from formats.files import InputError
 from formats.layouts import count
 from report import outcome
 
-try:
-    from engine import cpu
-except ImportError:  # works without that file
-    cpu = None
-
 
 def predict(command, out, open_things):
     """--predict RUN: localizes in the videos of --features with a run's networks, one video at a
@@ -285,5 +280,5 @@ def _trained_methods(o, state, folder, device):
         run_folder.load_state(
             method, state["parts"][name], f"{folder / run_folder.CHECKPOINT}: {name}"
         )
-        made[name] = (cpu.prepare(method) if cpu else method).to(device)
+        made[name] = method.to(device)
     return made

@@ -19,11 +19,6 @@ from formats.files import InputError
 from paper import published
 from report import outcome, summary, tables
 
-try:
-    from engine import cpu
-except ImportError:  # works without that file
-    cpu = None
-
 PAGE = "report.html"
 
 

@@ -18,11 +18,6 @@ from formats.files import InputError, load_json, show
 from formats.names import match_names
 from report import summary, tables
 
-try:
-    from engine import cpu
-except ImportError:  # works without that file
-    cpu = None
-
 YOUTUBE_IDS = "youtube_ids.json"
 
 
@@ -350,7 +345,7 @@ def methods_of(o, about, this, device):
     for name in wanted(o):
         this.generator(f"weights of {name}", 0)
         method = METHODS[name](*about["dims"], len(about["classes"]), settings_of(o, name))
-        made[name] = this.register(name, (cpu.prepare(method) if cpu else method).to(device))
+        made[name] = this.register(name, method.to(device))
     return made
 
 

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from engine import cpu
-from engine.cpu import head_forward, onednn_product, prepare, shifted
-from model import EMMIL
+from engine.cpu import head_forward, onednn_product, shifted
 
 ROOT = cpu.__file__.rsplit("/", 2)[0]
 needs_onednn = pytest.mark.skipif(not cpu.AVAILABLE, reason="this PyTorch has no oneDNN")
@@ -41,19 +40,18 @@ def refuse(monkeypatch):
     monkeypatch.setattr(cpu, "onednn_product", None)
 
 
-@pytest.mark.parametrize("prepared", [True, False])
+@pytest.mark.parametrize("by_feature", [True, False])
 @pytest.mark.parametrize("onednn", [True, False])
 @pytest.mark.parametrize("t", [1, 2, 3, 17, 45, 167])
-def test_values_and_all_four_gradients(t, onednn, prepared, monkeypatch):
+def test_values_and_all_four_gradients(t, onednn, by_feature, monkeypatch):
+    """by_feature: the features lie in memory as (D, T), as they are loaded."""
     if not onednn:
         monkeypatch.setattr(cpu, "AVAILABLE", False)
         refuse(monkeypatch)
     elif not cpu.AVAILABLE:
         pytest.skip("this PyTorch has no oneDNN")
     conv, linear = layers(12, 7, 5)
-    if prepared:
-        prepare(conv)
-    x, weights = torch.randn(t, 12), torch.randn(t, 5)
+    x, weights = torch.randn(12, t).T if by_feature else torch.randn(t, 12), torch.randn(t, 5)
     parameters = parameters_of(conv, linear)
     found, expected = head_forward(conv, linear, x), plain(conv, linear, x)
     torch.testing.assert_close(found, expected)
@@ -75,7 +73,7 @@ def test_the_derivative_against_finite_differences():
     """The layers written out in NumPy in float64, each weight moved by a little; the derivative is
     float32.
     """
-    conv, linear = prepare(nn.Sequential(*layers(3, 4, 2)))
+    conv, linear = layers(3, 4, 2)
     x, weights = torch.randn(5, 3), torch.randn(5, 2)
     parameters = parameters_of(conv, linear)
     found = torch.autograd.grad((head_forward(conv, linear, x) * weights).sum(), parameters)
@@ -145,7 +143,7 @@ def test_pytorch_s_own_layers(why, monkeypatch):
 
 def test_a_head_under_autocast_is_near_float32():
     conv, linear = layers(6, 256, 3)
-    x, grads = torch.randn(17, 6), []  # 17 clips in 18 rows
+    x, grads = torch.randn(17, 6), []  # 17 clips in 18 columns
     for enabled in (True, False):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             y = head_forward(conv, linear, x)
@@ -173,50 +171,32 @@ def test_onednn_multiplies_in_any_memory_order():
         torch.testing.assert_close(onednn_product(x, y), a @ b)
 
 
-def test_shifted_puts_neighbours_side_by_side():
+def test_shifted_puts_neighbours_below_each_other():
     x = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
-    rows = [[0, 0, 1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [3, 4, 5, 6, 0, 0]]
+    before, here, after = [0, 1, 3], [1, 3, 5], [3, 5, 0]  # of the first feature
+    rows = [before, here, after, [0, 2, 4], [2, 4, 6], [4, 6, 0]]
     assert shifted(x, 3).tolist() == rows
-    assert shifted(x, 5).tolist() == [*rows, [5, 6, 0, 0, 0, 0], [0] * 6]
-    assert shifted(x[:1], 1).tolist() == [[0, 0, 1, 2, 0, 0]]
+    ends = [[5, 0], [0, 0], [0, 0], [6, 0], [0, 0], [0, 0]]
+    assert shifted(x, 5).tolist() == [row + end for row, end in zip(rows, ends)]
+    assert shifted(x[:1], 1).tolist() == [[0], [1], [0], [0], [2], [0]]
 
 
-def test_few_numbers_of_rows_for_any_length(monkeypatch):
+def test_few_numbers_of_columns_for_any_length(monkeypatch):
     seen = []
 
-    def product(weight, rows):
-        seen.append(len(rows))
-        return torch.zeros(len(weight), len(rows))
+    def product(weight, columns):
+        seen.append(len(columns))
+        return torch.zeros(len(weight), len(columns))
 
     monkeypatch.setattr(cpu, "AVAILABLE", True)
     monkeypatch.setattr(cpu, "onednn_product", product)
     conv, linear = layers(1, 2, 1)
-    rows = {}
+    made = {}
     for t in range(1, 2049):
         head_forward(conv, linear, torch.zeros(t, 1))
-        rows[t] = seen[-1]
-    assert [rows[t] for t in (1, 7, 15, 16, 17, 45, 167, 1127)] == [1, 7, 15, 16, 18, 48, 176, 1152]
-    assert all(t <= r <= 1.125 * t for t, r in rows.items()) and len(set(rows.values())) == 72
-
-
-# ------------------------------------------------------------------------------------------------
-# prepare
-def test_prepare_changes_the_memory_order_alone():
-    model, same = EMMIL(5, 4, 3), EMMIL(5, 4, 3)
-    same.load_state_dict(model.state_dict())
-    pointers = [id(p) for p in model.parameters()]
-    assert prepare(model) is model and [id(p) for p in model.parameters()] == pointers
-    for (name, a), b in zip(model.state_dict().items(), same.state_dict().values(), strict=True):
-        assert a.equal(b) and a.shape == b.shape, name
-    weight = model.classifier.rgb.conv.weight
-    assert weight.shape == (256, 5, 3) and weight.stride() == (15, 1, 5) and weight.requires_grad
-    same.load_state_dict(
-        model.state_dict()
-    )  # a prepared network's state goes into a plain one, and back
-    model.load_state_dict(same.state_dict())
-    assert weight.stride() == (15, 1, 5) and same.classifier.rgb.conv.weight.stride() == (15, 3, 1)
-    x = torch.randn(6, 5), torch.randn(6, 4)
-    torch.testing.assert_close(model(*x).p, same(*x).p)
+        made[t] = seen[-1]
+    assert [made[t] for t in (1, 7, 15, 16, 17, 45, 167, 1127)] == [1, 7, 15, 16, 18, 48, 176, 1152]
+    assert all(t <= n <= 1.125 * t for t, n in made.items()) and len(set(made.values())) == 72
 
 
 # ------------------------------------------------------------------------------------------------
@@ -239,9 +219,6 @@ videos = [SimpleNamespace(name=f"v{i}", rgb=rng.normal(size=(t, 6)).astype(np.fl
           for i, t in enumerate((1, 2, 9, 17, 4, 30))]
 torch.manual_seed(0)
 network = model.EMMIL(6, 5, 3)
-if sys.argv[1] == "with":
-    from engine import cpu
-    cpu.prepare(network)
 steps = {"E": em_trainer.EStep(network), "M": em_trainer.MStep(network, 0.1)}
 phases = [em_trainer.Phase("M", 3, 1e-3, "bag"), em_trainer.Phase("E", 3, 1e-3, "frozen"),
           em_trainer.Phase("M", 3, 1e-3, "frozen")]

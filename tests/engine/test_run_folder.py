@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine import cpu, run_folder
+from engine import run_folder
 from engine.loop import TrainingSet, adam, train_epoch
 from engine.run_folder import (
     CHECKPOINT,
@@ -175,11 +175,16 @@ def test_generators_depend_on_seed_stage_and_epoch_alone(tmp_path):
 
 # ------------------------------------------------------------------------------------------------
 # memory order
-def em_mil(run, prepared, epochs, at_step=None):
-    """Trains the classifier of an EMMIL, laid out for engine.cpu or not; returns it."""
+def em_mil(run, permuted, epochs, at_step=None):
+    """Trains the classifier of an EMMIL, its convolutions' weights in the memory order of an
+    earlier version (256, 3, D) or as PyTorch has them; returns it.
+    """
     torch.manual_seed(5)
     model = EMMIL(4, 4, 2)
-    run.register("model", cpu.prepare(model) if prepared else model)
+    for head in (model.classifier.rgb, model.classifier.flow) if permuted else ():
+        weight = head.conv.weight.data
+        head.conv.weight.data = weight.permute(0, 2, 1).contiguous().permute(0, 2, 1)
+    run.register("model", model)
     optimizer = run.register("adam", adam(model.classifier.parameters(), 1e-2))
     taken = 0
 
@@ -221,16 +226,16 @@ def test_a_checkpoint_of_another_memory_order_resumes_right(tmp_path, monkeypatc
         assert (b - first).abs().max() > 1e-2  # it has moved far beyond the tolerance
 
 
-@pytest.mark.parametrize("prepared", [True, False])
-def test_the_moments_lie_as_their_parameter_does(tmp_path, prepared):
+@pytest.mark.parametrize("permuted", [True, False])
+def test_the_moments_lie_as_their_parameter_does(tmp_path, permuted):
     run = RunFolder(tmp_path)
-    em_mil(run, not prepared, 1)
+    em_mil(run, not permuted, 1)
     run.close()
     run = RunFolder(tmp_path, resume=True)
-    em_mil(run, prepared, 1)
+    em_mil(run, permuted, 1)
     moments = run.parts["adam"].state
     weight = run.parts["model"].classifier.rgb.conv.weight
-    assert weight.stride() == ((12, 1, 4) if prepared else (12, 3, 1))
+    assert weight.stride() == ((12, 1, 4) if permuted else (12, 3, 1))
     for p, state in moments.items():
         assert state["exp_avg"].stride() == state["exp_avg_sq"].stride() == p.stride()
         assert state["step"].item() == VIDEOS

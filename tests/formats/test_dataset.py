@@ -52,7 +52,7 @@ def test_every_layout_loads_to_the_same_tensors(tmp_path, streams, writer):
                 assert found.shape == expected.shape and found.dtype == np.float32
                 array = np.asarray(found)
                 np.testing.assert_array_equal(array, expected)
-                assert array.flags.c_contiguous and array.flags.writeable
+                assert array.flags.f_contiguous and array.flags.writeable
                 if len(array) > 1:  # keeps neither the other stream nor a copy alive
                     assert array.base is None or memoryview(array.base).nbytes <= array.nbytes
 
