@@ -149,7 +149,6 @@ def run(command, out, open_things):
     )
     results = scoring.finish(o, command, folder, folder, scored, out.say, seconds)
     figures.training_figure(folder / "training.png", records=log)
-    figures.convergence_figure(folder / "pseudo_labels.png", phases=figures.phase_table(log))
     if command.tensorboard:
         tensorboard.write_scalars(folder / "tensorboard", log)
     # last: its presence says that the run is finished

@@ -300,13 +300,13 @@ def _classifier_panel(axes, stage, records):
 
 def _log_axis(axes):
     """A logarithmic y axis with plain numbers at its ticks: even steps where it spans little."""
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     axes.yaxis.set_major_locator(MaxNLocator(4) if high < 5 * low else LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()
 
 
 def _finish_panel(axes, title, ylabel, xlabel, em_mil=()):

@@ -37,7 +37,7 @@ SETTINGS = {
         precision="fp32",
     ),
     "untrimmednet": dict(lr=1e-2, untrimmednet_epochs=3),
-    "wtalc": dict(lr=1e-2, wtalc_iterations=120, wtalc_max_clips=750),
+    "wtalc": dict(lr=1e-2, wtalc_iterations=20, wtalc_max_clips=750),
 }
 CLASSIFIERS = [name for name, method in METHODS.items() if method.classifies]
 
@@ -111,12 +111,14 @@ def test_cut_short_and_resumed_it_ends_in_the_same_weights(tmp_path, monkeypatch
             yield bags
 
     train_set.read = read
+    two_epochs = {"wtalc_iterations": 120} if name == "wtalc" else {}
     cut_short = RunFolder(tmp_path / "cut")
     with pytest.raises(KeyError):
-        cut_short.register(name, made(name)).fit(train_set, cut_short)
+        cut_short.register(name, made(name, **two_epochs)).fit(train_set, cut_short)
     cut_short.close()
-    resumed = fitted(name, tmp_path / "cut", resume=True)
-    assert torch.equal(weights(resumed), weights(fitted(name, tmp_path / "whole")))
+    resumed = fitted(name, tmp_path / "cut", resume=True, **two_epochs)
+    whole = fitted(name, tmp_path / "whole", **two_epochs)
+    assert torch.equal(weights(resumed), weights(whole))
 
 
 @pytest.mark.parametrize("name", METHODS)

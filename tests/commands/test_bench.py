@@ -84,6 +84,7 @@ def test_a_set_from_disk_trains_alike_streamed_and_in_memory(tmp_path):
     assert found[0]["loss"] == found[1]["loss"]
 
 
+@pytest.mark.slow
 def test_command_writes_a_flat_object(tmp_path, capsys):
     figures = bench.main(["localize", "--json", str(tmp_path / "out.json")])
     assert json.loads((tmp_path / "out.json").read_text()) == figures

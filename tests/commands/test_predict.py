@@ -427,6 +427,7 @@ def test_told_to_stop(trained, unseen, tmp_path, monkeypatch, capsys):
     assert not list((tmp_path / "out").iterdir())
 
 
+@pytest.mark.slow
 def test_no_room(trained, unseen, tmp_path):
     argv = [
         "--predict",

@@ -111,7 +111,6 @@ def test_what_a_run_leaves(finished):
         "results.json",
         "table.md",
         "training.png",
-        "pseudo_labels.png",
         "figures",
         "clip_scores.h5",
     }

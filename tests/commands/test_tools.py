@@ -156,6 +156,7 @@ def test_bad_targets(tmp_path, capsys):
     assert (paths["features"].read_bytes(), truth.read_bytes()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 3000, 20_000, 100_000])
 def test_no_room(tmp_path, limit):
     """A limit on the size of files acts as a full disk does."""

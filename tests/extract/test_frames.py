@@ -13,6 +13,7 @@ import videos
 from extract import frames
 from formats.files import InputError
 
+pytestmark = pytest.mark.slow
 # milliseconds: fast, slow, and a gap of half a second
 VARIABLE = [0, 40, 100, 110, 300, 310, 400, 480, 500, 1000, 1033, 1066, 1300, 1308]
 

@@ -57,6 +57,7 @@ def test_every_layout_loads_to_the_same_tensors(tmp_path, streams, writer):
                     assert array.base is None or memoryview(array.base).nbytes <= array.nbytes
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not SHARED.is_dir(), reason="the stand-in script and its annotations lie beside the repository"
 )

@@ -1,6 +1,5 @@
 """EM-MIL's training: against a plain reference loop, and what each step may and may not move."""
 
-import io
 import json
 import pathlib
 import tempfile
@@ -291,27 +290,30 @@ def test_a_soft_rule_in_place_of_eq3_is_what_the_loss_sees(monkeypatch):
     assert log[0]["loss"]["rgb"] == pytest.approx(bce.item(), rel=1e-5)
 
 
+@pytest.fixture(scope="module")
+def plain_run(tmp_path_factory):
+    """(flags of a run with the paper's rules, its weights)"""
+    folder = tmp_path_factory.mktemp("plain")
+    flags = [*commands.write_set(folder / "set"), "--method", "em-mil", "--pictures", "0"]
+    return flags, weights_of(flags, folder / "run")
+
+
+def weights_of(flags, out):
+    run.main([*flags, "--out", str(out)])
+    return torch.load(out / "checkpoint.pt", weights_only=True)["parts"]["em-mil"]
+
+
 @pytest.mark.parametrize(
     "rule, name", [("class_labels", n) for n in RULES] + [("key_instance_labels", "soft")]
 )
 def test_another_rule_trains_to_other_weights_through_the_command(
-    monkeypatch, tmp_path, rule, name
+    monkeypatch, plain_run, tmp_path, rule, name
 ):
-    flags = commands.write_set(tmp_path / "set")
-    monkeypatch.setattr("sys.stdout", io.StringIO())
-    weights = []
-    for out in ("plain", "other"):
-        if out == "other":
-            monkeypatch.setattr(
-                em_trainer,
-                rule,
-                RULES[name] if rule == "class_labels" else lambda p, y: p.max(dim=1).values,
-            )
-        run.main([*flags, "--method", "em-mil", "--out", str(tmp_path / out)])
-        weights.append(
-            torch.load(tmp_path / out / "checkpoint.pt", weights_only=True)["parts"]["em-mil"]
-        )
-    assert any(not weights[0][k].equal(weights[1][k]) for k in weights[0])
+    flags, plain = plain_run
+    other = RULES[name] if rule == "class_labels" else lambda p, y: p.max(dim=1).values
+    monkeypatch.setattr(em_trainer, rule, other)
+    weights = weights_of(flags, tmp_path / "run")
+    assert any(not weights[k].equal(plain[k]) for k in plain)
 
 
 def test_labels_are_made_for_every_video_by_the_rule_of_the_step():
