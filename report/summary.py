@@ -4,9 +4,9 @@ import textwrap
 
 import numpy as np
 
+import eval_detection
 from report import tables
 
-SHOWN = 5  # classes with the best and with the worst AP on screen
 # share of pairs above, of videos without a class above: said as a warning
 GATE_MANY, GATE_NONE = 0.5, 0.8
 
@@ -65,11 +65,11 @@ def training_lines(log, seconds):
 
 
 def page(results, theirs, note, n_classes, gate):
-    """The result page, (text, table or None, by-class table or None) each, printed and written
-    alike.
+    """The result page, printed and written alike: blocks of (text, table or None, None or AP by
+    class, the whole table and the one that the screen shows).
 
-    results: see run.finish. theirs: {name: {column: percent}}, published rows; note: the sentence
-    beside them.
+    results: see engine.jobs.scoring.finish. theirs: {name: {column: percent}}, published rows;
+    note: the sentence beside them.
     """
     blocks = []
     for name, method in results["methods"].items():
@@ -78,7 +78,9 @@ def page(results, theirs, note, n_classes, gate):
             tiou = min(e["tious"], key=lambda x: abs(x - 0.5))
             ap = np.array(list(e["ap"].values()))[:, [e["tious"].index(tiou)]].T
             table = tables.class_table(list(e["ap"]), ap, [tiou], list(e["segments"].values()))
-            blocks.append((f"{method['label']}, by class, protocol {protocol}", None, table))
+            short = _shortened(table, eval_detection.classes_to_show(ap))
+            text = f"{method['label']}, by class, protocol {protocol}"
+            blocks.append((text, None, (table, short)))
     for classifier, m in results["classification"].items():
         blocks.append(
             (
@@ -169,7 +171,7 @@ def as_text(blocks, per_class=False):
     parts = []
     for text, table, by_class in blocks:
         if by_class is not None:
-            table = by_class if per_class else _best_and_worst(by_class)
+            table = by_class[0 if per_class else 1]
         parts.append(text if table is None else f"{text}\n\n{tables.text(table)}")
     return "\n\n".join(parts)
 
@@ -178,7 +180,7 @@ def as_markdown(blocks):
     """The page for table.md, the mAP tables first, every class."""
     parts = []
     for text, table, by_class in reversed(blocks):
-        table = table if by_class is None else by_class
+        table = table if by_class is None else by_class[0]
         parts.append(text if table is None else f"{text}\n\n{tables.markdown(table)}")
     return "\n\n".join(parts) + "\n"
 
@@ -186,7 +188,7 @@ def as_markdown(blocks):
 def for_page(blocks):
     """(tables, notes) for the HTML page: (caption, table) pairs, mAP first; lines of text."""
     shown = [
-        (text, table if by_class is None else by_class)
+        (text, table if by_class is None else by_class[0])
         for text, table, by_class in reversed(blocks)
     ]
     return (
@@ -195,13 +197,12 @@ def for_page(blocks):
     )
 
 
-def _best_and_worst(table):
-    """The rows of the best and of the worst classes, where there are more than these."""
+def _shortened(table, shown):
+    """The rows of the classes `shown`, the best and the worst, where there are more than these."""
     head, *body, mean = table
-    if len(body) <= 2 * SHOWN + 1:
+    if len(shown) == len(body):
         return table
-    order = sorted(
-        range(len(body)), key=lambda k: -float(body[k][1].split()[0].replace("-", "nan"))
-    )
-    gap = [f"... {len(body) - 2 * SHOWN} more (--per-class) ..."] + [""] * (len(head) - 1)
-    return [head, *(body[k] for k in order[:SHOWN]), gap, *(body[k] for k in order[-SHOWN:]), mean]
+    half = len(shown) // 2
+    gap = [f"... {len(body) - len(shown)} more (--per-class) ..."] + [""] * (len(head) - 1)
+    best, worst = ([body[k] for k in part] for part in (shown[:half], shown[half:]))
+    return [head, *best, gap, *worst, mean]

@@ -1,0 +1,56 @@
+"""The result page of a run: what the screen shows of many classes, and what the file holds."""
+
+import re
+
+import pytest
+
+from report import summary
+
+
+def results(n):
+    """Of one method and n classes: class k of k + 1 segments has AP k / 100, so the last is best."""
+    names = [f"class {k:02d}" for k in range(n)]
+    scores = {
+        "tious": [0.5],
+        "map": [0.5],
+        "averages": {},
+        "ap": {name: [k / 100] for k, name in enumerate(names)},
+        "segments": {name: k + 1 for k, name in enumerate(names)},
+    }
+    counts = {"proposals": 1, "pairs": 1, "pairs_empty": 0, "pairs_constant": 0, "gate_fallback": 0}
+    return {
+        "dataset": "custom",
+        "seed": 1,
+        "recipe": "paper",
+        "local_changes": False,
+        "classes_from": None,
+        "classification": {},
+        "test": {"videos": 1, "segments": n, "classes": n, "ambiguous": 0},
+        "rule": {"lam": 0.5, "gammas": [0.1], "gate": 0.2, "score": "mean"},
+        "methods": {
+            "em-mil": {
+                "label": "EM-MIL",
+                "localization": counts,
+                "protocols": {"activitynet": scores},
+            }
+        },
+    }
+
+
+def shown(text):
+    return [int(k) for k in re.findall(r"class (\d\d)", text)]
+
+
+@pytest.mark.parametrize("n, left_out", [(1, 0), (10, 0), (11, 1), (14, 4)])
+def test_the_screen_shows_the_five_best_and_worst_classes_and_the_file_all(n, left_out):
+    blocks = summary.page(results(n), {}, "", n, 0.2)
+    text = summary.as_text(blocks)
+    best_and_worst = [*range(n - 1, n - 6, -1), 4, 3, 2, 1, 0] if left_out else list(range(n))
+    assert shown(text) == best_and_worst
+    assert (f"... {left_out} more (--per-class) ..." in text) == (left_out > 0)
+    assert text.splitlines()[-1].startswith("EM-MIL")  # the table of mAP comes last
+    for whole in (summary.as_text(blocks, per_class=True), summary.as_markdown(blocks)):
+        assert shown(whole) == list(range(n)) and "more (--per-class)" not in whole
+    (_, table), *_ = [block for block in summary.for_page(blocks)[0] if "by class" in block[0]]
+    # every class, and the mean over classes with the number of segments
+    assert len(table) == n + 2 and table[-1][-1] == str(n * (n + 1) // 2)
