@@ -86,7 +86,8 @@ def load(
 ):
     """Read features and annotations, check them against each other, and return `Data`.
 
-    features: a path, or what formats.features.open_features made of one; it is closed here.
+    features: a path, or what formats.features.open_features made of one; it is closed here unless
+    features stay on disk.
     annotations: a path, or what formats.annotations.load made of one.
     train_subset, test_subset: names of the annotations' subsets, None for none.
     classes: class list in order; default: all of the annotations, sorted.
@@ -98,16 +99,17 @@ def load(
     others are listed, too, and stay on disk. The limit is for what is read here.
     InputError on everything that cannot be right; what was mended or looks odd is in `Data.notes`.
     """
-    truth = annotations
-    if not isinstance(truth, annotation_files.Annotations):
-        truth = annotation_files.load(annotations)
-    source = features
-    if not isinstance(source, FeatureSource):
-        source = open_features(features, annotations=truth.path)
-    notes = list(truth.notes)
-    classes = tuple(truth.classes if classes is None else classes)
+    source, truth = features, annotations
     with contextlib.ExitStack() as stack:
-        stack.callback(source.close)
+        if isinstance(source, FeatureSource):
+            stack.callback(source.close)
+        if not isinstance(truth, annotation_files.Annotations):
+            truth = annotation_files.load(annotations)
+        if not isinstance(source, FeatureSource):
+            source = open_features(features, annotations=truth.path)
+            stack.callback(source.close)
+        notes = list(truth.notes)
+        classes = tuple(truth.classes if classes is None else classes)
         wanted = _wanted(truth, train_subset, test_subset, classes, notes)
         shapes, problems = _usable(source, truth, wanted, allow_missing, notes)
         size = sum(4 * clips * ((rgb or 0) + (flow or 0)) for clips, rgb, flow in shapes.values())
@@ -136,7 +138,9 @@ def load(
 
 
 def _usable(source, truth, wanted, allow_missing, notes):
-    """`examine` of the videos of `wanted`; InputError where what it finds stops a run."""
+    """Adopts the names, examines the videos of `wanted` and checks their geometry; returns what
+    `examine` does. InputError where what it finds stops a run.
+    """
     adopt(source, truth, notes)
     names = [video.name for subset in wanted for video in subset]
     shapes, problems = examine(source, truth, names, notes)

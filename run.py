@@ -115,10 +115,11 @@ def run(command, out, open_things):
     # 2. Data. Training videos carry their video-level labels and no segments.
     with scoring.timed(seconds, "loading"), distributed.all_or_none():
         data, truth, ambiguous, youtube_ids = setup.load_data(o, out.say)
+        setup.check_scores(o, data, youtube_ids, out.say)
     out.say(setup.data_lines(data, truth))
 
     # 3. The run's folder: what is needed to go on, or to score again
-    about = setup.about(o, data)
+    about = setup.source_of_weights(o, data)
     with distributed.all_or_none():
         this = run_folder.RunFolder(folder, seed=o.seed, resume=bool(command.resume))
         open_things.callback(this.close)
@@ -157,8 +158,8 @@ def run(command, out, open_things):
 
 
 def train(methods, data, this, device, say, seconds):
-    """Trains each of `methods`, {name: method}, in place, but for what the run folder `this` has as
-    done; returns the log, rank 0's alone. seconds: grows by what training took.
+    """Trains `methods`, {name: method}, in place, without what the run folder `this` has done.
+    Returns the log on rank 0, [] elsewhere; adds the seconds of training to `seconds`.
     """
     if cpu:
         cpu.keep_memory()

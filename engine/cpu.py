@@ -102,15 +102,14 @@ def _columns_for(n):
 
 
 class _TwoLayers(torch.autograd.Function):
-    """Clips are columns in the features and in the hidden layer, so that no large product has to
+    """Clips are columns in the features and in the hidden layer: no large product then has to
     transpose an operand first.
     """
 
     @staticmethod
     def forward(ctx, x, t, weight1, bias1, weight2, bias2):
-        hidden = (
-            onednn_product(weight1.flatten(1), x.T).add_(bias1[:, None]).relu_()
-        )  # (H, columns)
+        hidden = onednn_product(weight1.flatten(1), x.T)  # (H, columns)
+        hidden.add_(bias1[:, None]).relu_()
         ctx.save_for_backward(x, hidden, weight2)
         return torch.addmm(bias2, hidden.T, weight2.T)[:t]  # (t, K)
 

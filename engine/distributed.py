@@ -75,8 +75,7 @@ def sum_gradients(parameters):
     with _one_line():
         dist.all_reduce(flat)
     for p, summed in zip(parameters, flat.split([p.numel() for p in parameters])):
-        # NOTE: copied into a tensor of p's own memory order; fused Adam reads memory, not indices.
-        p.grad = torch.empty_like(p).copy_(summed.view(p.shape))
+        p.grad = summed.view(p.shape)
 
 
 @contextlib.contextmanager

@@ -246,7 +246,7 @@ class FeatureSource:
         # Values beyond float32 become infinite, which is reported below.
         with np.errstate(over="ignore", invalid="ignore"):
             # in the memory order of (D, T), which a convolution over the clips reads
-            array = np.asfortranarray(raw, dtype=np.float32)
+            array = np.array(raw, dtype=np.float32, order="F")
             # one cheap pass; its sum may overflow, hence the second
             finite = np.isfinite(np.vdot(array.T, array.T))
         if not finite and not (good := np.isfinite(array)).all():

@@ -12,24 +12,24 @@ def write_scalars(folder, log):
 
     EM-MIL's losses become `em-mil/M loss rgb` and so on over its epochs, the losses of another
     stage `STAGE/loss NAME` over its epochs; what a record holds of SCALARS is named alike.
-    Raises InputError where no package that writes events is installed.
     """
-    SummaryWriter = _writer()
+    SummaryWriter = writer()
     epochs = Counter()
-    with SummaryWriter(str(folder)) as writer:
+    with SummaryWriter(str(folder)) as events:
         for record in log:
             stage, step = (
                 ("em-mil", f"{record['step']} ") if "phase" in record else (record["stage"], "")
             )
             epochs[stage] += 1
             for name, value in record["loss"].items():
-                writer.add_scalar(f"{stage}/{step}loss {name}", value, epochs[stage])
+                events.add_scalar(f"{stage}/{step}loss {name}", value, epochs[stage])
             for name in SCALARS:
                 if record.get(name) is not None:
-                    writer.add_scalar(f"{stage}/{step}{name}", record[name], epochs[stage])
+                    events.add_scalar(f"{stage}/{step}{name}", record[name], epochs[stage])
 
 
-def _writer():
+def writer():
+    """The class that writes TensorBoard events. InputError where no package has one."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

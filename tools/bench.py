@@ -169,9 +169,7 @@ class Plain:
     """
 
     def __init__(self, videos, zeros):
-        self.data = [
-            [torch.from_numpy(np.ascontiguousarray(x)) for x in (v.rgb, v.flow)] for v in videos
-        ]
+        self.data = [(torch.from_numpy(v.rgb), torch.from_numpy(v.flow)) for v in videos]
         self.labels, self.zeros = torch.from_numpy(np.stack([v.labels for v in videos])), zeros
         self.heads = nn.ModuleDict(
             {
@@ -222,28 +220,31 @@ class Plain:
         return total / len(self.data)
 
 
-def floor(lengths, dim, outputs, product, backward=True):
+def columns(lengths, width):
+    """{t: random (width, t)} of all lengths t of `lengths`."""
+    return {t: torch.randn(width, t) for t in set(lengths)}
+
+
+def floor(x, lengths, outputs, product, backward=True):
     """The products that an epoch of one branch cannot avoid, with operands that stay in place:
     forward, weight gradient and, of the small second layer, input gradient, both streams.
     backward=False: forward alone, a pass for labels.
 
-    product(a (m, k), b (n, k)): a @ b.T, for the first layer. Returns a function.
+    x: {t: (3D, t)} of all lengths. product(a (m, k), b (n, k)): a @ b.T, for the first layer.
+    Returns a function.
     """
-    longest = max(lengths)
-    x, hidden, out = (torch.randn(width, longest) for width in (3 * dim, 256, outputs))
-    w1, w2 = torch.randn(256, 3 * dim), torch.randn(outputs, 256)
-    of = {t: [z[:, :t].contiguous() for z in (x, hidden, out)] for t in set(lengths)}
+    w1, w2 = torch.randn(256, len(x[lengths[0]])), torch.randn(outputs, 256)
+    hidden, out = columns(lengths, 256), columns(lengths, outputs)
 
     def epoch():
         for t in lengths:
-            x, hidden, out = of[t]  # (3D, t), (256, t), (outputs, t)
             for _ in range(2):
-                product(w1, x.T)
-                hidden.T @ w2.T
+                product(w1, x[t].T)
+                hidden[t].T @ w2.T
                 if backward:
-                    w2.T @ out
-                    out @ hidden.T
-                    product(hidden, x)
+                    w2.T @ out[t]
+                    out[t] @ hidden[t].T
+                    product(hidden[t], x[t])
 
     return epoch
 
@@ -280,11 +281,19 @@ def bare_adam(branch, steps):
 def _times(shape, rounds):
     """{name: seconds} of epochs, passes and their limits, for a step each."""
     videos = synthetic(**shape)
-    ours, plain, plain_none = Ours(videos), Plain(videos, zeros=True), Plain(videos, zeros=False)
+    # the released code has its features in the order of (T, D)
+    rows = [
+        SimpleNamespace(
+            rgb=np.ascontiguousarray(v.rgb), flow=np.ascontiguousarray(v.flow), labels=v.labels
+        )
+        for v in videos
+    ]
+    ours, plain, plain_none = Ours(videos), Plain(rows, zeros=True), Plain(rows, zeros=False)
+    x = columns(shape["lengths"], 3 * shape["dim"])
     product = cpu.onednn_product if cpu.AVAILABLE else lambda a, b: a @ b.T
     functions = {}
     for step, outputs, frozen in (("E", 1, shape["classes"]), ("M", shape["classes"], 1)):
-        sizes = shape["lengths"], shape["dim"]
+        sizes = x, shape["lengths"]
         functions |= {
             f"products {step}": floor(*sizes, outputs, product),
             f"adam {step}": bare_adam(ours.steps[step].branch, len(videos)),

@@ -16,7 +16,7 @@ from engine import distributed, run_folder
 from formats import annotations, demo, detections, features, files, video_scores
 from formats.files import InputError, load_json, show
 from formats.names import match_names
-from report import summary, tables
+from report import summary, tables, tensorboard
 
 YOUTUBE_IDS = "youtube_ids.json"
 
@@ -25,6 +25,8 @@ def options(command):
     """(Opts, folder of the run), from flags, a saved opts.json, or the run to resume."""
     only_with(command, "predict", "keep_going", "save_clip_scores")
     only_with(command, "resume", "other_code")
+    if command.tensorboard:
+        tensorboard.writer()  # fail now rather than after training
     if command.resume:
         folder = Path(command.resume)
         saved = saved_options(folder / "opts.json")
@@ -177,8 +179,6 @@ def load_data(o, say):
     # All of the subset's segments: those of a video without features (--allow-missing) are missed,
     # not forgiven.
     ambiguous = detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
-    # Fail now rather than after training.
-    outside_scores(o, [video.name for video in data.test], data.classes, truth.aliases, say)
     return data, annotations.table(tested), ambiguous, truth.aliases
 
 
@@ -247,6 +247,13 @@ def outside_scores(o, names, classes, youtube_ids=None, say=None):
     return found
 
 
+def check_scores(o, data, youtube_ids, say):
+    """InputError where --video-scores does not fit the test videos: now rather than after
+    training.
+    """
+    outside_scores(o, [video.name for video in data.test], data.classes, youtube_ids, say)
+
+
 def segments_of(path, columns=("video", "t_start", "t_end")):
     """A table of segments as a run keeps it: numbers exactly as written, names as text (a class may
     be NA or 007).
@@ -264,7 +271,7 @@ def segments_of(path, columns=("video", "t_start", "t_end")):
         ) from None
 
 
-def about(o, data):
+def source_of_weights(o, data):
     """What a run's checkpoint says of where its weights come from."""
     return {
         "options": dataclasses.asdict(o),

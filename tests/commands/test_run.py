@@ -101,15 +101,22 @@ def test_the_result_can_be_had_from_the_files_alone(finished, tmp_path):
 def test_what_a_run_leaves(finished):
     folder, _, flags = finished
     names = {p.name for p in folder.iterdir()}
-    assert names >= {
+    found = [
+        f"detections{m}{s}" for m in ("", "-untrimmednet", "-wtalc") for s in (".json", ".csv")
+    ]
+    assert names - {".lock"} == {
+        *found,
         "opts.json",
         "environment.json",
         "log.jsonl",
+        "log.txt",
+        "labels",
         "checkpoint.pt",
-        "detections.json",
-        "detections.csv",
+        "ground_truth.csv",
+        "ambiguous.csv",
         "results.json",
         "table.md",
+        "report.html",
         "training.png",
         "figures",
         "clip_scores.h5",

@@ -43,7 +43,8 @@ def test_every_layout_loads_to_the_same_tensors(tmp_path, streams, writer):
     for options in ({}, {"layout": layout}, {"memory_limit": 0}):
         data = feature_files.load(**arguments, **options)
         assert data.layout == layout
-        assert [note for note in data.notes if "stay on disk" not in note] == []
+        on_disk = [note for note in data.notes if "stay on disk" in note]
+        assert list(data.notes) == on_disk and len(on_disk) == ("memory_limit" in options)
         assert [video.name for video in data.train] == list(streams)[0::2]
         assert [video.name for video in data.test] == list(streams)[1::2]
         assert data.in_memory == ("memory_limit" not in options)
@@ -53,8 +54,18 @@ def test_every_layout_loads_to_the_same_tensors(tmp_path, streams, writer):
                 array = np.asarray(found)
                 np.testing.assert_array_equal(array, expected)
                 assert array.flags.f_contiguous and array.flags.writeable
-                if len(array) > 1:  # keeps neither the other stream nor a copy alive
-                    assert array.base is None or memoryview(array.base).nbytes <= array.nbytes
+                assert array.flags.owndata  # keeps neither the other stream nor a copy alive
+
+
+def test_a_stream_of_a_joint_array_by_columns_does_not_keep_the_other(tmp_path, streams):
+    for name, pair in streams.items():
+        feature_files.save(tmp_path / f"f/{name}.npy", np.asfortranarray(np.concatenate(pair, 1)))
+    truth = feature_files.write_json(tmp_path / "gt.json", feature_files.database(streams))
+    for name, video in videos(
+        feature_files.load(tmp_path / "f", truth, snippet_seconds=SECONDS, **SUBSETS)
+    ).items():
+        np.testing.assert_array_equal(video.flow, streams[name][1])
+        assert video.rgb.flags.owndata and video.flow.flags.owndata
 
 
 @pytest.mark.slow
