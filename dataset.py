@@ -99,15 +99,8 @@ def load(
     others are listed, too, and stay on disk. The limit is for what is read here.
     InputError on everything that cannot be right; what was mended or looks odd is in `Data.notes`.
     """
-    source, truth = features, annotations
     with contextlib.ExitStack() as stack:
-        if isinstance(source, FeatureSource):
-            stack.callback(source.close)
-        if not isinstance(truth, annotation_files.Annotations):
-            truth = annotation_files.load(annotations)
-        if not isinstance(source, FeatureSource):
-            source = open_features(features, annotations=truth.path)
-            stack.callback(source.close)
+        source, truth = _opened(features, annotations, stack)
         notes = list(truth.notes)
         classes = tuple(truth.classes if classes is None else classes)
         wanted = _wanted(truth, train_subset, test_subset, classes, notes)
@@ -135,6 +128,20 @@ def load(
         next(shape[1:] for shape in shapes.values()),
         {name: str(error) for name, error in problems.items()},
     )
+
+
+def _opened(features, annotations, stack):
+    """(FeatureSource, Annotations) of paths, or of what is open already; `stack` closes the
+    source, also where the annotations are bad.
+    """
+    if isinstance(features, FeatureSource):
+        stack.callback(features.close)
+    if not isinstance(annotations, annotation_files.Annotations):
+        annotations = annotation_files.load(annotations)
+    if not isinstance(features, FeatureSource):
+        features = open_features(features, annotations=annotations.path)
+        stack.callback(features.close)
+    return features, annotations
 
 
 def _usable(source, truth, wanted, allow_missing, notes):

@@ -65,8 +65,8 @@ def training_lines(log, seconds):
 
 
 def page(results, theirs, note, n_classes, gate):
-    """The result page, printed and written alike: blocks of (text, table or None, None or AP by
-    class, the whole table and the one that the screen shows).
+    """The result page, printed and written alike: blocks of (text, table or None, None or the
+    table's rows that the screen shows).
 
     results: see engine.jobs.scoring.finish. theirs: {name: {column: percent}}, published rows;
     note: the sentence beside them.
@@ -80,7 +80,7 @@ def page(results, theirs, note, n_classes, gate):
             table = tables.class_table(list(e["ap"]), ap, [tiou], list(e["segments"].values()))
             short = _shortened(table, eval_detection.classes_to_show(ap))
             text = f"{method['label']}, by class, protocol {protocol}"
-            blocks.append((text, None, (table, short)))
+            blocks.append((text, table, short))
     for classifier, m in results["classification"].items():
         blocks.append(
             (
@@ -169,9 +169,8 @@ def as_text(blocks, per_class=False):
     unless `per_class`.
     """
     parts = []
-    for text, table, by_class in blocks:
-        if by_class is not None:
-            table = by_class[0 if per_class else 1]
+    for text, table, short in blocks:
+        table = table if per_class or short is None else short
         parts.append(text if table is None else f"{text}\n\n{tables.text(table)}")
     return "\n\n".join(parts)
 
@@ -179,18 +178,14 @@ def as_text(blocks, per_class=False):
 def as_markdown(blocks):
     """The page for table.md, the mAP tables first, every class."""
     parts = []
-    for text, table, by_class in reversed(blocks):
-        table = table if by_class is None else by_class[0]
+    for text, table, _ in reversed(blocks):
         parts.append(text if table is None else f"{text}\n\n{tables.markdown(table)}")
     return "\n\n".join(parts) + "\n"
 
 
 def for_page(blocks):
     """(tables, notes) for the HTML page: (caption, table) pairs, mAP first; lines of text."""
-    shown = [
-        (text, table if by_class is None else by_class[0])
-        for text, table, by_class in reversed(blocks)
-    ]
+    shown = [(text, table) for text, table, _ in reversed(blocks)]
     return (
         [(text, table) for text, table in shown if table is not None],
         [line for text, table in shown if table is None for line in text.splitlines()],
