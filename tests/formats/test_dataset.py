@@ -225,6 +225,14 @@ def test_features_may_be_given_opened_and_annotations_loaded(tmp_path, streams):
     assert len(dataset.load(arguments["features"], arguments["annotations"], **SUBSETS).train) == 3
 
 
+def test_features_given_opened_are_closed_where_the_annotations_are_bad(tmp_path, streams):
+    source = features.open_features(write(tmp_path, streams)["features"])
+    with pytest.raises(InputError, match="nope.json: found no such file"):
+        dataset.load(source, tmp_path / "nope.json", **SUBSETS)
+    with h5py.File(source.path, "r+"):  # HDF5 refuses to write a file that is open for reading
+        pass
+
+
 def test_one_subset_only(tmp_path, streams):
     arguments = dict(write(tmp_path, streams), train_subset=None)
     data = feature_files.load(**arguments)
