@@ -69,7 +69,6 @@ class Data:
     in_memory: bool
     feature_bytes: int  # of all streams of all videos as float32
     dims: tuple  # (D_rgb, D_flow); None for a stream that the set lacks
-    left_out: dict  # {name: why} of the subsets' videos without usable features
 
 
 # ---- loading
@@ -79,7 +78,6 @@ def load(
     *,
     train_subset,
     test_subset,
-    classes=None,
     allow_missing=False,
     memory_limit=None,
     shard=(0, 1),
@@ -90,7 +88,6 @@ def load(
     features stay on disk.
     annotations: a path, or what formats.annotations.load made of one.
     train_subset, test_subset: names of the annotations' subsets, None for none.
-    classes: class list in order; default: all of the annotations, sorted.
     allow_missing: videos without usable features (no file, one stream, no clips, unreadable, of
     another width) are left out and become a note instead of an error.
     memory_limit: in bytes; features that are larger as float32 stay on disk (`StoredArray`), and
@@ -102,8 +99,8 @@ def load(
     with contextlib.ExitStack() as stack:
         source, truth = _opened(features, annotations, stack)
         notes = list(truth.notes)
-        classes = tuple(truth.classes if classes is None else classes)
-        wanted = _wanted(truth, train_subset, test_subset, classes, notes)
+        classes = truth.classes
+        wanted = _wanted(truth, train_subset, test_subset, notes)
         shapes, problems = _usable(source, truth, wanted, allow_missing, notes)
         size = sum(4 * clips * ((rgb or 0) + (flow or 0)) for clips, rgb, flow in shapes.values())
         in_memory = _fits(source, size / shard[1], memory_limit, notes)
@@ -126,7 +123,6 @@ def load(
         in_memory,
         size,
         next(shape[1:] for shape in shapes.values()),
-        {name: str(error) for name, error in problems.items()},
     )
 
 
@@ -172,7 +168,7 @@ def _fits(source, size, limit, notes):
     return False
 
 
-def _wanted(truth, train_subset, test_subset, classes, notes):
+def _wanted(truth, train_subset, test_subset, notes):
     """[training videos with a label, test videos] as annotated."""
     wanted = [
         annotation_files.in_subset(truth, subset) if subset is not None else []
@@ -182,10 +178,8 @@ def _wanted(truth, train_subset, test_subset, classes, notes):
     if both:
         raise InputError(
             f"{truth.path}: found {count(both, 'video')} both in the training subset "
-            f"{train_subset!r} and the test subset {test_subset!r}, expected two "
-            "apart"
+            f"{train_subset!r} and the test subset {test_subset!r}, expected two apart"
         )
-    _check_labels(truth, wanted, classes)
     unlabelled = [video.name for video in wanted[0] if not video.labels]
     if unlabelled:
         notes.append(
@@ -198,20 +192,6 @@ def _wanted(truth, train_subset, test_subset, classes, notes):
             f"{truth.path}: found no videos in the chosen subsets, expected at least one"
         )
     return wanted
-
-
-def _check_labels(truth, wanted, classes):
-    if len(set(classes)) < len(classes):
-        twice = next(c for c, n in Counter(classes).items() if n > 1)
-        raise InputError(f"classes: found {twice!r} twice, expected distinct names")
-    known = set(classes)
-    for video in (video for subset in wanted for video in subset):
-        for label in (*video.labels, *video.segment_labels):
-            if label not in known:
-                raise InputError(
-                    f"{truth.path}: {video.name}: found label {label!r}, "
-                    f"expected one of the {len(classes)} classes ({some(classes)})"
-                )
 
 
 def _videos(source, annotated, shapes, problems, classes, shard):
@@ -532,9 +512,8 @@ def geometry_of_segments(source, truth, videos, shapes):
             if late.mean() < 0.5
             else [
                 f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of "
-                "their videos: are they in frames instead of seconds? Then every detection "
-                "counts as "
-                "false"
+                "their videos: are they in frames instead of seconds? Then every detection counts "
+                "as false"
             ]
         )
     last = np.array([video.segments[:, 1].max() for video in videos])  # (n,)

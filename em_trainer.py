@@ -202,10 +202,8 @@ def _shaped(labels, step, bag):
     except RuntimeError:
         raise InputError(
             f"em-mil {step.name}: {bag.name}: found labels of the shape {tuple(labels.shape)}, "
-            "expected "
-            f"{tuple(expected)}: a rule of the E step gives a label for each clip, (T,), one of "
-            "the M step a "
-            "label for each clip and class, (T, C)"
+            f"expected {tuple(expected)}: a rule of the E step gives a label for each clip, (T,), "
+            "one of the M step a label for each clip and class, (T, C)"
         ) from None
 
 

@@ -62,7 +62,6 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -303,34 +302,18 @@ def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
 
 
 def serial_choice(chooser, chosen):
-    """Choosers in ascending order each take the first of their choices that is still free;
-    the pairs so made.
+    """Choosers in ascending order each take the first of their choices that is still free.
 
-    chooser, chosen (P,): the pairs, sorted by chooser, and for each chooser the best choice
-    first. Returns indices.
-
-    Done for all at once: every chooser asks for its best choice; where several ask for the
-    same one, the earliest holds it and the others ask for their next, until nobody is
-    refused. This deferred acceptance ends in a stable matching, and since whatever is
-    chosen ranks the choosers alike, the only one is that of taking turns.
+    chooser, chosen (P,): the pairs, sorted by chooser, and for each chooser the best choice first.
+    Returns the indices of the pairs so made.
     """
-    first = np.flatnonzero(np.diff(chooser, prepend=-1))
-    last = np.append(first[1:], len(chooser))
-    asks = first.copy()  # the pair each chooser asks for now
-    nobody = len(first)
-    holder = np.full(chosen.max(initial=-1) + 1, nobody)
-    asking = np.arange(len(first))
-    while len(asking):
-        asked = chosen[asks[asking]]
-        before = holder[asked]
-        np.minimum.at(holder, asked, asking)
-        now = holder[asked]
-        refused = np.concatenate(
-            (asking[now != asking], np.unique(before[(before != now) & (before != nobody)]))
-        )
-        asks[refused] += 1
-        asking = refused[asks[refused] < last[refused]]
-    return asks[holder[holder != nobody]]
+    served, taken, made = set(), set(), []
+    for pair, (one, choice) in enumerate(zip(chooser.tolist(), chosen.tolist())):
+        if one not in served and choice not in taken:
+            served.add(one)
+            taken.add(choice)
+            made.append(pair)
+    return np.array(made, dtype=int)
 
 
 def _reaches(tiou, threshold, protocol):
@@ -476,9 +459,7 @@ def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECAL
     return np.array([np.mean(needed <= n) for n in numbers])
 
 
-def detection_kinds(
-    ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None
-):
+def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None):
     """What every detection is, and which segments are found; after DETAD (Alwassel, ECCV 2018).
 
     A false positive is judged by the segment of its video, of any class, that it overlaps most
@@ -490,7 +471,7 @@ def detection_kinds(
     "" for a detection of a class without ground truth; found (G,) True where a true positive is
     matched to the segment. Raises ValueError as `evaluate` does.
     """
-    found = match(ground_truth, detections, np.array([tiou]), protocol, ambiguous, classes)
+    found = match(ground_truth, detections, np.array([tiou]), protocol, ambiguous)
     index = pd.Index(found.classes, dtype=object)
     scored = found.n_segments[found.label] > 0
     rows, label, hit, forgiven = (
@@ -537,20 +518,14 @@ def detection_kinds(
     return kinds, found.found[0]
 
 
-def error_profile(
-    ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None, classes=None
-):
+def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None):
     """Counts of the kinds of `detection_kinds`, and of `missed segments`, without a true positive.
 
-    Detections and segments of classes that are not scored are not counted. Raises ValueError as
-    `evaluate` does.
+    Raises ValueError as `evaluate` does.
     """
-    kinds, found = detection_kinds(ground_truth, detections, tiou, protocol, ambiguous, classes)
-    scored = np.ones(len(found), dtype=bool)
-    if classes is not None:
-        scored = ground_truth["label"].isin(classes).to_numpy()
+    kinds, found = detection_kinds(ground_truth, detections, tiou, protocol, ambiguous)
     profile = {name: int(np.count_nonzero(kinds == name)) for name in ERRORS}
-    return {**profile, "missed segments": int(np.count_nonzero(scored & ~found))}
+    return {**profile, "missed segments": int(np.count_nonzero(~found))}
 
 
 def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None):
@@ -569,16 +544,8 @@ def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguo
 
 
 # ---- video-level classification
-class ClassificationMetrics(NamedTuple):
-    """Of video-level classification, each in [0, 1]; NaN where nothing counts towards it."""
-
-    map: float
-    top1: float
-    ap: np.ndarray  # (C,), NaN for classes without a positive video
-
-
 def classification_metrics(scores, labels):
-    """Video-level mean average precision and top-1 accuracy, `ClassificationMetrics`.
+    """Video-level (mean average precision, top-1 accuracy); NaN where nothing counts towards it.
 
     scores, labels: (N, C), labels multi-hot. AP is the area under the steps of the
     precision-recall curve, sum_n (R[n] - R[n-1]) P[n] over the distinct scores from the
@@ -590,10 +557,9 @@ def classification_metrics(scores, labels):
     ap = np.array([_ap_of_videos(s, y) for s, y in zip(scores.T, labels.T)])
     labelled = labels.any(axis=1)
     hits = labels[np.arange(len(labels)), scores.argmax(axis=1)][labelled]
-    return ClassificationMetrics(
+    return (
         float(np.nanmean(ap)) if labels.any() else math.nan,
         float(hits.mean()) if labelled.any() else math.nan,
-        ap,
     )
 
 

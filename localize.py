@@ -95,15 +95,6 @@ def gate(video_scores, gate_threshold):
 
 
 # ---- scores
-def _segment_sums(l, start, end):
-    """sum(l[start:end]) for arrays of indices, 0 where a segment is empty; exact where a cumulative
-    sum is not.
-    """
-    edges = np.column_stack([start, end]).ravel()
-    # reduceat: indices < len
-    return np.where(end > start, np.add.reduceat(np.append(l, 0.0), edges)[::2], 0.0)
-
-
 def proposal_scores(l, runs, kind):
     """Confidence of each run [start, end) of the curve l (T,). Returns (n,).
 
@@ -118,27 +109,21 @@ def proposal_scores(l, runs, kind):
                  count as outside. May be negative.
     constant     1
     """
-    l = np.asarray(l, np.float64)
-    start, end = np.asarray(runs, int).reshape(-1, 2).T
-    if kind == "constant":
-        return np.ones(len(start))
-    if kind == "max":
-        return np.maximum.reduceat(np.append(l, -np.inf), np.column_stack([start, end]).ravel())[
-            ::2
-        ]
     if kind not in PROPOSAL_SCORES:
-        raise ValueError(
-            f"found proposal score {kind!r}, expected one of {', '.join(PROPOSAL_SCORES)}"
+        raise ValueError(f"found score {kind!r}, expected one of {', '.join(PROPOSAL_SCORES)}")
+    l, scores = np.asarray(l, np.float64), []
+    for start, end in runs:
+        inside, margin = l[start:end], -(-(end - start) // 4)
+        outside = np.append(l[max(start - margin, 0) : start], l[end : end + margin])
+        scores.append(
+            {
+                "mean": inside.mean(),
+                "max": inside.max(),
+                "outer-inner": inside.mean() - (outside.mean() if len(outside) else 0),
+                "constant": 1.0,
+            }[kind]
         )
-    inside = _segment_sums(l, start, end) / (end - start)
-    if kind == "mean":
-        return inside
-    if kind != "outer-inner":
-        raise ValueError(f"found proposal score {kind!r}, which has no formula here")
-    margin = -(-(end - start) // 4)
-    left, right = np.maximum(start - margin, 0), np.minimum(end + margin, len(l))
-    outside = _segment_sums(l, left, start) + _segment_sums(l, end, right)
-    return inside - outside / np.maximum(start - left + right - end, 1)
+    return np.array(scores, np.float64)
 
 
 def nms(t_start, t_end, scores, tiou, soft=False):
@@ -225,8 +210,7 @@ def _check(video, snippet_seconds, curves, video_scores, classes):
     if curves.ndim != 2 or not len(curves) or not curves.shape[1:] == video_scores.shape == (n,):
         raise ValueError(
             f"{video.name}: found clip scores {curves.shape} and video scores "
-            f"{video_scores.shape}, "
-            f"expected (T, {n}) with T > 0 and ({n},)"
+            f"{video_scores.shape}, expected (T, {n}) with T > 0 and ({n},)"
         )
     for what, values in (("clip scores", curves), ("video scores", video_scores)):
         bad = np.count_nonzero(~np.isfinite(values))
@@ -252,23 +236,8 @@ def table(videos):
     proposal, the constant ones included); past_end (proposals dropped because they start at or
     after the video's duration); proposals.
     """
-    rows, counts = (
-        [],
-        Counter(
-            dict.fromkeys(
-                (
-                    "videos",
-                    "gate_fallback",
-                    "pairs",
-                    "pairs_constant",
-                    "pairs_empty",
-                    "past_end",
-                    "proposals",
-                ),
-                0,
-            )
-        ),
-    )
+    names = "videos gate_fallback pairs pairs_constant pairs_empty past_end proposals".split()
+    rows, counts = [], Counter(dict.fromkeys(names, 0))
     for video_rows, video_counts in videos:
         rows += video_rows
         counts.update(video_counts)

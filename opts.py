@@ -8,8 +8,8 @@ defaults.
 import argparse
 import dataclasses
 import difflib
+import functools
 import itertools
-import math
 import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -108,26 +108,16 @@ class OptionError(ValueError):
     """One line for the user: the option, its value, what is allowed."""
 
 
-def option(
-    default, text, *, low=None, high=None, choices=None, when="train", flag=None, **open_ends
-):
-    """A field of Opts. when: what a change needs: "train" (training again), "test" (evaluating
-    again), "run" (nothing).
+def option(default, text, values=None, *, choices=None, when="train", flag=None):
+    """A field of Opts. values: range of a number, such as "[0, 1)". when: what a change needs:
+    "train" (training again), "test" (evaluating again), "run" (nothing).
     """
-    return field(
-        default=default,
-        metadata=dict(
-            help=text,
-            low=low,
-            high=high,
-            choices=choices,
-            when=when,
-            flag=flag,
-            low_open=False,
-            high_open=False,
-        )
-        | open_ends,
-    )
+    about = dict(help=text, values=values, choices=choices, when=when, flag=flag)
+    return field(default=default, metadata=about)
+
+
+test_option = functools.partial(option, when="test")
+run_option = functools.partial(option, when="run")
 
 
 @dataclass(frozen=True)
@@ -143,11 +133,11 @@ class Opts:
         "--boost-from 21 --lambda 0.5 --test-gamma 0.05",
         choices=tuple(RECIPES),
     )
-    method: tuple = option(("em-mil",), "localizers to evaluate, one table row each", when="test")
+    method: tuple = test_option(("em-mil",), "localizers to evaluate, one table row each")
     # data
-    features: str = option("", "feature file or folder (docs/data.md)", when="run")
-    flow_features: str | None = option(
-        None, "second file, where the flow stream has one of its own", when="run"
+    features: str = run_option("", "feature file or folder (docs/data.md)")
+    flow_features: str | None = run_option(
+        None, "second file, where the flow stream has one of its own"
     )
     feature_layout: str = option("auto", "force a layout instead of recognising it")
     streams: str | None = option(
@@ -158,7 +148,7 @@ class Opts:
     crops: str | None = option(
         None, "of several crops a clip: their mean, or the first one", choices=("mean", "first")
     )
-    annotations: str = option("", "annotation file or folder", when="run")
+    annotations: str = run_option("", "annotation file or folder")
     train_subset: str = option("auto", "subset to train on; auto: train/training, else validation")
     test_subset: str = option(
         "auto", "subset to test on; auto: test/testing, else validation, where it has segments"
@@ -169,44 +159,39 @@ class Opts:
         choices=("segments", "labels_all"),
     )
     snippet_seconds: float | None = option(
-        None, "duration of a clip [s]; default: what the feature file says", low=0.0, low_open=True
+        None, "duration of a clip [s]; default: what the feature file says", "(0, inf)"
     )
     allow_missing: bool = option(False, "go on without the videos that have no usable features")
-    exclude_video: tuple = option((), "videos to leave out, by name", when="test")
-    feature_memory: float | None = option(
+    exclude_video: tuple = test_option((), "videos to leave out, by name")
+    feature_memory: float | None = run_option(
         None,
         "memory for features [GB]; larger sets are read from disk as they are "
         "needed. Default: half of the memory that is free",
-        low=0.0,
-        when="run",
+        "[0, inf)",
     )
     # the schedule (Sec. 4.1)
-    cycle: int = option(10, "epochs of a phase while phases are long", low=1)
+    cycle: int = option(10, "epochs of a phase while phases are long", "[1, inf)")
     cycle_epochs: int = option(
-        30, "epochs trained in phases of that length, starting with M", low=1
+        30, "epochs trained in phases of that length, starting with M", "[1, inf)"
     )
-    alternate_epochs: int = option(35, "epochs after those, E and M in turn, one epoch each", low=0)
-    lr: float = option(1e-4, "learning rate of Adam", low=0.0, low_open=True)
-    boost: float = option(
-        4.0, "factor on the learning rate from epoch --boost-from on", low=0.0, low_open=True
+    alternate_epochs: int = option(
+        35, "epochs after those, E and M in turn, one epoch each", "[0, inf)"
     )
+    lr: float = option(1e-4, "learning rate of Adam", "(0, inf)")
+    boost: float = option(4.0, "factor on the learning rate from epoch --boost-from on", "(0, inf)")
     boost_from: int = option(
-        31, "first epoch (from 1) of the boosted learning rate; must begin a phase", low=1
+        31, "first epoch (from 1) of the boosted learning rate; must begin a phase", "[1, inf)"
     )
     # EM-MIL
-    seed: int = option(1, "seed of everything random", low=0, high=2**32 - 1)
+    seed: int = option(1, "seed of everything random", "[0, 4294967295]")
     gamma: float = option(
-        0.15,
-        "Eq. 5: threshold between mean and range of Q, in training and at test",
-        low=0.0,
-        high=1.0,
-        high_open=True,
+        0.15, "Eq. 5: threshold between mean and range of Q, in training and at test", "[0, 1)"
     )
     keep_peak: bool = option(
         False, "Eq. 5: a positive bag with no clip above the threshold keeps its top clip"
     )
     rgb_weight: float = option(
-        0.5, "weight of the RGB stream in the fused scores; flow has the rest", low=0.0, high=1.0
+        0.5, "weight of the RGB stream in the fused scores; flow has the rest", "[0, 1]"
     )
     objective: str = option(
         "pseudo-labels",
@@ -220,7 +205,9 @@ class Opts:
         choices=("off", "epoch", "step"),
     )
     videos_per_step: int = option(
-        1, "videos per update and process; the paper's recipe is 1, more is a different one", low=1
+        1,
+        "videos per update and process; the paper's recipe is 1, more is a different one",
+        "[1, inf)",
     )
     precision: str = option(
         "fp32",
@@ -228,95 +215,59 @@ class Opts:
         choices=("fp32", "tf32", "bf16"),
     )
     # the video-level classifier (Sec. 3.5)
-    video_classifier: str = option(
+    video_classifier: str = test_option(
         "untrimmednet",
         "what says which classes a test video has; oracle: its annotations (marked in every table)",
-        when="test",
     )
-    video_scores: str | None = option(
-        None, "CSV or JSON of video-level scores to take instead of a classifier's", when="test"
+    video_scores: str | None = test_option(
+        None, "CSV or JSON of video-level scores to take instead of a classifier's"
     )
-    untrimmednet_epochs: int = option(45, "epochs of UntrimmedNet", low=1)
-    wtalc_iterations: int = option(10000, "iterations of W-TALC, batches of 10 videos", low=1)
+    untrimmednet_epochs: int = option(45, "epochs of UntrimmedNet", "[1, inf)")
+    wtalc_iterations: int = option(10000, "iterations of W-TALC, batches of 10 videos", "[1, inf)")
     wtalc_max_clips: int = option(
-        750, "W-TALC trains on random crops of at most so many clips", low=1
+        750, "W-TALC trains on random crops of at most so many clips", "[1, inf)"
     )
     # localization (Sec. 3.5)
-    lam: float = option(
-        0.8,
-        "Eq. 9: weight of Q in L = lambda Q + (1 - lambda) P",
-        low=0.0,
-        high=1.0,
-        when="test",
-        flag="--lambda",
+    lam: float = test_option(
+        0.8, "Eq. 9: weight of Q in L = lambda Q + (1 - lambda) P", "[0, 1]", flag="--lambda"
     )
-    test_gamma: float | None = option(
-        None,
-        "Sec. 3.5: gamma at test; default: --gamma",
-        low=0.0,
-        high=1.0,
-        high_open=True,
-        when="test",
+    test_gamma: float | None = test_option(
+        None, "Sec. 3.5: gamma at test; default: --gamma", "[0, 1)"
     )
-    gate: float = option(
-        0.15,
-        "classes of a test video: score at least this, else the best one",
-        low=0.0,
-        high=1.0,
-        when="test",
+    gate: float = test_option(
+        0.15, "classes of a test video: score at least this, else the best one", "[0, 1]"
     )
-    proposal_score: str = option(
+    proposal_score: str = test_option(
         "mean",
         "score of a proposal, from L inside it (and around it); W-TALC has one already, and "
         "ignores the options from here to --soft-nms",
-        when="test",
     )
-    video_weight: float = option(
-        0.0, "weight of the video-level class score in a proposal's score", low=0.0, when="test"
+    video_weight: float = test_option(
+        0.0, "weight of the video-level class score in a proposal's score", "[0, inf)"
     )
-    thresholds: tuple = option(
-        (),
-        "several gammas at test instead of one; combine with --nms",
-        low=0.0,
-        high=1.0,
-        high_open=True,
-        when="test",
+    thresholds: tuple = test_option(
+        (), "several gammas at test instead of one; combine with --nms", "[0, 1)"
     )
-    nms: float | None = option(
-        None,
-        "tIoU above which the lower-scored proposal of a class goes",
-        low=0.0,
-        high=1.0,
-        when="test",
+    nms: float | None = test_option(
+        None, "tIoU above which the lower-scored proposal of a class goes", "[0, 1]"
     )
-    soft_nms: bool = option(
-        False,
-        "with --nms: lower the score by the overlap (linear) instead of dropping",
-        when="test",
+    soft_nms: bool = test_option(
+        False, "with --nms: lower the score by the overlap (linear) instead of dropping"
     )
     # evaluation
-    tious: tuple = option(
-        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7),
-        "tIoU thresholds of the table",
-        low=0.0,
-        high=1.0,
-        low_open=True,
-        when="test",
-        flag="--tiou",
+    tious: tuple = test_option(
+        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "tIoU thresholds of the table", "(0, 1]", flag="--tiou"
     )
-    protocol: str = option("activitynet", "evaluator", when="test")
-    ambiguous: str | None = option(
-        None, "ambiguous segments for the THUMOS protocols (Ambiguous_test.txt or CSV)", when="test"
+    protocol: str = test_option("activitynet", "evaluator")
+    ambiguous: str | None = test_option(
+        None, "ambiguous segments for the THUMOS protocols (Ambiguous_test.txt or CSV)"
     )
     # the run
-    device: str = option(
-        "auto",
-        "where to train; auto: CUDA if there is one",
-        choices=("auto", "cpu", "cuda"),
-        when="run",
+    device: str = run_option(
+        "auto", "where to train; auto: CUDA if there is one", choices=("auto", "cpu", "cuda")
     )
-    deterministic: bool = option(False, "PyTorch's deterministic algorithms only", when="run")
-    pictures: int = option(6, "test videos to draw (Fig. 5)", low=0, when="run")
+    deterministic: bool = run_option(False, "PyTorch's deterministic algorithms only")
+    pictures: int = run_option(6, "test videos to draw (Fig. 5)", "[0, inf)")
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
@@ -339,8 +290,7 @@ class Opts:
         if self.recipe == "release" and self.dataset == "activitynet12":
             raise OptionError(
                 "--recipe: found release with activitynet12, expected paper: the released code "
-                "cannot do "
-                "ActivityNet1.2, and its lambda and gamma are THUMOS14's"
+                "cannot do ActivityNet1.2, and its lambda and gamma are THUMOS14's"
             )
 
     @property
@@ -392,28 +342,19 @@ def choices_of(f):
 
 
 def _check(f, value):
-    choices, number = choices_of(f), any(f.metadata[end] is not None for end in ("low", "high"))
+    choices, values = choices_of(f), f.metadata["values"]
     for v in value if isinstance(value, tuple) else () if value is None else (value,):
         if choices and v not in choices:
             raise OptionError(f"{flag_of(f)}: found {v!r}, expected one of {', '.join(choices)}")
-        if number and not _in_range(f.metadata, v):
-            raise OptionError(
-                f"{flag_of(f)}: found {v!r}, expected a number in {_range(f.metadata)}"
-            )
+        if values and not _in_range(v, values):
+            raise OptionError(f"{flag_of(f)}: found {v!r}, expected a number in {values}")
 
 
-def _in_range(m, v):
-    if isinstance(v, bool) or not isinstance(v, (int, float)) or not math.isfinite(v):
+def _in_range(v, values):
+    if isinstance(v, bool) or not isinstance(v, (int, float)):
         return False
-    above = m["low"] is None or v > m["low"] or (v == m["low"] and not m["low_open"])
-    below = m["high"] is None or v < m["high"] or (v == m["high"] and not m["high_open"])
-    return above and below
-
-
-def _range(m):
-    left = "(-inf" if m["low"] is None else f"{'(' if m['low_open'] else '['}{m['low']:g}"
-    right = "inf)" if m["high"] is None else f"{m['high']:g}{')' if m['high_open'] else ']'}"
-    return f"{left}, {right}"
+    low, high = map(float, values[1:-1].split(","))
+    return low < v < high or v == low and values[0] == "[" or v == high and values[-1] == "]"
 
 
 def _kind(f):
@@ -524,28 +465,22 @@ def resolve(given, saved=None):
     Raises OptionError, naming option, value and range.
     """
     if saved is not None:
-        return Opts(**{**from_json(saved), **given})
+        _check_names(saved, "saved options", "; a run of an earlier version: train again")
+        saved = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
+        return Opts(**{**saved, **given})
     dataset, recipe = given.get("dataset", DATASET), given.get("recipe", "paper")
-    if dataset not in PRESETS:
-        raise OptionError(
-            f"DATASET: found {dataset!r}, expected one of "
-            f"{', '.join(PRESETS)}{_nearest(dataset, PRESETS)}"
-        )
-    if recipe not in RECIPES:
-        raise OptionError(f"--recipe: found {recipe!r}, expected one of {', '.join(RECIPES)}")
+    preset = PRESETS.get(dataset, {})  # Opts refuses a name that is none
+    _check_names(preset, f"PRESETS[{dataset}] in opts.py")
+    return Opts(**{"dataset": dataset, **preset, **RECIPES.get(recipe, {}), **given})
+
+
+def _check_names(options, where, more=""):
     known = {f.name for f in dataclasses.fields(Opts)}
-    for name in PRESETS[dataset]:
+    for name in options:
         if name not in known:
-            raise OptionError(
-                f"PRESETS[{dataset}] in opts.py: found {name}, which is no "
-                f"option{_nearest(name, known)}"
-            )
-    return Opts(**{"dataset": dataset, **PRESETS[dataset], **RECIPES[recipe], **given})
-
-
-def _nearest(name, known):
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else more
+            raise OptionError(f"{where}: found {name}, which is no option{hint}")
 
 
 # ---- what may change later
@@ -590,21 +525,6 @@ def different_options(o):
     }
 
 
-def from_json(saved):
-    """The fields of a saved opts.json: lists become tuples. Raises OptionError for a name that is
-    no option.
-    """
-    known = {f.name for f in dataclasses.fields(Opts)}
-    for name in saved:
-        if name not in known:
-            raise OptionError(
-                f"saved options: found {name!r}, which is no option of this version (a run of an "
-                "earlier "
-                "version cannot go on with this one: train again)"
-            )
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
-
-
 def changed(old, new, when):
     """Names of the fields with `when` in which two Opts differ."""
     return [
@@ -621,14 +541,10 @@ def refuse(names, why):
         raise OptionError(f"{', '.join(flags)}: cannot be changed {why}")
 
 
-def fits(f, value):
+def fits(value, kind):
     """Whether a value from JSON is of a field's type; a whole number may stand for a float."""
-    return _fits(value, f.type)
-
-
-def _fits(value, kind):
     if kind is tuple:
-        return isinstance(value, list) and all(_fits(item, str | float) for item in value)
+        return isinstance(value, list) and all(fits(item, str | float) for item in value)
     if isinstance(value, bool):
         return kind is bool
     if isinstance(value, int):

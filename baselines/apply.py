@@ -38,8 +38,7 @@ def class_scores(name, records, classifier, outside=None):
             if other not in record.scores:
                 raise InputError(
                     f"found no scores of {METHODS[other].title} in this run, expected a run that "
-                    "has "
-                    "trained it"
+                    "has trained it"
                 )
         if outside is not None:
             yield record, outside[k]
@@ -68,6 +67,6 @@ def classification(records):
         if method.classifies and records and name in records[0].scores:
             of_videos = np.stack([record.scores[name]["video"] for record in records])
             labels = np.stack([record.labels for record in records])
-            metrics = eval_detection.classification_metrics(of_videos, labels)
-            results[method.title] = {"map": metrics.map, "top1": metrics.top1}
+            values = eval_detection.classification_metrics(of_videos, labels)
+            results[method.title] = dict(zip(("map", "top1"), values))
     return results

@@ -4,8 +4,8 @@ A batch is a list of whole videos (bags). `train_epoch` is the same for EM-MIL a
 it is compared with.
 """
 
-import queue
-import threading
+import collections
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -88,35 +88,16 @@ class TrainingSet:
         if self.held is not None:
             yield from ([self.held[i] for i in batch] for batch in batches)
             return
-        ready, gone = queue.Queue(maxsize=self.read_ahead), threading.Event()
-
-        def put(item):
-            while not gone.is_set():
-                try:
-                    return ready.put(item, timeout=0.1)
-                except queue.Full:
-                    continue
-
-        def work():
-            try:
-                for batch in batches:
-                    if gone.is_set():
-                        return
-                    put([self._bag(i) for i in batch])
-                put(None)
-            except Exception as error:  # the consumer raises it
-                put(error)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
+        reader, waiting = ThreadPoolExecutor(1), collections.deque()
         try:
-            while (item := ready.get()) is not None:
-                if isinstance(item, Exception):
-                    raise item
-                yield item
+            for batch in batches:
+                waiting.append(reader.submit(lambda of=batch: [self._bag(i) for i in of]))
+                if len(waiting) > self.read_ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
         finally:
-            gone.set()
-            thread.join()
+            reader.shutdown(cancel_futures=True)
 
     def shuffled(self, rng, per_step=1):
         """The steps of one epoch, for `train_epoch`: yields (bags, number of videos over all
@@ -200,7 +181,6 @@ def _check_finite(history, steps, where):
         step = int(bad[0])
         videos = ", ".join(name for names in everywhere(steps[step]) for name in names)
         raise error_on_all(
-            f"training {where}: found the loss {history[step].sum().item()} on {videos}, "
-            "expected a "
-            "finite number (look at the features' values and the learning rate)"
+            f"training {where}: found the loss {history[step].sum().item()} on {videos}, expected "
+            "a finite number (look at the features' values and the learning rate)"
         )

@@ -105,8 +105,7 @@ class RunFolder:
             if log.tell() < self.log_bytes:
                 raise InputError(
                     f"{path}: found {log.tell()} bytes, expected the {self.log_bytes} that "
-                    f"{CHECKPOINT} "
-                    "goes with"
+                    f"{CHECKPOINT} goes with"
                 )
             log.truncate(self.log_bytes)
 
@@ -245,9 +244,8 @@ def load_checkpoint(folder):
     found = state.get("format") if isinstance(state, dict) else None
     if found == "em-mil run 1":
         raise InputError(
-            f"{path}: found a run of an earlier version of this program, which this one cannot "
-            "go on "
-            "with; train again"
+            f"{path}: found a run of an earlier version of this program, which this one cannot go "
+            "on with; train again"
         )
     if found != FORMAT or not KEYS <= state.keys():
         raise InputError(f"{path}: found something else, expected a checkpoint of this program")
@@ -290,8 +288,7 @@ def _writing(path):
     except OSError as error:
         raise InputError(
             f"{path}: found {error.strerror or error}, expected to write there; the last "
-            "checkpoint "
-            "is whole"
+            "checkpoint is whole"
         ) from None
 
 

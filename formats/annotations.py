@@ -5,25 +5,6 @@ subset, with which actions when.
 files and THUMOS14's folder of text files; `in_subset` picks the videos of a subset, `table`
 makes the ground-truth table out of them. The dialects are read in formats/dialects.py and
 shown in docs/data.md.
-
-What the files that people hold are like:
-- Times are seconds, as numbers or as text. Durations may be absent (BaS-Net's THUMOS14 JSON
-  has none).
-- Labels may have no times at all: they are what a weakly supervised method trains on.
-- Subsets go by any name: validation videos of ActivityNet1.2 are "validation" in one file
-  and "test" in another.
-- ActivityNet1.2 has segments of no length ([0, 0]): they are dropped and counted, the label
-  still holds for the video. In 21 of its videos a segment is listed twice; it stays so, as
-  the official evaluator counts it twice.
-- W-TALC's labels_all.npy and the labels of its segments disagree on 28 THUMOS14 videos, 8
-  of them for training: `video_labels="segments"` (default) takes the labels of the
-  segments, `"labels_all"` the other file.
-- W-TALC's ActivityNet1.2 folder calls its videos video_4, ..., which is also the order of
-  the joint feature file; the YouTube id, the name everywhere else, is read from url.npy
-  into `alias`.
-- The test set of THUMOS14 is 213 videos, of which video_test_0001292 has Ambiguous segments
-  only: 212 here. Segments of video_test_0000270 run far past its end; BaS-Net's 210 are
-  without that one and video_test_0001496.
 """
 
 import dataclasses
@@ -37,7 +18,7 @@ import pandas as pd
 
 from formats import dialects
 from formats.dialects import AMBIGUOUS, EVALKIT_IDS, wtalc_names  # noqa: F401
-from formats.files import InputError, open_file, show
+from formats.files import InputError, count, open_file, show
 from formats.names import choose_test, choose_train, same_subset
 from formats.text_files import require_text, to_seconds
 
@@ -162,7 +143,7 @@ def _load_wtalc(folder, rows, video_labels):
         chosen = "labels_all.npy" if video_labels == "labels_all" else "the segments' labels"
         notes += (
             f"{folder}: labels_all.npy and the segments' labels disagree on "
-            f"{_some(differing.total(), 'video')} ({each}); using {chosen}",
+            f"{count(differing.total(), 'video')} ({each}); using {chosen}",
         )
     videos = truth.videos
     if video_labels == "labels_all":
@@ -185,7 +166,7 @@ def in_subset(annotations, subset):
     wanted = same_subset(subset, found)
     if not wanted:
         listed = ", ".join(
-            f"{_subset(name)} ({_some(n, 'video')})" for name, n in sorted(found.items())
+            f"{_subset(name)} ({count(n, 'video')})" for name, n in sorted(found.items())
         )
         raise InputError(f"{annotations.path}: found the subsets {listed}, expected {show(subset)}")
     return [video for video in annotations.videos.values() if video.subset in wanted]
@@ -208,11 +189,10 @@ def choose_subsets(annotations, train="auto", test="auto"):
         test = choose_test(found, annotated, train)
     if train is None or test is None:
         raise InputError(
-            f"{annotations.path}: found the subsets "
-            f"{', '.join(map(_subset, sorted(found)))}, expected one to train and one to "
-            "test on: name them with --train-subset and --test-subset, or add them to the "
-            "file (subset of each video), or give a folder with a file per subset "
-            "(..._train.json, ..._test.json)"
+            f"{annotations.path}: found the subsets {', '.join(map(_subset, sorted(found)))}, "
+            "expected one to train and one to test on: name them with --train-subset and "
+            "--test-subset, or add them to the file (subset of each video), or give a folder with "
+            "a file per subset (..._train.json, ..._test.json)"
         )
     return train, test
 
@@ -258,15 +238,13 @@ def scoring_note(path, subset, videos):
         return None
     if without == len(videos):
         return (
-            f"{path}: none of the {_some(len(videos), 'video')} of subset "
-            f"{_subset(subset)} has a segment: detections "
-            f"are written, and there is no table of mAP"
+            f"{path}: none of the {count(len(videos), 'video')} of subset {_subset(subset)} has a "
+            "segment: detections are written, and there is no table of mAP"
         )
     return (
-        f"{path}: {len(videos) - without} of {_some(len(videos), 'video')} of subset "
-        f"{_subset(subset)} have segments; "
-        f"detections in the other {without} count as false positives (--exclude-video "
-        "leaves videos out)"
+        f"{path}: {len(videos) - without} of {count(len(videos), 'video')} of subset "
+        f"{_subset(subset)} have segments; detections in the other {without} count as false "
+        "positives (--exclude-video leaves videos out)"
     )
 
 
@@ -287,7 +265,7 @@ def time_unit_problem(path, videos, durations=None):
         return None
     _, end, duration, name = max(past)
     return (
-        f"{path}: found {len(past)} of {_some(len(ends), 'segment')} past the end of their "
+        f"{path}: found {len(past)} of {count(len(ends), 'segment')} past the end of their "
         f"video (such as {name}: a segment ends at {end:g}, the video at {duration:.4g} s), "
         "expected seconds: are these frames (divide them by the frames per second) or "
         "milliseconds? If they are seconds, the durations are wrong"
@@ -308,7 +286,8 @@ def _annotations(path, raw, classes=None, ambiguous=(), notes=()):
             f"{path}: found the class list {show(sorted(classes))} with a class twice, "
             "expected each once"
         )
-    listed, videos, odd = None if classes is None else set(classes), {}, Odd([], [], [])
+    listed, videos = None if classes is None else set(classes), {}
+    odd = {"dropped": [], "past": [], "ambiguous": []}  # rows of segments, see `_video`
     for i, video in enumerate(raw):
         checked = _video(path, i, video, listed, odd)
         if checked.name in videos:
@@ -319,7 +298,7 @@ def _annotations(path, raw, classes=None, ambiguous=(), notes=()):
     names = sorted(listed or {label for video in videos.values() for label in video.labels})
     if not names:
         raise InputError(f"{path}: found no label, expected at least one class")
-    excused = pd.DataFrame([*ambiguous, *odd.ambiguous], columns=list(COLUMNS[:3])).astype(
+    excused = pd.DataFrame([*ambiguous, *odd["ambiguous"]], columns=list(COLUMNS[:3])).astype(
         {"t_start": float, "t_end": float}
     )
     return Annotations(
@@ -329,16 +308,6 @@ def _annotations(path, raw, classes=None, ambiguous=(), notes=()):
         excused.assign(label=AMBIGUOUS),
         (*notes, *_notes(path, odd)),
     )
-
-
-@dataclasses.dataclass
-class Odd:
-    """What is odd in the segments of a file: rows (video, start, end), and for `past`
-    (seconds past the end, video)."""
-
-    dropped: list
-    past: list
-    ambiguous: list
 
 
 def _video(path, number, raw, listed, odd):
@@ -355,7 +324,7 @@ def _video(path, number, raw, listed, odd):
         times = None if segment is None else _segment(where, segment)
         if label == AMBIGUOUS and (listed is None or label not in listed):
             if times:
-                odd.ambiguous.append((name, *times))
+                odd["ambiguous"].append((name, *times))
             continue
         if listed is not None and label not in listed:
             raise InputError(
@@ -365,10 +334,10 @@ def _video(path, number, raw, listed, odd):
         if times is None:
             continue
         if times[1] <= times[0]:
-            odd.dropped.append((name, *times))
+            odd["dropped"].append((name, *times))
             continue
         if duration is not None and times[1] > duration + PAST_END:
-            odd.past.append((times[1] - duration, name))
+            odd["past"].append((times[1] - duration, name))
         kept.append((times, label, row))
     segments, segment_labels, rows = zip(*kept) if kept else ((), (), ())
     return VideoAnnotation(
@@ -385,22 +354,22 @@ def _video(path, number, raw, listed, odd):
 
 def _notes(path, odd):
     notes = []
-    if odd.dropped:
-        name, start, end = odd.dropped[0]
+    if odd["dropped"]:
+        name, start, end = odd["dropped"][0]
         notes.append(
-            f"{path}: {_some(len(odd.dropped), 'zero-length or reversed segment')} dropped "
+            f"{path}: {count(len(odd['dropped']), 'zero-length or reversed segment')} dropped "
             f"(first: {name} [{start:g}, {end:g}]); their labels still count for the video"
         )
-    if odd.past:
-        by, name = max(odd.past)
+    if odd["past"]:
+        by, name = max(odd["past"])
         notes.append(
-            f"{path}: {_some(len(odd.past), 'segment')} of "
-            f"{_some(len({n for _, n in odd.past}), 'video')} more "
+            f"{path}: {count(len(odd['past']), 'segment')} of "
+            f"{count(len({n for _, n in odd['past']}), 'video')} more "
             f"than {PAST_END:g} s past the video's end, kept (worst: {name}, {by:.1f} s)"
         )
-    if odd.ambiguous:
+    if odd["ambiguous"]:
         notes.append(
-            f"{path}: {_some(len(odd.ambiguous), 'segment')} of class {AMBIGUOUS} set aside: "
+            f"{path}: {count(len(odd['ambiguous']), 'segment')} of class {AMBIGUOUS} set aside: "
             "no class to learn or to score"
         )
     return notes
@@ -415,7 +384,3 @@ def _segment(where, value):
 
 def _subset(name):
     return show(name) if name else "(none given)"
-
-
-def _some(n, thing):
-    return f"{n} {thing}{'' if n == 1 else 's'}"

@@ -43,6 +43,7 @@ import pathlib
 import h5py
 import numpy as np
 
+from formats.features import write_canonical
 from formats.files import write_atomically
 
 # Neighbours (0, 1), (2, 3), (4, 5) are partners.
@@ -222,23 +223,16 @@ def write_demo(folder, seed=0):
     if _present(features, annotations, marker):
         return f"{folder}: {marker}, as written before"
     folder.mkdir(parents=True, exist_ok=True)
-    database, n_clips = {}, 0
-    with (
-        write_atomically(features) as new_features,
-        write_atomically(annotations) as new_annotations,
-    ):
-        with h5py.File(new_features, "w") as file:
-            file.attrs["snippet_seconds"] = SNIPPET_SECONDS
-            file.attrs["recipe"] = marker
-            for name, subset, duration, actions, streams in generate(seed):
-                for stream, x in streams.items():
-                    file[f"{name}/{stream}"] = x
-                n_clips += len(x)
-                database[name] = {
-                    "subset": subset,
-                    "duration": duration,
-                    "annotations": [{"label": c, "segment": [s, e]} for s, e, c in actions],
-                }
-        new_annotations.write_text(json.dumps({"version": marker, "database": database}, indent=1))
+    database = {}
+
+    def items():
+        for name, subset, duration, actions, streams in generate(seed):
+            yield name, streams["rgb"], streams["flow"]
+            segments = [{"label": c, "segment": [s, e]} for s, e, c in actions]
+            database[name] = {"subset": subset, "duration": duration, "annotations": segments}
+
+    write_canonical(features, items(), SNIPPET_SECONDS, recipe=marker)
+    with write_atomically(annotations) as temporary:
+        temporary.write_text(json.dumps({"version": marker, "database": database}, indent=1))
     counts = " and ".join(f"{n} {subset}" for subset, n in VIDEOS.items())
-    return f"{folder}: wrote {counts} videos, {n_clips} clips ({marker})"
+    return f"{folder}: wrote {counts} videos ({marker})"

@@ -73,15 +73,15 @@ def _read_json(path):
             yield path, video, start, end, label, score
 
 
-def _read_csv(path):
+def _read_csv(path, columns=COLUMNS):
     table = read_csv(path)
-    if set(COLUMNS) - set(table.at):
+    if set(columns) - set(table.at):
         raise InputError(
             f"{path}: found the columns {show(', '.join(table.header))}, expected "
-            f"{', '.join(COLUMNS)}"
+            f"{', '.join(columns)}"
         )
     for line, fields in table.rows:
-        yield f"{path}: line {line}", *(fields[table.at[name]] for name in COLUMNS)
+        yield f"{path}: line {line}", *(fields[table.at[name]] for name in columns)
 
 
 def _read_text(path):
@@ -107,16 +107,7 @@ def read_ambiguous(path):
     Raises InputError as `read_detections` does."""
     path = Path(path)
     if path.suffix.lower() == ".csv":
-        table, columns = read_csv(path), COLUMNS[:3]
-        if set(columns) - set(table.at):
-            raise InputError(
-                f"{path}: found the columns {show(', '.join(table.header))}, expected "
-                f"{', '.join(columns)}"
-            )
-        rows = [
-            (f"{path}: line {line}", *(fields[table.at[name]] for name in columns))
-            for line, fields in table.rows
-        ]
+        rows = _read_csv(path, COLUMNS[:3])
     elif path.suffix.lower() == ".txt":
         rows = [(path, *segment) for segment in read_segments(path)]
     else:

@@ -97,9 +97,8 @@ class FeatureSource:
             length, width = shapes["features"]
             if self._halves and width % 2:
                 raise InputError(
-                    f"{self.path}: {name}: found {width} dimensions, expected an even "
-                    "number: RGB and flow side by side (--streams rgb or --streams "
-                    "flow reads a single stream)"
+                    f"{self.path}: {name}: found {width} dimensions, expected an even number: RGB "
+                    "and flow side by side (--streams rgb or --streams flow reads a single stream)"
                 )
             return dict.fromkeys(self.streams, (length, width // 2 if self._halves else width))
         missing = [stream for stream in self.streams if stream not in shapes]
@@ -118,9 +117,8 @@ class FeatureSource:
             lengths = [length for length, _ in shapes.values()]
             if max(lengths) - min(lengths) > max(2, 0.01 * max(lengths)):
                 raise InputError(
-                    f"{self.path}: {name}: found {lengths[0]} clips of rgb and "
-                    f"{lengths[1]} of flow, expected equal lengths (up to 2 clips or "
-                    "1%)"
+                    f"{self.path}: {name}: found {lengths[0]} clips of rgb and {lengths[1]} of "
+                    "flow, expected equal lengths (up to 2 clips or 1%)"
                 )
             widths = (shapes[stream][1] if stream in shapes else None for stream in STREAMS)
             self._shapes[name] = min(lengths), *widths
@@ -146,13 +144,6 @@ class FeatureSource:
         """In words, how the arrays of a video are brought to two axes; "" where they have two."""
         ways = {self._way(array.shape) for array in self._arrays(name).values()} - {""}
         return ", ".join(sorted(ways))
-
-    def release(self, name):
-        """Close what reading this video opened, so that a pass over very many does not keep them
-        all open."""
-        for array in self._arrays(name).values():
-            if hasattr(array, "release"):
-                array.release()
 
     def beside(self):
         """For a message: what lies beside a path that seems to be one part of a set; "" where there
@@ -252,9 +243,8 @@ class FeatureSource:
         if not finite and not (good := np.isfinite(array)).all():
             clip, dimension = np.argwhere(~good)[0]
             raise InputError(
-                f"{self.path}: {name}: found {array[clip, dimension]} in {stream}, "
-                f"clip {clip} ({(~good).sum()} of {array.size} values), expected "
-                "finite numbers"
+                f"{self.path}: {name}: found {array[clip, dimension]} in {stream}, clip {clip} "
+                f"({(~good).sum()} of {array.size} values), expected finite numbers"
             )
         return array
 
@@ -274,12 +264,28 @@ def describe(layout):
 
 
 # ---- open
+def add_arguments(parser):
+    """The options of a tool that say how features are read; `asked` gives them to open_features."""
+    add = parser.add_argument
+    add("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
+    add("--feature-layout", choices=LAYOUTS, default="auto", help="default: recognise it")
+    add("--snippet-seconds", type=float, metavar="S", help="duration of a clip, if SRC has none")
+    add("--streams", choices=("both", "rgb", "flow"), help="one stream of the features, or both")
+    add("--crops", choices=("mean", "first"), help="of several crops: their mean, or the first")
+
+
+def asked(options):
+    """What options, an Opts or a tool's arguments, say of how features are read."""
+    names = ("flow_features", "feature_layout", "snippet_seconds", "streams", "crops")
+    return {name: getattr(options, name) for name in names}
+
+
 def open_features(
     path,
-    *,
-    layout="auto",
-    flow_path=None,
     annotations=None,
+    *,
+    flow_features=None,
+    feature_layout="auto",
     snippet_seconds=None,
     streams=None,
     crops=None,
@@ -287,9 +293,9 @@ def open_features(
 ):
     """Open the features at `path` as a `FeatureSource`; reads headers at most.
 
-    layout: one of LAYOUTS; "auto" recognises it by looking. flow_path: the second file or folder
-    where the two streams lie apart (`path` then holds RGB). annotations: the annotations' path,
-    needed by W-TALC's joint file, whose order is in videoname.npy of the annotation folder.
+    feature_layout: one of LAYOUTS; "auto" recognises it by looking. flow_features: the second file
+    or folder where the two streams lie apart (`path` then holds RGB). annotations: the annotations'
+    path, needed by W-TALC's joint file, whose order is in videoname.npy of the annotation folder.
     snippet_seconds (s): overrides what the file declares.
     streams: "both", "rgb" or "flow"; None: both, and where one array may be one stream or two
     halves the error asks.
@@ -297,22 +303,25 @@ def open_features(
     transpose: the arrays are stored (dimensions, clips).
     InputError where there are no features, and where what is meant cannot be known.
     """
-    if layout not in LAYOUTS:
-        raise InputError(f"feature layout: found {layout!r}, expected one of {', '.join(LAYOUTS)}")
-    if flow_path is not None and layout not in ("auto", "per-video", "hdf5"):
+    if feature_layout not in LAYOUTS:
         raise InputError(
-            f"{flow_path}: found a second path for the flow stream, expected none ({layout} layout)"
+            f"feature layout: found {feature_layout!r}, expected one of {', '.join(LAYOUTS)}"
         )
-    found = layouts.read_layout(path, layout, annotations)
-    if flow_path is not None and found.entries:
-        flow = layouts.read_layout(flow_path, layout, annotations)
+    if flow_features is not None and feature_layout not in ("auto", "per-video", "hdf5"):
+        raise InputError(
+            f"{flow_features}: found a second path for the flow stream, expected none "
+            f"({feature_layout} layout)"
+        )
+    found = layouts.read_layout(path, feature_layout, annotations)
+    if flow_features is not None and found.entries:
+        flow = layouts.read_layout(flow_features, feature_layout, annotations)
         found.entries = layouts.pair(found.entries, flow.entries)
         found.handles += flow.handles
         found.layout = "hdf5" if found.layout == "canonical" else found.layout
     source = FeatureSource(path, found, streams=streams, crops=crops, transpose=transpose)
     given = {
-        "--flow-features": flow_path,
-        "--feature-layout": layout if layout != "auto" else None,
+        "--flow-features": flow_features,
+        "--feature-layout": feature_layout if feature_layout != "auto" else None,
         "--streams": streams,
         "--crops": crops,
     }
@@ -322,7 +331,7 @@ def open_features(
     try:
         if not source.names:
             raise InputError(layouts.nothing_found(path))
-        _ask(source, found, streams, crops, flow_path)
+        _ask(source, found, streams, crops, flow_features)
         if snippet_seconds is not None:
             _set_seconds(source, positive_seconds(snippet_seconds, "snippet_seconds"))
     except InputError:
@@ -400,17 +409,15 @@ def _ask_halves(source):
         other = _beside(path, word)
         more = f", --flow-features {other} to read both" if other and word == "rgb" else ""
         raise InputError(
-            f"{path}: found a {'file' if path.is_file() else 'folder'} named {word}, "
-            f"which may be one stream or both: --streams {word} to read one{more}, "
-            f"{both}"
+            f"{path}: found a {'file' if path.is_file() else 'folder'} named {word}, which may be "
+            f"one stream or both: --streams {word} to read one{more}, {both}"
         )
     widths = {shape[0 if source._transpose else -1] for shape in _plain_shapes(source)}
     if len(widths) == 1 and widths <= set(ONE_STREAM_WIDTHS):
         (width,) = widths
         raise InputError(
-            f"{path}: found one array a video, {width} wide, a usual width of one "
-            f"stream: --streams rgb or --streams flow if it is one, {both} "
-            f"({width // 2} each)"
+            f"{path}: found one array a video, {width} wide, a usual width of one stream: "
+            f"--streams rgb or --streams flow if it is one, {both} ({width // 2} each)"
         )
 
 
@@ -422,20 +429,21 @@ def _beside(path, word):
 
 
 # ---- writing
-def write_canonical(path, items, snippet_seconds, dtype="float16", compression=None):
+def write_canonical(path, items, snippet_seconds, dtype="float16", compression=None, **attributes):
     """Write one canonical HDF5 file from `items`, an iterable of (name, rgb (T, D), flow (T, D'));
     returns their count.
 
     A stream that is None is left out. One video at a time is in memory. What lies in the file is
     read back and compared before the file takes its name, and an interrupted call leaves none.
-    `compression`: None or "gzip". InputError on values that do not fit `dtype`, names that HDF5
-    cannot hold or that come twice, and a file that does not read back.
+    `compression`: None or "gzip"; `attributes`: of the file, beside snippet_seconds. InputError on
+    values that do not fit `dtype`, names that HDF5 cannot hold or that come twice, and a file that
+    does not read back.
     """
     snippet_seconds = positive_seconds(snippet_seconds, "snippet_seconds")
     try:
         with write_atomically(path) as temporary:
             with h5py.File(temporary, "w", rdcc_nbytes=0) as file:
-                file.attrs["snippet_seconds"] = snippet_seconds
+                file.attrs.update(snippet_seconds=snippet_seconds, **attributes)
                 sums, n = {}, 0
                 for n, (name, rgb, flow) in enumerate(items, 1):
                     if name in ("", ".") or "/" in name or "\0" in name or name in file:

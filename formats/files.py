@@ -46,6 +46,18 @@ def show(value):
         return f"a huge {type(value).__name__}"
 
 
+def count(things, singular, plural=None):
+    """ "3 videos" of a list of things, or of their number."""
+    n = things if isinstance(things, int) else len(things)
+    return f"{n} {singular if n == 1 else plural or singular + 's'}"
+
+
+def some(names, most=5):
+    """The first few of `names` for a message, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 @contextlib.contextmanager
 def open_file(path):
     """Open `path` for reading: gives (file, size in bytes). InputError for anything but a readable

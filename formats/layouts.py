@@ -21,7 +21,7 @@ import numpy as np
 
 from formats import annotations as annotation_files
 from formats import npy
-from formats.files import InputError, load_pt, open_file, show
+from formats.files import InputError, count, load_pt, open_file, show, some
 from formats.names import SUBSETS, decoded, subset_of_file
 
 STREAMS = ("rgb", "flow")
@@ -47,62 +47,6 @@ class Found:
 
 
 # ---- arrays
-class H5Array:
-    """A dataset of an open HDF5 file, opened and checked when its shape is first asked for, and
-    kept open."""
-
-    def __init__(self, parent, key, where):
-        self._parent, self._key, self._where = parent, key, where
-
-    @functools.cached_property
-    def _dataset(self):
-        with in_one_line(self._where):
-            # the low-level call takes half the time of parent[key], which counts for many short
-            # videos
-            found = h5py.h5d.open(self._parent.id, self._key.encode())
-            made, dataset = found.get_create_plist(), h5py.Dataset(found)
-            if (
-                made.get_external_count()
-                or made.get_layout() == h5py.h5d.VIRTUAL
-                or h5py.h5f.get_name(found) != h5py.h5f.get_name(self._parent.id)
-            ):
-                raise InputError(
-                    f"{self._where}: found a dataset stored in another file, expected "
-                    "the values here"
-                )
-            if dataset.shape is None:
-                raise InputError(
-                    f"{self._where}: found an empty dataset, expected (clips, dimensions)"
-                )
-            claimed, held = (
-                math.prod(dataset.shape) * dataset.dtype.itemsize,
-                found.get_storage_size(),
-            )
-            # deflate packs at most 1032 to 1: a larger shape is more than the file can hold
-            if claimed > held * (1100 if made.get_nfilters() else 1):
-                raise InputError(
-                    f"{self._where}: found a claim of {claimed} bytes "
-                    f"{shape_text(dataset.shape)} over {held} stored ones, expected "
-                    "all values in the file"
-                )
-            return dataset
-
-    @functools.cached_property
-    def shape(self):
-        return self._dataset.shape
-
-    @functools.cached_property
-    def dtype(self):
-        return self._dataset.dtype
-
-    def read(self):
-        return self._dataset[()]
-
-    def release(self):
-        """Close the dataset."""
-        vars(self).pop("_dataset", None)
-
-
 class FileArray:
     """An array of a file that is opened again for its values. `header` gives (shape, dtype) when
     first asked."""
@@ -121,6 +65,36 @@ class FileArray:
     @property
     def dtype(self):
         return self._header[1]
+
+
+def _h5_array(parent, key, where):
+    """A dataset of an open HDF5 file, opened and checked each time it is asked for."""
+
+    def dataset():
+        with in_one_line(where):
+            found = parent[key]
+            if not isinstance(found, h5py.Dataset):
+                raise InputError(f"{where}: found a group, expected a dataset (clips, dimensions)")
+            if found.external or found.is_virtual or found.file.filename != parent.file.filename:
+                raise InputError(
+                    f"{where}: found a dataset stored in another file, expected the values here"
+                )
+            if found.shape is None:
+                raise InputError(f"{where}: found an empty dataset, expected (clips, dimensions)")
+            held = found.id.get_storage_size()
+            # deflate packs at most 1032 to 1: a larger shape is more than the file can hold
+            if found.nbytes > held * (1100 if found.compression else 1):
+                raise InputError(
+                    f"{where}: found a claim of {found.nbytes} bytes {shape_text(found.shape)} "
+                    f"over {held} stored ones, expected all values in the file"
+                )
+            return found
+
+    def header():
+        found = dataset()
+        return found.shape, found.dtype
+
+    return FileArray(header, lambda: dataset()[()])
 
 
 def _pt_array(tensor, path, key=None):
@@ -198,12 +172,12 @@ def _h5_video(group, name, where):
     with in_one_line(where):
         member = group.get(name)
         if not isinstance(member, h5py.Group):
-            return {"features": H5Array(group, name, where)}
+            return {"features": _h5_array(group, name, where)}
         keys = list(member)
     streams = {stream_word(key): key for key in keys}
     if set(streams) & set(STREAMS):
         return {
-            stream: H5Array(group, f"{name}/{streams[stream]}", f"{where}: {stream}")
+            stream: _h5_array(group, f"{name}/{streams[stream]}", f"{where}: {stream}")
             for stream in STREAMS
             if stream in streams
         }
@@ -212,7 +186,7 @@ def _h5_video(group, name, where):
             f"{where}: found a group of {some(keys) or 'nothing'}, "
             "expected `rgb` and `flow`, or one dataset"
         )
-    return {"features": H5Array(group, f"{name}/{keys[0]}", where)}
+    return {"features": _h5_array(group, f"{name}/{keys[0]}", where)}
 
 
 def _h5_folder(path):
@@ -231,9 +205,8 @@ def _h5_folder(path):
         ]
     if len(seconds) > 1:
         raise InputError(
-            f"{path}: found files of "
-            f"{' and '.join(f'{s:g}' for s in sorted(seconds))} s per clip, expected "
-            "one duration"
+            f"{path}: found files of {' and '.join(f'{s:g}' for s in sorted(seconds))} s per clip, "
+            "expected one duration"
         )
     note = f"{path}: {count(files, 'file')} read as one set: {some(file.name for file in files)}"
     return Found(
@@ -448,9 +421,8 @@ def _released_pt(path):
             other = _numbers(folder / key)
             if other != numbers:
                 raise InputError(
-                    f"{folder}: found {len(numbers)} files in X_RGB and {len(other)} "
-                    f"in {key}, expected the same N.pt in both (not so: "
-                    f"{some(sorted(numbers ^ other))})"
+                    f"{folder}: found {len(numbers)} files in X_RGB and {len(other)} in {key}, "
+                    f"expected the same N.pt in both (not so: {some(sorted(numbers ^ other))})"
                 )
         for number in sorted(numbers, key=lambda number: (len(number), number)):
             named = folder / "Name_flow" / number
@@ -501,10 +473,8 @@ def _merged(parts, path):
         if stream in earlier or "features" in earlier or stream == "features" and earlier:
             entries[name] = functools.partial(
                 _refuse,
-                f"{path}: {name}: found twice, expected "
-                "each video once "
-                f"({', '.join(earlier.values())} and "
-                f"{place})",
+                f"{path}: {name}: found twice, expected each video once "
+                f"({', '.join(earlier.values())} and {place})",
             )
         elif not callable(entries.get(name)):
             entries.setdefault(name, {})[stream] = entry
@@ -536,9 +506,8 @@ def _hdf5(path, annotations):
 # layout: what it looks like, and its reader (path, annotations) -> Found
 LAYOUTS = {
     "canonical": (
-        "One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of "
-        "them), the file's attribute "
-        "`snippet_seconds`",
+        "One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of them), the "
+        "file's attribute `snippet_seconds`",
         lambda path, annotations: _h5_file(path),
     ),
     "joint-npy": (
@@ -547,9 +516,8 @@ LAYOUTS = {
         _joint_npy,
     ),
     "per-video": (
-        "A folder with files per video (.npy, .npz, .pt, .pkl): VIDEO.npy with both "
-        "streams side by side, rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO_rgb.npy and "
-        "VIDEO_flow.npy",
+        "A folder with files per video (.npy, .npz, .pt, .pkl): VIDEO.npy with both streams side "
+        "by side, rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO_rgb.npy and VIDEO_flow.npy",
         lambda path, annotations: _per_video(path),
     ),
     "released-pt": (
@@ -714,13 +682,3 @@ def one_line(error):
 
 def shape_text(shape):
     return "(" + ", ".join(map(str, shape)) + ")"
-
-
-def count(things, singular, plural=None):
-    return f"{len(things)} {singular if len(things) == 1 else plural or singular + 's'}"
-
-
-def some(names, most=5):
-    """The first few of `names` for a message, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

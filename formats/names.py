@@ -61,23 +61,12 @@ def _bare(name):
     return _plain(name).removeprefix("v_")
 
 
-def _plain_lower(name):
-    return _plain(name).lower()
+def _lower(key):
+    return lambda name: key(name.lower())
 
 
-def _bare_lower(name):
-    return _bare(name.lower())
-
-
-_STEPS = [
-    (str, str),
-    (_plain, _plain),
-    (_plain, _bare),
-    (_bare, _plain),
-    (_plain_lower, _plain_lower),
-    (_plain_lower, _bare_lower),
-    (_bare_lower, _plain_lower),
-]
+_ALIKE = [(_plain, _plain), (_plain, _bare), (_bare, _plain)]
+_STEPS = [(str, str), *_ALIKE, *((_lower(a), _lower(b)) for a, b in _ALIKE)]
 
 
 # ---- subsets

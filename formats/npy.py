@@ -17,6 +17,7 @@ import struct
 import sys
 import zipfile
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,17 +48,6 @@ def npy_header(path):
     with open_file(path) as (file, size):
         dtype, shape, _ = _read_header(file, size, path)
     return shape, dtype
-
-
-def load_npz(path):
-    """The arrays of a .npz file as a dict name -> array; each member is held to the rules of
-    `load_npy`."""
-    with _members(path) as (archive, members):
-        arrays = {}
-        for name, member in members.items():
-            data = archive.read(member)
-            arrays[name] = _read_npy(io.BytesIO(data), len(data), f"{path}: {member.filename}")
-        return arrays
 
 
 def load_npz_member(path, name):
@@ -159,38 +149,19 @@ def _items(path, index, value, size, levels=2):
     return {key: _items(path, show(key), inner, size, levels - 1) for key, inner in value.items()}
 
 
-class ArrayItem:
-    """One array of `index_object_npy`: `.shape`, `.dtype` as stored, and `.read()`, which gives it
-    as an ndarray."""
+class ArrayItem(NamedTuple):
+    """One array of `index_object_npy`: shape and dtype as stored, and a function that reads it."""
 
-    def __init__(self, path, index, shape, dtype, load):
-        self.path, self.index, self.shape, self.dtype, self._load = (
-            path,
-            index,
-            tuple(shape),
-            dtype,
-            load,
-        )
-
-    def read(self):
-        """The array itself, a fresh ndarray of `.shape` and `.dtype`. InputError if the file does
-        not hold it."""
-        try:
-            return self._load()
-        except InputError:
-            raise
-        except (ValueError, TypeError, RecursionError, OverflowError) as error:
-            raise InputError(
-                f"{self.path}: item {self.index}: found {error}, expected numbers"
-            ) from None
+    shape: tuple
+    dtype: np.dtype
+    read: object
 
 
 def _rows(path, start, size, dtype, shape, fortran):
     if len(shape) < 2 or fortran or shape[0] > size:
         raise InputError(
-            f"{path}: found one array of shape "
-            f"{shape}{' in Fortran order' if fortran else ''}, expected one array per "
-            "video"
+            f"{path}: found one array of shape {shape}{' in Fortran order' if fortran else ''}, "
+            "expected one array per video"
         )
     length = math.prod(shape[1:]) * dtype.itemsize
     return [
@@ -213,9 +184,16 @@ def _item(path, index, value, size):
         raise InputError(
             f"{path}: item {index}: found nested lists of shape {shape}, more than the file holds"
         )
-    return ArrayItem(
-        path, index, shape, dtype, lambda: np.asarray(_nested_values(value, shape, path), dtype)
-    )
+
+    def read():
+        try:
+            return np.asarray(_nested_values(value, shape, path), dtype)
+        except (ValueError, TypeError, RecursionError, OverflowError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{path}: item {index}: found {error}, expected numbers") from None
+
+    return ArrayItem(tuple(shape), dtype, read)
 
 
 def _nested_shape(value, levels):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from formats.files import InputError, load_json, show
+from formats.files import InputError, load_json, show, some
 from formats.names import match_names
 from formats.text_files import read_csv, to_number
 
@@ -33,17 +33,17 @@ def read_video_scores(path, names, classes, aliases=None, notes=None):
     held = match_names(names, table, aliases)
     missing = [name for name in names if name not in held]
     if missing:
-        there = f"; found {_some(table, 3)}" if table else ""
+        there = f"; found {some(table, 3)}" if table else ""
         raise InputError(
             f"{path}: found no scores of {len(missing)} of {len(names)} videos: "
-            f"{_some(missing)}{there}"
+            f"{some(missing)}{there}"
         )
     for name in names:
         missing = [c for c in classes if c not in table[held[name]]]
         if missing:
             raise InputError(
                 f"{path}: {name}: found no score of {len(missing)} of {len(classes)} classes: "
-                f"{_some(missing)}; found {_some(table[held[name]], 3) or 'none'}"
+                f"{some(missing)}; found {some(table[held[name]], 3) or 'none'}"
             )
     other = [name for name in names if held[name] != name]
     if other and notes is not None:
@@ -61,7 +61,7 @@ def _read_csv(path):
     by_row = {"label", "score"} <= set(table.at)
     if "video" not in table.at:
         raise InputError(
-            f"{path}: found the columns {_some(table.header)}, expected video,label,score, "
+            f"{path}: found the columns {some(table.header)}, expected video,label,score, "
             "or video and one per class"
         )
     video, scores = table.at["video"], {}
@@ -90,10 +90,3 @@ def _score(path, name, label, value):
             "from 0 to 1"
         )
     return number
-
-
-def _some(things, most=5):
-    things = list(things)
-    return ", ".join(things[:most]) + (
-        f" and {len(things) - most} more" if len(things) > most else ""
-    )

@@ -317,9 +317,8 @@ def _head(a, b, results):
     differs = results["differs"] or ["nothing that is recorded"]
     lines.append(f"They differ in (A, B): {'; '.join(differs)}")
     lines.append(
-        f"{len(results['seeds'])} pairs of seeds: "
-        f"{', '.join(map(str, results['seeds']))}; protocol {results['protocol']}; "
-        f"{a.truth['video'].nunique()} test videos with segments"
+        f"{len(results['seeds'])} pairs of seeds: {', '.join(map(str, results['seeds']))}; "
+        f"protocol {results['protocol']}; {a.truth['video'].nunique()} test videos with segments"
     )
     return lines
 

@@ -15,10 +15,7 @@ from formats import annotations
 from formats.files import InputError
 from paper.pages import Page
 from paper.runs import detections, finished, opened
-from report import figures, tables
-
-SEGMENT = ["t_start", "t_end"]
-
+from report import figures, outcome, tables
 
 # -------------------------------------------------------------------------------------- figure 5
 
@@ -40,40 +37,18 @@ def page_figure5(s):
             pictures = thumbnails(s.args.video_dir, name, one.scored.records[k].duration)
         ap = eval_detection.evaluate(truth, own, [0.5]) if len(truth) else None
         for label in dict.fromkeys(truth["label"]) or dict.fromkeys(own["label"]):
-            timeline = _timeline(one, k, label, truth, own, pictures)
-            stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{name}-{label}")
+            stem, timeline = _timeline(one, k, label, truth, own, pictures)
             figures.localization_figure(
                 folder / f"{stem}.pdf", folder / f"{stem}.png", timeline=timeline
             )
             value = ap.ap[0][list(ap.classes).index(label)] if ap else math.nan
-            rows.append(
-                (
-                    name,
-                    label,
-                    why,
-                    value,
-                    len(timeline.ground_truth),
-                    len(timeline.predictions),
-                    timeline.note,
-                    f"{stem}.png",
-                )
-            )
-    frame = pd.DataFrame(
-        rows,
-        columns=["video", "label", "chosen", "ap", "ground_truth", "predictions", "note", "file"],
-    )
+            n = len(timeline.ground_truth), len(timeline.predictions)
+            rows.append((name, label, why, value, *n, timeline.note, f"{stem}.png"))
+    columns = ["video", "label", "chosen", "ap", "ground_truth", "predictions", "note", "file"]
+    frame = pd.DataFrame(rows, columns=columns)
     body = [["video", "class", "chosen", "AP@0.5 (%) in the video", "ground truth", "predictions"]]
-    for r in frame.itertuples():
-        body.append(
-            [
-                r.video,
-                r.label,
-                r.chosen,
-                tables.mean_std(r.ap),
-                f"{r.ground_truth}",
-                f"{r.predictions}",
-            ]
-        )
+    for name, label, why, value, *n, _, _ in rows:
+        body.append([name, label, why, tables.mean_std(value), *map(str, n)])
     text = (
         f"Seed {one.seed}. L over time with the threshold of Sec. 3.5, ground truth in red, "
         "predictions in blue. best, worst: by the mAP@0.5 within the video, so chosen with the "
@@ -108,22 +83,12 @@ def _choose(args, one, found):
 
 
 def _timeline(one, k, label, truth, own, pictures):
-    """The figure of one class of the k-th test video."""
-    scored, record = one.scored, one.scored.records[k]
-    c, scores = list(scored.classes).index(label), record.scores["em-mil"]
-    curve = localize.fuse(scores["q"], scores["p"][:, c], one.o.lam)
-    segments = [table.loc[table["label"] == label, SEGMENT].to_numpy() for table in (truth, own)]
-    return figures.Timeline(
-        curve,
-        scored.snippet_seconds,
-        record.duration,
-        [localize.threshold(curve, gamma) for gamma in one.o.gammas_at_test],
-        *segments,
-        label,
-        record.name,
-        _gate_note(one, k, c),
-        pictures,
+    """outcome.timeline_of one class of the k-th test video, with frames where there are some."""
+    note = _gate_note(one, k, list(one.scored.classes).index(label))
+    stem, timeline = outcome.timeline_of(
+        one.scored, one.scored.records[k], label, truth, own, scoring.rule_of(one.o), note
     )
+    return stem, dataclasses.replace(timeline, thumbnails=pictures)
 
 
 def _gate_note(one, k, c):
@@ -228,12 +193,11 @@ def page_convergence(s):
     frame = pd.concat(parts, ignore_index=True)
     figures.convergence_figure(s.folder("convergence") / "convergence.png", phases=frame)
     text = (
-        "The pseudo-labels that each phase trains on: share of positive clips, share that "
-        "changed since the last phase of the same step, positive bags without a positive clip "
-        "(mean), and the labels' own mAP@0.5 on the training videos. That mAP is a diagnostic "
-        "made after training, which sees no segment: runs of positive clips are taken as "
-        "detections of the video's classes; they have no scores, so AP is precision times "
-        "recall."
+        "The pseudo-labels that each phase trains on: share of positive clips, share that changed "
+        "since the last phase of the same step, positive bags without a positive clip (mean), and "
+        "the labels' own mAP@0.5 on the training videos. That mAP is a diagnostic made after "
+        "training, which sees no segment: runs of positive clips are taken as detections of the "
+        "video's classes; they have no scores, so AP is precision times recall."
     )
     return Page([(text, _phase_rows(frame))], frame, {}, ["convergence.png"])
 

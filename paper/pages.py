@@ -42,9 +42,8 @@ def head(s, title, variants, page):
     if folders:
         test = load_json(folders[0] / "results.json")["test"]
         lines.append(
-            f"Data: {DATA[o.dataset]} (features {o.features}, annotations "
-            f"{o.annotations}); {test['videos']} test videos, {test['segments']} "
-            f"segments, {test['classes']} classes."
+            f"Data: {DATA[o.dataset]} (features {o.features}, annotations {o.annotations}); "
+            f"{test['videos']} test videos, {test['segments']} segments, {test['classes']} classes."
         )
         done = ", ".join(f"{len(of_variant)} of {variant}" for variant, of_variant in runs.items())
         lines.append(

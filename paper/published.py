@@ -24,110 +24,54 @@ class Published(NamedTuple):
     values: dict
 
 
-def _row(supervision, method, number, reference, columns, *values):
-    there = {column: value for column, value in zip(columns, values) if value is not None}
-    return Published(method, number, reference, supervision, there)
+def _rows(columns, text):
+    """Rows of lines "supervision; method; reference's number; reference; values", - for none."""
+    rows = []
+    for line in text.strip().splitlines():
+        supervision, method, number, reference, values = line.strip().split("; ")
+        there = {c: float(v) for c, v in zip(columns, values.split()) if v != "-"}
+        number = None if number == "-" else int(number)
+        rows.append(Published(method, number, reference, supervision, there))
+    return rows
 
 
-_OURS = "Luo et al., ECCV 2020"
+TABLE1 = _rows(
+    TIOUS,
+    """
+    full; CDC; 20; Shou et al., CVPR 2017; - - 40.1 29.4 23.3 13.1 7.9
+    full; R-C3D; 28; Xu et al., ICCV 2017; 54.5 51.5 44.8 35.6 28.9 - -
+    full; Gao et al.; 6; Gao et al., arXiv 2017; - - 50.1 41.3 31.0 19.1 9.9
+    full; SSN; 37; Zhao et al., ICCV 2017; 66.0 59.4 51.9 41.0 29.8 19.6 10.7
+    full; Xu et al.; 29; Xu et al., TPAMI 2019; 56.9 54.7 51.2 43.0 36.1 - -
+    full; BSN; 12; Lin et al., ECCV 2018; - - 53.5 45.0 36.9 28.4 20.0
+    weak; Hide; 22; Singh and Lee, ICCV 2017; 36.4 27.8 19.5 12.7 6.8 - -
+    weak; UntrimmedNet; 26; Wang et al., CVPR 2017; 44.4 37.7 28.2 21.1 13.7 - -
+    weak; STPN; 17; Nguyen et al., CVPR 2018; 52.0 44.7 35.5 25.8 16.9 9.9 4.3
+    weak; Autoloc; 21; Shou et al., ECCV 2018; - - 35.8 29.0 21.2 13.4 5.8
+    weak; W-TALC; 19; Paul et al., ECCV 2018; 55.2 49.6 40.1 31.1 22.8 - 7.6
+    weak; RefineLoc-I3D; 1; Alwassel et al., arXiv 2019; - - 40.8 - 23.1 - 5.3
+    weak; Liu et al.; 14; Liu et al., ICCV 2019; - - 37.0 30.9 23.9 13.9 7.1
+    weak; Yu et al.; 30; Yu et al., ICCV 2019; - - 39.5 - 24.5 - 7.1
+    weak; 3C-Net; 16; Narayan et al., ICCV 2019; 59.1 53.5 44.2 34.1 26.6 - 8.1
+    weak; Nguyen et al.; 18; Nguyen et al., ICCV 2019; 64.2 59.5 49.1 38.4 27.5 17.3 8.6
+    weak; EM-MIL; -; Luo et al., ECCV 2020; 59.1 52.7 45.5 36.8 30.5 22.7 16.4
+    weak; EM-MIL-UNT; -; Luo et al., ECCV 2020; 59.0 50.4 42.7 34.5 27.2 18.9 10.2
+    """,
+)
 
-TABLE1 = [
-    _row(*row[:4], TIOUS, *row[4:])
-    for row in (
-        ("full", "CDC", 20, "Shou et al., CVPR 2017", None, None, 40.1, 29.4, 23.3, 13.1, 7.9),
-        ("full", "R-C3D", 28, "Xu et al., ICCV 2017", 54.5, 51.5, 44.8, 35.6, 28.9),
-        (
-            "full",
-            "Gao et al.",
-            6,
-            "Gao et al., arXiv 2017",
-            None,
-            None,
-            50.1,
-            41.3,
-            31.0,
-            19.1,
-            9.9,
-        ),
-        ("full", "SSN", 37, "Zhao et al., ICCV 2017", 66.0, 59.4, 51.9, 41.0, 29.8, 19.6, 10.7),
-        ("full", "Xu et al.", 29, "Xu et al., TPAMI 2019", 56.9, 54.7, 51.2, 43.0, 36.1),
-        ("full", "BSN", 12, "Lin et al., ECCV 2018", None, None, 53.5, 45.0, 36.9, 28.4, 20.0),
-        ("weak", "Hide", 22, "Singh and Lee, ICCV 2017", 36.4, 27.8, 19.5, 12.7, 6.8),
-        ("weak", "UntrimmedNet", 26, "Wang et al., CVPR 2017", 44.4, 37.7, 28.2, 21.1, 13.7),
-        ("weak", "STPN", 17, "Nguyen et al., CVPR 2018", 52.0, 44.7, 35.5, 25.8, 16.9, 9.9, 4.3),
-        ("weak", "Autoloc", 21, "Shou et al., ECCV 2018", None, None, 35.8, 29.0, 21.2, 13.4, 5.8),
-        ("weak", "W-TALC", 19, "Paul et al., ECCV 2018", 55.2, 49.6, 40.1, 31.1, 22.8, None, 7.6),
-        (
-            "weak",
-            "RefineLoc-I3D",
-            1,
-            "Alwassel et al., arXiv 2019",
-            None,
-            None,
-            40.8,
-            None,
-            23.1,
-            None,
-            5.3,
-        ),
-        (
-            "weak",
-            "Liu et al.",
-            14,
-            "Liu et al., ICCV 2019",
-            None,
-            None,
-            37.0,
-            30.9,
-            23.9,
-            13.9,
-            7.1,
-        ),
-        ("weak", "Yu et al.", 30, "Yu et al., ICCV 2019", None, None, 39.5, None, 24.5, None, 7.1),
-        (
-            "weak",
-            "3C-Net",
-            16,
-            "Narayan et al., ICCV 2019",
-            59.1,
-            53.5,
-            44.2,
-            34.1,
-            26.6,
-            None,
-            8.1,
-        ),
-        (
-            "weak",
-            "Nguyen et al.",
-            18,
-            "Nguyen et al., ICCV 2019",
-            64.2,
-            59.5,
-            49.1,
-            38.4,
-            27.5,
-            17.3,
-            8.6,
-        ),
-        ("weak", "EM-MIL", None, _OURS, 59.1, 52.7, 45.5, 36.8, 30.5, 22.7, 16.4),
-        ("weak", "EM-MIL-UNT", None, _OURS, 59.0, 50.4, 42.7, 34.5, 27.2, 18.9, 10.2),
-    )
-]
-
-TABLE2 = [
-    _row(*row[:4], TIOUS_2, *row[4:])
-    for row in (
-        ("full", "SSN", 37, "Zhao et al., ICCV 2017", 41.3, 30.4, 13.2, 26.6),
-        ("weak", "UntrimmedNet", 26, "Wang et al., CVPR 2017", 7.4, 3.9, 1.2, 3.6),
-        ("weak", "Autoloc", 21, "Shou et al., ECCV 2018", 27.3, 17.5, 6.8, 16.0),
-        ("weak", "W-TALC", 19, "Paul et al., ECCV 2018", 37.0, 14.6, 4.2, 18.0),
-        ("weak", "3C-Net", 16, "Narayan et al., ICCV 2019", 37.2, 23.7, 9.2, 21.7),
-        ("weak", "Liu et al.", 14, "Liu et al., ICCV 2019", 37.1, 23.4, 9.2, 21.6),
-        ("weak", "TSM", 30, "Yu et al., ICCV 2019", 28.3, 18.9, 7.5, 17.1),
-        ("weak", "EM-MIL", None, _OURS, 37.4, 23.1, 2.0, 20.3),
-    )
-]
+TABLE2 = _rows(
+    TIOUS_2,
+    """
+    full; SSN; 37; Zhao et al., ICCV 2017; 41.3 30.4 13.2 26.6
+    weak; UntrimmedNet; 26; Wang et al., CVPR 2017; 7.4 3.9 1.2 3.6
+    weak; Autoloc; 21; Shou et al., ECCV 2018; 27.3 17.5 6.8 16.0
+    weak; W-TALC; 19; Paul et al., ECCV 2018; 37.0 14.6 4.2 18.0
+    weak; 3C-Net; 16; Narayan et al., ICCV 2019; 37.2 23.7 9.2 21.7
+    weak; Liu et al.; 14; Liu et al., ICCV 2019; 37.1 23.4 9.2 21.6
+    weak; TSM; 30; Yu et al., ICCV 2019; 28.3 18.9 7.5 17.1
+    weak; EM-MIL; -; Luo et al., ECCV 2020; 37.4 23.1 2.0 20.3
+    """,
+)
 
 TABLES = {"thumos14": TABLE1, "activitynet12": TABLE2}
 

@@ -111,19 +111,21 @@ def train(s, wanted, jobs=None):
         f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before; "
         f"{jobs} side by side, threads each: {threads}"
     )
-    progress = _Progress(todo)
+    lengths = {one: _epochs(one.o) for one in todo}
+    bar = tqdm(total=sum(lengths.values()), desc="training", unit="epoch", disable=None)
     running = {}  # {planned: process, or None, see _start}
     try:
         while todo or running:
             while todo and len(running) < jobs:
                 one = todo.pop(0)
-                running[one] = _start(one, memory, threads, progress)
+                running[one] = _start(one, memory, threads, bar)
             time.sleep(0.2)
             for one in [one for one in running if _ended(one, running[one])]:
-                _check_end(s, one, running.pop(one), progress)
-            progress.show(running)
+                _check_end(s, one, running.pop(one), bar)
+            bar.n = sum(_trained(one, lengths[one]) for one in lengths)
+            bar.refresh()
     finally:
-        progress.close()
+        bar.close()
         processes = [process for process in running.values() if process is not None]
         for process in processes:
             process.terminate()
@@ -188,10 +190,10 @@ def flags_of(given):
     return words
 
 
-def _start(one, memory, threads, progress):
+def _start(one, memory, threads, bar):
     """A process of run.py that starts or resumes the run; None where one is at work already."""
     if _in_use(one.folder):
-        progress.write(f"  {one.folder.name}: still at work for an earlier reproduce.py; waiting")
+        bar.write(f"  {one.folder.name}: still at work for an earlier reproduce.py; waiting")
         return None
     if (one.folder / run_folder.CHECKPOINT).exists():
         flags = ["--resume", str(one.folder), *flags_of(memory)]
@@ -227,13 +229,13 @@ def _ended(one, process):
     return process.poll() is not None if process else not _in_use(one.folder)
 
 
-def _check_end(s, one, process, progress):
+def _check_end(s, one, process, bar):
     """Records a failure, and prints how the run ended."""
     if one.done and (process is None or process.returncode == 0):
-        return progress.write(f"  {one.folder.name}: done")
+        return bar.write(f"  {one.folder.name}: done")
     line = _last_line(one.folder) if process else "stopped before its end; the same command goes on"
     s.failed[one.variant, one.seed] = line
-    progress.write(f"  {one.folder.name}: failed: {line}")
+    bar.write(f"  {one.folder.name}: failed: {line}")
 
 
 def _output(folder):
@@ -246,30 +248,10 @@ def _last_line(folder):
     return lines[-1] if lines else "no output"
 
 
-class _Progress:
-    """A bar over the epochs of all runs, from the lines of their logs."""
-
-    def __init__(self, todo):
-        self.lengths = {one: _epochs(one.o) for one in todo}
-        total = sum(self.lengths.values())
-        self.bar = tqdm(total=total, desc="training", unit="epoch", disable=None)
-
-    def show(self, running):
-        done = 0
-        for one, length in self.lengths.items():
-            log = one.folder / run_folder.LOG
-            if one.done:
-                done += length
-            elif one in running and log.exists():
-                done += log.read_bytes().count(b"\n")
-        self.bar.n = done
-        self.bar.refresh()
-
-    def write(self, line):
-        self.bar.write(line)
-
-    def close(self):
-        self.bar.close()
+def _trained(one, length):
+    """Epochs of a run that are done, from the lines of its log."""
+    log = one.folder / run_folder.LOG
+    return length if one.done else log.read_bytes().count(b"\n") if log.exists() else 0
 
 
 def _epochs(o):

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import opts
 from engine import console, run_folder
-from formats import demo
-from formats.files import InputError
+from engine.jobs.setup import find_files
 
 # Options of run.py that reproduce.py refuses or sets itself.
 NOT_HERE = (*opts.ACTIONS, "dry_run", "keep_going", "save_clip_scores", "other_code")
@@ -65,21 +64,8 @@ def set_up(args, command, other_data):
         raise opts.OptionError(
             f"{args.command}: found --dataset {o.dataset}, expected {theirs} or data of your own"
         )
-    _check_data(o)
+    find_files(o, console.printed)
     return Setup(command.given, o, args, _tag(o), run_folder.code_hash())
-
-
-def _check_data(o):
-    """One line for missing data, before every run prints it; the demo is written here."""
-    preset = opts.PRESETS[o.dataset]
-    if o.dataset == "demo" and o.features == preset["features"]:
-        console.printed(demo.write_demo(Path(o.features).parent))
-    for name in ("features", "annotations"):
-        path = getattr(o, name)
-        if not path:
-            raise InputError(f"--{name}: found none for --dataset {o.dataset}, expected a path")
-        if not Path(path).exists():
-            raise InputError(f"{path}: found no such file or folder, expected the {name}")
 
 
 def _tag(o):

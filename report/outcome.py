@@ -22,23 +22,23 @@ def draw(folder, scored, table, n, rule):
         record = shown[k]
         mine, real = (t[t["video"] == record.name] for t in (table, truth))
         label = real["label"].iloc[0] if len(real) else mine.loc[mine["score"].idxmax(), "label"]
-        scores = record.scores["em-mil"]
-        l = localize.fuse(scores["q"], scores["p"][:, list(scored.classes).index(label)], rule.lam)
-        segments = [
-            t.loc[t["label"] == label, ["t_start", "t_end"]].to_numpy() for t in (real, mine)
-        ]
-        stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{record.name}-{label}")
-        timeline = figures.Timeline(
-            l,
-            scored.snippet_seconds,
-            record.duration,
-            [localize.threshold(l, g) for g in rule.gammas],
-            segments[0] if scored.truth is not None else None,
-            segments[1],
-            label,
-            record.name,
-        )
+        of_video = real if scored.truth is not None else None
+        stem, timeline = timeline_of(scored, record, label, of_video, mine, rule)
         figures.localization_figure(folder / f"figures/{stem}.png", timeline=timeline)
+
+
+def timeline_of(scored, record, label, truth, found, rule, note=""):
+    """(name for a file, figures.Timeline) of one class of one video. truth, found: its segments."""
+    scores = record.scores["em-mil"]
+    l = localize.fuse(scores["q"], scores["p"][:, list(scored.classes).index(label)], rule.lam)
+    levels = [localize.threshold(l, gamma) for gamma in rule.gammas]
+    real, mine = (
+        t if t is None else t.loc[t["label"] == label, ["t_start", "t_end"]].to_numpy()
+        for t in (truth, found)
+    )
+    stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{record.name}-{label}")
+    step, names = scored.snippet_seconds, (label, record.name)
+    return stem, figures.Timeline(l, step, record.duration, levels, real, mine, *names, note)
 
 
 def page_scores(gated, gate, dtype=None):
@@ -54,13 +54,6 @@ def page_scores(gated, gate, dtype=None):
             q, p = q.astype(dtype), p.astype(dtype)
         passed = [] if of_video is None else localize.gate(of_video, gate).tolist()
         yield page.Scores(record.name, record.duration, q, p, passed)
-
-
-def about(title, header, tables=(), notes=()):
-    """What stands above the page's figures: (name, value) lines, (caption, table) pairs, lines of
-    text.
-    """
-    return page.About(title, list(header), list(tables), list(notes))
 
 
 def evaluation(scored, table, protocols):
@@ -86,6 +79,11 @@ def write_page(path, about, scored, table, videos, rule, compared=None, log=()):
     """The HTML page. videos: of `page_scores`; compared: of `evaluation`; log: records of
     log.jsonl.
     """
-    rule = page.Rule(rule.lam, rule.gammas, rule.gate, scored.snippet_seconds)
+    rule = {
+        "lam": rule.lam,
+        "gammas": list(rule.gammas),
+        "gate": rule.gate,
+        "clip": scored.snippet_seconds,
+    }
     content = page.page_content(about, list(scored.classes), rule, videos, table, compared, log)
     page.write_page(path, content)

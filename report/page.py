@@ -15,7 +15,7 @@ import hashlib
 import html
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -28,7 +28,6 @@ from report.figures import phase_table
 
 MAX_ROWS = 8  # classes of a video, first those with ground truth, then the best detections
 MAX_POINTS = 400  # of a curve
-ROUNDING = 1e-5  # a weighted mean of float32 scores may end just outside [0, 1]
 LENGTHS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, math.inf)  # seconds, edges of `by_length`
 KINDS = {  # eval_detection.ERRORS: name of the page's style, word, explanation
     "true positive": ("hit", "hit", "matched to a segment of its class"),
@@ -61,19 +60,6 @@ class About:
     header: list
     tables: list
     notes: list
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Eq. 9 and Sec. 3.5 as the run applied them.
-
-    gammas: one or several. gate: threshold of the video-level score.
-    """
-
-    lam: float
-    gammas: tuple
-    gate: float
-    snippet_seconds: float
 
 
 @dataclass(frozen=True)
@@ -110,97 +96,52 @@ class Evaluation:
     tiou: float = 0.5
 
 
-@dataclass(frozen=True)
-class Row:
-    """One class of a video. label: index into Page.classes; passed: of the gate; p: (T,) or None.
-
-    truth: (start s, end s, found) each.
-    detections: (start s, end s, score, kind) each, kind a name of KINDS.
-    """
-
-    label: int
-    passed: bool
-    p: np.ndarray | None
-    truth: list
-    detections: list
-
-
-@dataclass(frozen=True)
-class Video:
-    """One video as the page shows it.
-
-    q: (T,) or None. ap: fraction or None. hidden: number of classes left out (MAX_ROWS).
-    """
-
-    name: str
-    duration: float
-    q: np.ndarray | None
-    ap: float | None
-    rows: list
-    hidden: int
-
-
-@dataclass(frozen=True)
-class Page:
-    """All that the page shows; `page_content` makes it.
-
-    classes: names. charts: see `curves`. class_ap: (class, fraction, segments).
-    kinds: (name of KINDS, number of detections). lengths: (text, found, all segments).
-    sides: (text, number of shifted detections).
-    Without ground truth tiou is None and the last four are empty.
-    """
-
-    about: About
-    classes: list
-    rule: Rule
-    videos: list
-    charts: list
-    tiou: float | None = None
-    class_ap: tuple = ()
-    kinds: tuple = ()
-    lengths: tuple = ()
-    sides: tuple = ()
-
-
 def page_content(about, classes, rule, videos, detections, evaluation=None, log=()):
-    """A `Page` of what a run found.
+    """(about, what page.js reads) of what a run found.
 
-    about: `About`. classes: C names, in the order of p's columns. rule: `Rule`.
-    videos: `Scores` of each video, in any iterable, read once.
-    detections: table video, t_start, t_end, label, score.
-    evaluation: `Evaluation`, or None without ground truth.
-    log: records of RUN/log.jsonl, dicts.
-    Raises ValueError where scores are outside [0, 1] or q and p do not fit together.
+    classes: C names, in the order of p's columns. rule: {"lam", "gammas", "gate", "clip"}, Eq. 9
+    and Sec. 3.5 as the run applied them. videos: `Scores` of each video, in any iterable, read
+    once. detections: table video, t_start, t_end, label, score. evaluation: `Evaluation`, or None
+    without ground truth. log: records of RUN/log.jsonl.
     """
     truth, kinds, found, video_ap = detections[:0], [""] * len(detections), (), {}
     if evaluation is not None:
         truth, kinds, found = evaluation.truth, evaluation.kinds, evaluation.found
         video_ap = evaluation.video_ap
     names = list(dict.fromkeys([*classes, *truth["label"], *detections["label"]]))
-    index = {name: c for c, name in enumerate(names)}
+    index, order = ({name: k for k, name in enumerate(of)} for of in (names, KINDS))
     segments, detected = defaultdict(list), defaultdict(list)
     for (video, start, end, label), hit in zip(_rows(truth, SEGMENT), found):
-        segments[video].append((index[label], start, end, bool(hit)))
+        segments[video].append((index[label], _number(start, 3), _number(end, 3), int(hit)))
     for (video, start, end, label, score), kind in zip(_rows(detections, DETECTION), kinds):
-        detected[video].append((index[label], start, end, score, kind))
-    shown = [
-        _video(scores, segments[scores.name], detected[scores.name], video_ap.get(scores.name))
-        for scores in videos
-    ]
-    page = dict(about=about, classes=names, rule=rule, videos=shown, charts=curves(log))
-    if evaluation is None:
-        return Page(**page)
-    count = pd.Series(kinds, dtype=object).value_counts()
-    return Page(
-        **page,
-        tiou=evaluation.tiou,
-        class_ap=tuple(
-            (name, ap, evaluation.segments[name]) for name, ap in evaluation.class_ap.items()
-        ),
-        kinds=tuple((kind, int(count[kind])) for kind in KINDS if kind in count),
-        lengths=tuple(by_length(truth["t_end"] - truth["t_start"], evaluation.found)),
-        sides=tuple(by_side(truth, detections[np.asarray(kinds) == "localization"])),
-    )
+        times = _number(start, 3), _number(end, 3), _number(score, 4)
+        detected[video].append((index[label], *times, order[kind]))
+    data = {
+        "classes": names,
+        "rule": rule,
+        "styles": KINDS,
+        "charts": curves(log),
+        "videos": [
+            _video(s, segments[s.name], detected[s.name], video_ap.get(s.name)) for s in videos
+        ],
+        "tiou": None,
+        "ap": [],
+        "kinds": [],
+        "lengths": [],
+        "sides": [],
+    }
+    if evaluation is not None:
+        count, n = Counter(kinds), evaluation.segments
+        data |= {
+            "tiou": evaluation.tiou,
+            "ap": [
+                (name, _number(ap, 4), int(n[name])) for name, ap in evaluation.class_ap.items()
+            ],
+            "kinds": [(kind, count[kind]) for kind in KINDS if count[kind]],
+            "lengths": by_length(truth["t_end"] - truth["t_start"], found),
+            "sides": by_side(truth, detections[np.asarray(kinds) == "localization"]),
+        }
+    return about, data
 
 
 def _rows(table, columns):
@@ -208,37 +149,36 @@ def _rows(table, columns):
 
 
 def _video(scores, truth, detections, ap):
-    """A `Video` of (label, start, end, found) and (label, start, end, score, kind) tuples."""
-    if scores.q is not None:
-        _check(scores)
-    by_label = {row[0]: [] for row in detections}
-    for label, *row in detections:
-        by_label[label].append(tuple(row))
-    best = {label: max(score for _, _, score, _ in rows) for label, rows in by_label.items()}
-    own = {segment[0] for segment in truth}
+    """n name, s seconds, q Q, a AP, h hidden classes; rows r: c class, g passed the gate, p P,
+    t ground truth (start, end, found), d detections (start, end, score, index into KINDS)."""
+    best = {}
+    for label, _, _, score, _ in detections:
+        best[label] = max(score, best.get(label, -math.inf))
+    own = {label for label, *_ in truth}
     labels = sorted(
         own | set(best) | set(scores.passed),
         key=lambda label: (label not in own, -best.get(label, -math.inf), label),
     )
-    rows = []
-    for label in labels[:MAX_ROWS]:
-        known = scores.p is not None and label < scores.p.shape[1]
-        p = scores.p[:, label] if known else None
-        segments = [segment[1:] for segment in truth if segment[0] == label]
-        found = sorted(by_label.get(label, []))
-        rows.append(Row(label, label in scores.passed, p, segments, found))
-    return Video(scores.name, scores.duration, scores.q, ap, rows, len(labels) - len(rows))
-
-
-def _check(scores):
-    if scores.p is None or scores.p.ndim != 2 or scores.q.shape != scores.p.shape[:1]:
-        raise ValueError(
-            f"{scores.name}: found q {np.shape(scores.q)} and p {np.shape(scores.p)}, "
-            "expected (T,) and (T, C)"
-        )
-    for name, values in (("q", scores.q), ("p", scores.p)):
-        if not np.all((values >= -ROUNDING) & (values <= 1 + ROUNDING)):
-            raise ValueError(f"{scores.name}: found {name} outside [0, 1], expected scores in it")
+    rows = [
+        {
+            "c": label,
+            "g": int(label in scores.passed),
+            "p": _packed(scores.p[:, label])
+            if scores.p is not None and label < scores.p.shape[1]
+            else "",
+            "t": [segment for c, *segment in truth if c == label],
+            "d": sorted(row for c, *row in detections if c == label),
+        }
+        for label in labels[:MAX_ROWS]
+    ]
+    return {
+        "n": scores.name,
+        "s": _number(scores.duration, 3),
+        "q": "" if scores.q is None else _packed(scores.q),
+        "a": _number(ap, 4),
+        "r": rows,
+        "h": len(labels) - len(rows),
+    }
 
 
 # ---- statistics
@@ -333,7 +273,8 @@ def _chart(title, y, series, shade=(), percent=False):
     for part in series:
         n = len(part["x"])
         kept = np.unique(np.linspace(0, n - 1, min(n, MAX_POINTS)).round().astype(int))
-        part["x"], part["y"] = ([part[key][k] for k in kept] for key in ("x", "y"))
+        part["x"] = [part["x"][k] for k in kept]
+        part["y"] = [_number(part["y"][k], 5) for k in kept]
     joined = []
     for first, last in shade:
         if joined and joined[-1][1] == first:
@@ -345,22 +286,22 @@ def _chart(title, y, series, shade=(), percent=False):
 
 # ---- writing
 def write_page(path, content):
-    """Writes a `Page` as one HTML file, whole or not at all.
+    """Writes what `page_content` gives as one HTML file, whole or not at all.
 
     Raises InputError where it cannot be written.
     """
-    here = Path(__file__).parent
+    (about, data), here = content, Path(__file__).parent
     script = (here / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = Template((here / "page.html").read_text(encoding="utf-8")).substitute(
-        title=html.escape(content.about.title),
+        title=html.escape(about.title),
         policy=f"'sha256-{digest}'",
         script=script,
         style=(here / "page.css").read_text(encoding="utf-8"),
-        data=_embedded(_data(content)),
-        header="".join(_header_line(name, value) for name, value in content.about.header),
-        notes="".join(f"<p>{html.escape(note)}</p>" for note in content.about.notes),
-        tables="".join(_table(caption, rows) for caption, rows in content.about.tables),
+        data=_embedded(data),
+        header="".join(_header_line(name, value) for name, value in about.header),
+        notes="".join(f"<p>{html.escape(note)}</p>" for note in about.notes),
+        tables="".join(_table(caption, rows) for caption, rows in about.tables),
     )
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -389,62 +330,8 @@ def _embedded(value):
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _data(content):
-    """What page.js reads, with short names, since they are written for every video."""
-    rule = content.rule
-    return {
-        "classes": content.classes,
-        "tiou": content.tiou,
-        "charts": [_chart_data(chart) for chart in content.charts],
-        "rule": {
-            "lam": rule.lam,
-            "gammas": list(rule.gammas),
-            "gate": rule.gate,
-            "clip": rule.snippet_seconds,
-        },
-        "styles": KINDS,
-        "ap": [(name, _number(ap, 4), int(n)) for name, ap, n in content.class_ap],
-        "kinds": content.kinds,
-        "lengths": content.lengths,
-        "sides": content.sides,
-        "videos": [_video_data(video) for video in content.videos],
-    }
-
-
-def _chart_data(chart):
-    series = [{**part, "y": [_number(y, 5) for y in part["y"]]} for part in chart["series"]]
-    return {**chart, "series": series}
-
-
-def _video_data(video):
-    """n name, s seconds, q Q, a AP, h hidden classes; rows r: c class, g passed the gate, p P,
-    t ground truth, d detections, whose kind is an index into KINDS."""
-    kinds, rows = list(KINDS), []
-    for row in video.rows:
-        truth = [
-            (_number(start, 3), _number(end, 3), int(found)) for start, end, found in row.truth
-        ]
-        found = [
-            (_number(start, 3), _number(end, 3), _number(score, 4), kinds.index(kind))
-            for start, end, score, kind in row.detections
-        ]
-        rows.append(
-            {"c": row.label, "g": int(row.passed), "p": _packed(row.p), "t": truth, "d": found}
-        )
-    return {
-        "n": video.name,
-        "s": _number(video.duration, 3),
-        "q": _packed(video.q),
-        "a": _number(video.ap, 4),
-        "r": rows,
-        "h": video.hidden,
-    }
-
-
 def _packed(scores):
-    """Scores in [0, 1] as base64 of little-endian uint16, "" for None."""
-    if scores is None:
-        return ""
+    """Scores in [0, 1] as base64 of little-endian uint16."""
     steps = np.round(np.clip(np.asarray(scores, np.float64), 0, 1) * 65535)
     return base64.b64encode(steps.astype("<u2").tobytes()).decode()
 

@@ -76,9 +76,11 @@ def page(results, theirs, note, n_classes, gate):
         blocks.append((_proposals(method, gate, n_classes, results["test"]["videos"]), None, None))
         for protocol, e in list(method["protocols"].items())[:1]:
             tiou = min(e["tious"], key=lambda x: abs(x - 0.5))
-            ap = np.array(list(e["ap"].values()))[:, [e["tious"].index(tiou)]].T
-            table = tables.class_table(list(e["ap"]), ap, [tiou], list(e["segments"].values()))
-            short = _shortened(table, eval_detection.classes_to_show(ap))
+            ap = {name: values[e["tious"].index(tiou)] for name, values in e["ap"].items()}
+            table = tables.class_table(ap, tiou, e["segments"])
+            short = _shortened(
+                table, eval_detection.classes_to_show(np.array([*ap.values()])[None])
+            )
             text = f"{method['label']}, by class, protocol {protocol}"
             blocks.append((text, table, short))
     for classifier, m in results["classification"].items():
@@ -123,8 +125,7 @@ def caption(results, protocol):
     gammas = ", ".join(f"{gamma:g}" for gamma in rule["gammas"])
     parts = [
         f"{results['dataset']}, seed {results['seed']}, recipe {results['recipe']}: "
-        f"{test['videos']} test videos, "
-        f"{test['segments']} segments, {test['classes']} classes",
+        f"{test['videos']} test videos, {test['segments']} segments, {test['classes']} classes",
         f"protocol {protocol}"
         + (f", {test['ambiguous']} Ambiguous segments" if "thumos" in protocol else ""),
         f"lambda {rule['lam']:g}, gamma {gammas}, gate {rule['gate']:g}, score {rule['score']}",
@@ -140,26 +141,19 @@ def _proposals(method, gate, n_classes, n_videos):
     """
     c = method["localization"]
     lines = [
-        f"{method['label']}: {c['proposals']} proposals; {c['pairs_empty']} of {c['pairs']} "
-        "pairs of video and class "
-        f"without one ({c['pairs_constant']} with a constant score); {c['gate_fallback']} videos "
-        "with no class above "
-        "the gate"
+        f"{method['label']}: {c['proposals']} proposals; {c['pairs_empty']} of {c['pairs']} pairs "
+        f"of video and class without one ({c['pairs_constant']} with a constant score); "
+        f"{c['gate_fallback']} videos with no class above the gate"
     ]
     if n_classes > 2 and c["pairs"] > GATE_MANY * n_classes * n_videos:
         lines.append(
             f"warning: the gate {gate:g} passes {c['pairs']} of {n_classes * n_videos} pairs of "
-            "video and class: "
-            "detections of classes that a video does not have lower every AP; raise --gate "
-            f"(a score that knows nothing is {1 / n_classes:.2g})"
+            f"video and class, which lowers every AP; raise --gate (chance is {1 / n_classes:.2g})"
         )
     elif n_videos and c["gate_fallback"] > GATE_NONE * n_videos:
         lines.append(
             f"warning: in {c['gate_fallback']} of {n_videos} videos no class passes the gate "
-            f"{gate:g}, so only the "
-            "best class is localized, and a video's other classes are missed; lower --gate, or "
-            "look at the "
-            "video-level classification"
+            f"{gate:g}; only the best one is localized: lower --gate"
         )
     return "\n".join(lines)
 

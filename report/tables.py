@@ -67,25 +67,14 @@ def _difference(ours, theirs):
     return "-" if math.isnan(gap) else f"{gap:+.1f}"
 
 
-def class_table(classes, ap, tious, n_segments=None):
-    """AP of every class in percent, and its mean in the last row.
-
-    ap: fractions (len(tious), C), or (runs, len(tious), C). A class whose AP is NaN (it has no
-    ground truth) is left out of the mean. n_segments: (C,) numbers of segments, a last column.
+def class_table(ap, tiou, segments):
+    """AP of every class {name: fraction} at one tIoU, in percent, its mean in the last row; a class
+    without ground truth, whose AP is NaN, stays out of the mean. segments: {name: number}.
     """
-    ap = np.asarray(ap, np.float64)
-    ap = ap[None] if ap.ndim == 2 else ap  # (runs, tIoUs, C)
-    head = ["AP (%) at tIoU", *(_head(_key(tiou)) for tiou in tious)]
-    body = []
-    for c, name in enumerate(classes):
-        body.append([name, *(mean_std(ap[:, t, c]) for t in range(len(tious)))])
-    known = ~np.isnan(ap).any(axis=(0, 1))  # (C,)
-    means = ap[:, :, known].mean(axis=2) if known.any() else None  # (runs, tIoUs)
-    mean = ["mean", *(mean_std(None if means is None else means[:, t]) for t in range(len(tious)))]
-    if n_segments is not None:
-        head, mean = [*head, "segments"], [*mean, f"{sum(n_segments)}"]
-        body = [[*row, f"{n}"] for row, n in zip(body, n_segments)]
-    return [head, *body, mean]
+    rows = [["AP (%) at tIoU", f"{tiou:g}", "segments"]]
+    rows += [[name, mean_std(value), f"{segments[name]}"] for name, value in ap.items()]
+    mean = np.nanmean(list(ap.values()))
+    return [*rows, ["mean", mean_std(mean), f"{sum(segments.values())}"]]
 
 
 def map_frame(rows):

@@ -724,8 +724,7 @@ def bench_localize():
     _, counts = localized(videos, classes, 0.0)
     print(
         f"localization, {counts['videos']} test videos, {counts['pairs']:,} pairs of video and "
-        "class, "
-        f"{counts['proposals']:,} proposals: {spent:.3f} s"
+        f"class, {counts['proposals']:,} proposals: {spent:.3f} s"
     )
     return {"localize_seconds": spent, "localize_proposals": counts["proposals"]}
 

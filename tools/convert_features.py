@@ -31,16 +31,7 @@ def arguments():
     add("features", metavar="SRC", help="feature file or folder in any layout")
     add("annotations", metavar="ANNOTATIONS", help="annotation file or folder")
     add("out", metavar="OUT.h5", help="the file to write")
-    add("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
-    add("--feature-layout", choices=features.LAYOUTS, default="auto", help="default: recognise it")
-    add(
-        "--snippet-seconds",
-        type=float,
-        metavar="S",
-        help="duration of a clip; needed where SRC does not declare it",
-    )
-    add("--streams", choices=("both", "rgb", "flow"), help="one stream of the features, or both")
-    add("--crops", choices=("mean", "first"), help="of several crops: their mean, or the first")
+    features.add_arguments(parser)
     add("--transpose", action="store_true", help="the arrays are (dimensions, clips): turn them")
     add("--allow-missing", action="store_true", help="leave out videos that cannot be read")
     add(
@@ -60,16 +51,8 @@ def main(argv=None):
     try:
         check_target(args.out, args.features, args.flow_features)
         truth = annotations.load(args.annotations)
-        source = features.open_features(
-            args.features,
-            layout=args.feature_layout,
-            flow_path=args.flow_features,
-            annotations=args.annotations,
-            snippet_seconds=args.snippet_seconds,
-            streams=args.streams,
-            crops=args.crops,
-            transpose=args.transpose,
-        )
+        asked = {**features.asked(args), "transpose": args.transpose}
+        source = features.open_features(args.features, args.annotations, **asked)
         compression = "gzip" if args.compress else None
         with contextlib.closing(source):
             convert(source, truth, args.out, args.dtype, compression, args.allow_missing)
@@ -133,8 +116,6 @@ def convert(source, truth, out, dtype, compression, allow_missing):
             except InputError as error:
                 passed_over(name, error)
                 continue
-            finally:
-                source.release(name)
             clips += shapes[name][0]
             yield name, *streams
 
@@ -143,8 +124,7 @@ def convert(source, truth, out, dtype, compression, allow_missing):
         print(f"note: left out: {error}", file=sys.stderr)
     print(
         f"{out}: {n} videos, {clips:,} clips of {source.snippet_seconds:g} s, {dtype}, "
-        f"{os.path.getsize(out) / 1e6:.1f} MB, from {source.layout} layout; read back and "
-        "compared"
+        f"{os.path.getsize(out) / 1e6:.1f} MB, from {source.layout} layout; read back and compared"
     )
     if dtype == "float16":
         print(

@@ -10,8 +10,8 @@ docs/video.md.
 import argparse
 import concurrent.futures
 import contextlib
-import fcntl
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -20,14 +20,15 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
+import filelock
 import h5py
 import numpy as np
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from formats.features import extract_settings  # noqa: E402  (on the path from here)
-from formats.files import InputError, show, write_atomically  # noqa: E402
+from formats.features import extract_settings, write_canonical  # noqa: E402  (on the path from here)
+from formats.files import InputError, write_atomically  # noqa: E402
 
 FPS = {"thumos14": 12, "activitynet12": 25}  # Sec. 4.1
 SUFFIXES = set(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .ts .webm .wmv".split())
@@ -294,7 +295,8 @@ def extract_all(videos, folder, settings, networks, flows, batch, keep_going):
                 name, extract_video, videos[name], settings, networks, flows, batch, bar.update
             )
             if arrays:
-                write_npz(folder / f"{name}.npz", arrays)
+                with write_atomically(folder / f"{name}.npz") as temporary:
+                    np.savez(temporary, **arrays)
             passed += minutes[name]
             bar.update(passed - bar.n)
             left = (time.monotonic() - start) * (bar.total / passed - 1) if passed else 0
@@ -318,10 +320,11 @@ def extract_video(path, settings, networks, flows, batch, tick):
         for image, moved in both
     )
     rows = {stream: [] for stream in networks}
-    for group in _batches(video.clips(cropped, clip, step), batch):
+    clips = video.clips(cropped, clip, step)
+    for group in iter(lambda: list(itertools.islice(clips, batch)), []):
         for stream, network in networks.items():
-            clips = [np.stack([frame[stream] for frame in frames]) for frames in group]
-            rows[stream].append(network.features(np.stack(clips)))  # (B, clip, 224, 224, C)
+            stacked = [np.stack([frame[stream] for frame in frames]) for frames in group]
+            rows[stream].append(network.features(np.stack(stacked)))  # (B, clip, 224, 224, C)
         tick(float(len(group) * step / fps / 60))
     arrays = {stream: np.concatenate(parts) for stream, parts in rows.items()}
     for stream, array in arrays.items():
@@ -335,17 +338,6 @@ def extract_video(path, settings, networks, flows, batch, tick):
     return arrays
 
 
-def _batches(items, size):
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
-
-
 # ---- what is kept
 @contextlib.contextmanager
 def _kept(folder, out, settings):
@@ -355,18 +347,11 @@ def _kept(folder, out, settings):
         _check_same(place, settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = open(folder / ".lock", "w")
-    except OSError as error:
-        raise InputError(
-            f"{folder}: found {error.strerror}, expected a folder to write in"
-        ) from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(
-                f"{folder}: found another process that writes here, expected none"
-            ) from None
+        held = filelock.FileLock(folder / ".lock", timeout=0).acquire()
+    except OSError as error:  # filelock.Timeout is one
+        found = error.strerror or "another process that writes here"
+        raise InputError(f"{folder}: found {found}, expected a folder to write in") from None
+    with held:
         for file in folder.glob(".*.npz"):  # a kill left it half-written
             file.unlink()
         with write_atomically(folder / SETTINGS) as temporary:
@@ -390,26 +375,18 @@ def _remove(folder):
 
 def _check_same(place, settings):
     """InputError if other files, or features with other settings, lie at `place`."""
-    if place.is_dir():
-        visible = [file.name for file in place.iterdir() if not file.name.startswith(".")]
-        if visible and SETTINGS not in visible:
-            raise InputError(
-                f"{place}: found a folder with other files, such as {min(visible)}, expected a "
-                "new folder or one that this tool has begun"
-            )
-        old = extract_settings(place) if visible else settings
-    else:
-        old = extract_settings(place) if place.exists() else settings
+    if not place.exists() or place.is_dir() and not any(place.glob("[!.]*")):
+        return
+    old = extract_settings(place)
     if old is None:
         raise InputError(
-            f"{place}: found a file that this tool did not write, expected another name"
+            f"{place}: found something that this tool did not write, expected another name"
         )
     for key in sorted({*old, *settings}):
         if old.get(key) != settings.get(key):
             raise InputError(
-                f"{place}: found features with {key} {old.get(key)}, expected "
-                f"{settings.get(key)} as given now: give the same settings, or another name to "
-                "write"
+                f"{place}: found features with {key} {old.get(key)}, expected {settings.get(key)} "
+                "as given now: give the same settings, or another name to write"
             )
 
 
@@ -430,32 +407,23 @@ def finished(folder, out):
     return {*_parts(folder), *_stored(out)}
 
 
-def write_npz(path, arrays):
-    """Write arrays by stream, whole or not at all."""
-    with write_atomically(path) as temporary:
-        np.savez(temporary, **arrays)
-
-
 def join(folder, out, settings):
     """Write the canonical file `out` from the videos in `folder` and those that it has already,
     one at a time."""
     parts = _parts(folder)
-    try:
-        with write_atomically(out) as temporary, contextlib.ExitStack() as stack:
-            old = stack.enter_context(h5py.File(out, "r")) if out.exists() else {}
-            new = stack.enter_context(h5py.File(temporary, "w"))
-            new.attrs["snippet_seconds"] = float(settings["step"] / Fraction(settings["fps"]))
-            new.attrs["extract_settings"] = json.dumps(settings, sort_keys=True)
+    with h5py.File(out) if out.exists() else contextlib.nullcontext({}) as old:
+
+        def items():
             for name in sorted({*parts, *old}):
                 arrays = np.load(parts[name]) if name in parts else old[name]
-                for stream in sorted(arrays):
-                    new[f"{name}/{stream}"] = arrays[stream][()]
-            stack.close()  # before the file takes its name
-    except (OSError, RuntimeError, KeyError) as error:  # what h5py raises
-        raise InputError(
-            f"{out}: found {show(str(error))}, expected to write the file; the features are "
-            f"kept in {folder}"
-        ) from None
+                yield name, *(arrays[s][()] if s in arrays else None for s in ("rgb", "flow"))
+
+        about = json.dumps(settings, sort_keys=True)
+        seconds = float(settings["step"] / Fraction(settings["fps"]))
+        try:
+            write_canonical(out, items(), seconds, "float32", extract_settings=about)
+        except InputError as error:
+            raise InputError(f"{error}; the features are kept in {folder}") from None
 
 
 if __name__ == "__main__":

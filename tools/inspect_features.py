@@ -32,23 +32,12 @@ def main(argv=None):
     add = parser.add_argument
     add("features", metavar="SRC", help="feature file or folder in any layout")
     add("annotations", metavar="ANNOTATIONS", nargs="?", help="annotation file or folder")
-    add("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
-    add("--feature-layout", choices=features.LAYOUTS, default="auto", help="default: recognise it")
-    add("--snippet-seconds", type=float, metavar="S", help="check this duration of a clip")
-    add("--streams", choices=("both", "rgb", "flow"), help="one stream of the features, or both")
-    add("--crops", choices=("mean", "first"), help="of several crops: their mean, or the first")
+    features.add_arguments(parser)
     args = parser.parse_args(argv)
     try:
         truth = annotations.load(args.annotations) if args.annotations else None
-        source = features.open_features(
-            args.features,
-            layout=args.feature_layout,
-            flow_path=args.flow_features,
-            annotations=args.annotations,
-            snippet_seconds=args.snippet_seconds,
-            streams=args.streams,
-            crops=args.crops,
-        )
+        asked = features.asked(args)
+        source = features.open_features(args.features, args.annotations, **asked)
         line("features", " + ".join(filter(None, (source.path, args.flow_features))))
         with contextlib.closing(source):
             problems = inspect(source, truth)
@@ -137,8 +126,6 @@ def print_values(source, shapes, bad):
             bad[name] = error
             del shapes[name]
             continue
-        finally:
-            source.release(name)
         cut += len({length for length, _ in source.stream_shapes(name).values()}) > 1
         dtypes.update({dtype.name for dtype in source.dtypes(name)})
     if not shapes:

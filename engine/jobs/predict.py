@@ -1,7 +1,6 @@
 """--predict: localize in new videos with the networks of a run, one video at a time."""
 
 import dataclasses
-import functools
 import sys
 from pathlib import Path
 
@@ -17,6 +16,12 @@ from formats import annotations, clip_scores, exports, features
 from formats.files import InputError
 from formats.layouts import count
 from report import outcome
+from report.page import About
+
+# what says where the new videos are: the run's own does not count
+PLACES = dict(
+    features="", flow_features=None, feature_layout="auto", snippet_seconds=None, annotations=""
+)
 
 
 def predict(command, out, open_things):
@@ -24,72 +29,66 @@ def predict(command, out, open_things):
     time.
 
     Writes detections.json and .csv, with --save-clip-scores clip_scores.h5, with --pictures N
-    figures of the first N videos, into --out (a folder, or a .json file and what goes beside it),
-    by default predict-TIME in the run's folder. Needs no annotations; where they are given, the
-    durations of the videos are theirs, else those of the clips. With --keep-going a bad video is
-    reported and left out, and the exit code is 3 in the end.
+    figures of the first N videos, into --out, by default predict-TIME in the run's folder. Needs no
+    annotations; where they are given, the durations of the videos are theirs, else those of the
+    clips. With --keep-going a bad video is reported and left out, and the exit code is 3 in the
+    end.
     """
     folder = Path(command.predict)
     state = run_folder.load_checkpoint(folder)
     about = state["about"]
-    o, at = _options(command, about)
+    no_effect = {"tious", "protocol", "ambiguous", "exclude_video", "feature_memory"}
+    o = opts.at_test(command.given, about["options"], apart=PLACES, no_effect=no_effect)
+    o = dataclasses.replace(o, **{k: command.given.get(k, v) for k, v in PLACES.items()})
     if command.dry_run:
         return out.say(setup.option_lines(o))
-    _check_given(command, o, at)
+    _check_given(command, o)
     device = setup.device_of(o)
     methods = _trained_methods(o, state, folder, device)
-    source, durations, problems = _videos_to_predict(o, at, about, out.say)
+    source, durations, problems = _videos_to_predict(o, about, out.say)
     open_things.callback(source.close)
     outside = setup.outside_scores(o, source.names, about["classes"], say=out.say)
+    place = setup.output_folder(command.out, folder, "predict")
+    step = source.snippet_seconds or about["snippet_seconds"]
 
-    target = Path(command.out or "")
-    named = target.suffix in (".json", ".csv")
-    place = setup.output_folder(target.parent if named else command.out, folder, "predict")
-    stem = target.stem if named else "detections"
-    job = Prediction(o, about["classes"], source.snippet_seconds or about["snippet_seconds"])
-    records = job.localize(
-        _predicted(about, source, durations, problems, methods, device),
-        outside,
-        command.keep_going,
-        command.given.get("pictures", 0),
-    )
-    if command.save_clip_scores:
-        place.mkdir(parents=True, exist_ok=True)
-        path = place / (f"{stem}-clip_scores.h5" if named else "clip_scores.h5")
-        clip_scores.write(path, records, job.classes, job.step)
-    else:
-        for _ in records:
-            pass
+    found, kept, pages, bad = {name: [] for name in o.method}, [], [], []
+    pictures = command.given.get("pictures", 0)
+    for k, name in enumerate(console.Bar(source.names, "videos", disable=None)):
+        try:
+            if name in problems:
+                raise problems[name]
+            record = _record(name, about, source, step, durations, methods, device)
+        except InputError as error:
+            if not command.keep_going:
+                raise
+            bad.append(name)
+            console.printed(f"left out: {error}", sys.stderr)
+            continue
+        one = scoring.Scored([record], about["classes"], step)
+        of_video = None if outside is None else outside[k : k + 1]
+        for method, rows in found.items():
+            rows += scoring.localized(o, method, one, of_video)
+        gated = scoring.class_scores(o, o.method[0], one, of_video)
+        pages += outcome.page_scores(gated, o.gate, np.float16)
+        if command.save_clip_scores or len(kept) < pictures:
+            kept.append(record)
+
     place.mkdir(parents=True, exist_ok=True)
-    table, found = _write_found(job, place, stem, command.export, durations, out.say)
-    report = place / (f"{stem}-{scoring.PAGE}" if named else scoring.PAGE)
-    outcome.write_page(
-        report,
-        outcome.about(
-            f"{METHODS[o.method[0]].title}: {folder}",
-            scoring.header(o, folder, run_folder.environment("cpu")),
-        ),
-        scoring.Scored([], job.classes, job.step),
-        table,
-        job.pages,
-        scoring.rule_of(o),
-    )
-    out.say(f"To look at: {report}")
-    if job.bad:
-        console.end(3, f"{count(job.bad, 'bad video')} left out: {features.some(job.bad)}")
-    return found
+    if command.save_clip_scores:
+        clip_scores.write(place / "clip_scores.h5", kept, about["classes"], step)
+    scored = scoring.Scored(kept[:pictures], about["classes"], step)
+    table, results = _write_found(o, found, scored, place, command.export, durations, out.say)
+    header = scoring.header(o, folder, run_folder.environment("cpu"))
+    title = About(f"{METHODS[o.method[0]].title}: {folder}", header, [], [])
+    outcome.write_page(place / scoring.PAGE, title, scored, table, pages, scoring.rule_of(o))
+    out.say(f"To look at: {place / scoring.PAGE}")
+    if bad:
+        console.end(3, f"{count(bad, 'bad video')} left out: {features.some(bad)}")
+    return results
 
 
-def _options(command, about):
-    """(Opts at test, {option that says where the new videos are: what was given, or None})."""
-    paths = ("features", "flow_features", "feature_layout", "snippet_seconds", "annotations")
-    no_effect = {"tious", "protocol", "ambiguous", "exclude_video", "feature_memory"}
-    o = opts.at_test(command.given, about["options"], apart=paths, no_effect=no_effect)
-    return o, {name: command.given.get(name) for name in paths}
-
-
-def _check_given(command, o, at):
-    if not at["features"]:
+def _check_given(command, o):
+    if not o.features:
         raise InputError(
             "--predict: found no --features, expected the features of the videos to localize in"
         )
@@ -100,149 +99,78 @@ def _check_given(command, o, at):
         )
 
 
-def _write_found(job, place, stem, export, durations, say):
+def _record(name, about, source, step, durations, methods, device):
+    """The scores of one video; durations grows by that of its clips."""
+    dims = list(source.shape(name)[1:])
+    if dims != about["dims"]:
+        found, expected = (" and ".join(map(str, filter(None, d))) for d in (dims, about["dims"]))
+        raise InputError(
+            f"{source.path}: {name}: found {found} features a clip, expected {expected} as in "
+            "training"
+        )
+    rgb, flow = source.read(name)
+    duration = durations.setdefault(name, len(flow if rgb is None else rgb) * step)
+    labels = np.zeros(len(about["classes"]), np.float32)
+    none = np.zeros((0, 2)), np.zeros(0, int)
+    video = dataset.Video(name, rgb, flow, labels, duration, *none, step)
+    record = apply.record_of(video, methods, device)
+    clip_scores.check(record)
+    return record
+
+
+def _write_found(o, found, scored, place, export, durations, say):
     """Writes the detections of each method and pictures of EM-MIL's; returns the first method's
     table and the results.
     """
-    o = job.o
     # the first method's table and counts stay for what follows
     for name in reversed(o.method):
-        table, counts = localize.table(job.found[name])
-        path = place / (stem if name == o.method[0] else f"{stem}-{name}")
+        table, counts = localize.table(found[name])
+        path = place / ("detections" if name == o.method[0] else f"detections-{name}")
         scoring.write_detections(table, path)
         say(
             f"{METHODS[name].title}: {counts['videos']} videos, {counts['proposals']} "
             f"detections: {path}.json and .csv"
         )
         if name == "em-mil":
-            scored = scoring.Scored(job.drawn, job.classes, job.step)
             outcome.draw(place, scored, table, o.pictures, scoring.rule_of(o))
     for kind in export:
-        exports.write_export(kind, path.with_name(f"{path.name}-{kind}.json"), table, durations)
+        exports.write_export(kind, place / f"detections-{kind}.json", table, durations)
     results = {"videos": counts["videos"], "detections": f"{path}.json", "localization": counts}
     return table, results
 
 
-class Prediction:
-    """--predict: what has been found so far, video by video."""
-
-    def __init__(self, o, classes, step):
-        self.o, self.classes, self.step = o, classes, step
-        self.found = {name: [] for name in o.method}
-        self.bad, self.drawn, self.pages = [], [], []
-
-    def localize(self, records, outside, keep_going, drawn):
-        """Yields the record of each video, localized into `found`; the first `drawn` records are
-        kept for pictures.
-
-        records: (name, function that makes the record or raises InputError). outside: (N, C)
-        video-level scores or None.
-        """
-        for k, (name, make) in enumerate(records):
-            try:
-                record = make()
-            except InputError as error:
-                if not keep_going:
-                    raise
-                self.bad.append(name)
-                console.printed(f"left out: {error}", sys.stderr)
-                continue
-            one = scoring.Scored([record], self.classes, self.step)
-            of_video = None if outside is None else outside[k : k + 1]
-            for method, rows in self.found.items():
-                rows += scoring.localized(self.o, method, one, of_video)
-            gated = scoring.class_scores(self.o, self.o.method[0], one, of_video)
-            self.pages += outcome.page_scores(gated, self.o.gate, np.float16)
-            if len(self.drawn) < drawn:
-                self.drawn.append(record)
-            if "em-mil" in record.scores:
-                scores = record.scores["em-mil"]
-                l = localize.fuse(scores["q"], scores["p"], self.o.lam)
-                record = dataclasses.replace(
-                    record, scores={**record.scores, "em-mil": {**scores, "l": l}}
-                )
-            yield record
-
-
-def _predicted(about, source, durations, problems, methods, device):
-    """(name, function that makes the video's record) of each video; durations grows by those of the
-    clips.
-    """
-    step = source.snippet_seconds or about["snippet_seconds"]
-
-    def make(name):
-        if name in problems:
-            raise problems[name]
-        dims = list(source.shape(name)[1:])
-        if dims != about["dims"]:
-            found, expected = (
-                " and ".join(map(str, filter(None, d))) for d in (dims, about["dims"])
-            )
-            raise InputError(
-                f"{source.path}: {name}: found {found} features a clip, expected {expected} as "
-                "in training"
-            )
-        rgb, flow = source.read(name)
-        source.release(name)
-        duration = durations.setdefault(name, len(flow if rgb is None else rgb) * step)
-        labels = np.zeros(len(about["classes"]), np.float32)
-        video = dataset.Video(
-            name, rgb, flow, labels, duration, np.zeros((0, 2)), np.zeros(0, int), step
-        )
-        record = apply.record_of(video, methods, device)
-        clip_scores.check(record)
-        return record
-
-    for name in console.Bar(source.names, "videos", disable=None):
-        yield name, functools.partial(make, name)
-
-
-def _videos_to_predict(o, at, about, say):
+def _videos_to_predict(o, about, say):
     """(source of the features, {video: duration in s}, {bad video: InputError}); prints what was
     assumed.
     """
-    source = features.open_features(
-        at["features"],
-        layout=at["feature_layout"] or "auto",
-        flow_path=at["flow_features"],
-        annotations=at["annotations"],
-        snippet_seconds=at["snippet_seconds"],
-        streams=o.streams,
-        crops=o.crops,
-    )
+    source = features.open_features(o.features, o.annotations or None, **features.asked(o))
     notes, durations = list(source.notes), {}
-    truth = annotations.load(at["annotations"]) if at["annotations"] else None
+    truth = annotations.load(o.annotations) if o.annotations else None
     if truth:
         source.adopt(list(truth.videos.values()))
-        durations = {
-            video.name: video.duration
-            for video in truth.videos.values()
-            if video.duration is not None
-        }
+        durations = {v.name: v.duration for v in truth.videos.values() if v.duration is not None}
         unknown = [name for name in source.names if name not in durations]
         if unknown:
             notes.append(
-                f"{at['annotations']}: found no duration of {len(unknown)} of "
-                f"{len(source.names)} videos, taken "
-                "to be that of their clips"
+                f"{o.annotations}: found no duration of {len(unknown)} of {len(source.names)} "
+                "videos, taken to be that of their clips"
             )
     _, problems = dataset.examine(source, truth, source.names, notes)
+    usual = about["snippet_seconds"]
     if not source.snippet_seconds:
         notes.append(
-            f"{source.path}: found no seconds per clip, taken to be {about['snippet_seconds']:g} "
-            "as in training"
+            f"{source.path}: found no seconds per clip, taken to be {usual:g} as in training"
         )
     for note in dict.fromkeys(notes):
         say(f"warning: {note}")
-    step = source.snippet_seconds or about["snippet_seconds"]
-    if abs(step - about["snippet_seconds"]) > 1e-3 * step:
+    step = source.snippet_seconds or usual
+    if abs(step - usual) > 1e-3 * step:
         source.close()
         raise InputError(
-            f"{source.path}: found clips of {step:g} s, expected {about['snippet_seconds']:g} s "
-            "as in "
-            "training (--snippet-seconds overrides what the file says)"
+            f"{source.path}: found clips of {step:g} s, expected {usual:g} s as in training "
+            "(--snippet-seconds overrides what the file says)"
         )
-    _same_extractor(about["extractor"], features.extract_settings(at["features"]), source.path)
+    _same_extractor(about["extractor"], features.extract_settings(o.features), source.path)
     return source, durations, problems
 
 
@@ -255,9 +183,8 @@ def _same_extractor(then, now, path):
     for key in then:
         if then[key] != now.get(key):
             raise InputError(
-                f"{path}: found features extracted with {key} {now.get(key)}, expected "
-                f"{then[key]} as in "
-                "training (tools/extract_features.py)"
+                f"{path}: found features extracted with {key} {now.get(key)}, expected {then[key]} "
+                "as in training (tools/extract_features.py)"
             )
 
 

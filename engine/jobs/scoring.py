@@ -18,6 +18,7 @@ from formats import detections, exports
 from formats.files import InputError
 from paper import published
 from report import outcome, summary, tables
+from report.page import About
 
 PAGE = "report.html"
 
@@ -69,13 +70,10 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     _write_found(o, command.export, out, scored, found)
     first = found[o.method[0]]
     log = run_folder.read_log(run_dir) if (Path(run_dir) / run_folder.LOG).exists() else []
+    title = f"{METHODS[o.method[0]].title}: {o.dataset}, seed {o.seed}"
     outcome.write_page(
         out / PAGE,
-        outcome.about(
-            f"{METHODS[o.method[0]].title}: {o.dataset}, seed {o.seed}",
-            header(o, run_dir, code),
-            *summary.for_page(blocks),
-        ),
+        About(title, header(o, run_dir, code), *summary.for_page(blocks)),
         scored,
         first,
         outcome.page_scores(class_scores(o, o.method[0], scored, outside), o.gate),

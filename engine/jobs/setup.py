@@ -68,14 +68,13 @@ def saved_options(path):
     if not path.exists():
         raise InputError(
             f"{path}: found no such file, expected the options of a run (one that was stopped "
-            "before it "
-            "wrote them has nothing to resume: start a new run)"
+            "before it wrote them has nothing to resume: start a new run)"
         )
     saved = load_json(path)
     if not isinstance(saved, dict):
         raise InputError(f"{path}: found other JSON, expected a run's options")
     for f in dataclasses.fields(opts.Opts):
-        if f.name in saved and not opts.fits(f, saved[f.name]):
+        if f.name in saved and not opts.fits(saved[f.name], f.type):
             raise InputError(
                 f"{path}: {f.name}: found {show(saved[f.name])}, expected what {opts.flag_of(f)} "
                 "takes"
@@ -126,7 +125,7 @@ def load_data(o, say):
     """(dataset.Data, table of the test videos' segments, table of ambiguous segments, {video:
     YouTube id}).
     """
-    _find_files(o, say)
+    find_files(o, say)
     truth = annotations.load(o.annotations, video_labels=o.video_labels)
     left_out = excluded(o, truth.videos, truth.aliases)
     truth = dataclasses.replace(
@@ -137,15 +136,7 @@ def load_data(o, say):
     limit = (
         o.feature_memory * 1e9 if o.feature_memory is not None else files.free_memory() / 2 / here
     )
-    source = features.open_features(
-        o.features,
-        layout=o.feature_layout,
-        flow_path=o.flow_features,
-        annotations=truth.path,
-        snippet_seconds=o.snippet_seconds,
-        streams=o.streams,
-        crops=o.crops,
-    )
+    source = features.open_features(o.features, truth.path, **features.asked(o))
     data = dataset.load(
         source,
         truth,
@@ -182,7 +173,7 @@ def load_data(o, say):
     return data, annotations.table(tested), ambiguous, truth.aliases
 
 
-def _find_files(o, say):
+def find_files(o, say):
     """InputError where the features or annotations are not there; makes those of the demo."""
     preset = opts.PRESETS["demo"]
     if o.dataset == "demo" and (o.features, o.annotations) == (
@@ -208,9 +199,9 @@ def excluded(o, known, youtube_ids=None):
     """The names in `known` that --exclude-video means, in any form. InputError for one that means
     none.
     """
-    by_id = {alias: name for name, alias in (youtube_ids or {}).items() if alias}
-    meant = {name: by_id[name] for name in o.exclude_video if name in by_id}
-    meant |= match_names([name for name in o.exclude_video if name not in meant], known)
+    meant = {
+        asked: name for name, asked in match_names(known, o.exclude_video, youtube_ids).items()
+    }
     for name in o.exclude_video:
         if name not in meant:
             raise InputError(
@@ -227,10 +218,9 @@ def _one_class_note(o, data):
     if len(data.classes) > 1 or o.video_scores or o.video_classifier == "oracle":
         return None
     return (
-        f"found the one class {data.classes[0]}: a video-level classifier gives it the score 1 "
-        "in every video, so "
-        "videos without it are localized too; give --video-scores FILE, or --video-classifier "
-        "oracle"
+        f"found the one class {data.classes[0]}: a video-level classifier gives it the score 1 in "
+        "every video, so videos without it are localized too; give --video-scores FILE, or "
+        "--video-classifier oracle"
     )
 
 
@@ -245,13 +235,6 @@ def outside_scores(o, names, classes, youtube_ids=None, say=None):
     for note in notes if say else ():
         say(f"warning: {note}")
     return found
-
-
-def check_scores(o, data, youtube_ids, say):
-    """InputError where --video-scores does not fit the test videos: now rather than after
-    training.
-    """
-    outside_scores(o, [video.name for video in data.test], data.classes, youtube_ids, say)
 
 
 def segments_of(path, columns=("video", "t_start", "t_end")):
@@ -293,25 +276,17 @@ def same_run(then, now, folder, other_code):
     opts.refuse(
         opts.changed(old, new, "train"), f"in {folder}/opts.json: the run began with another value"
     )
-    for name, what in (
-        ("snippet_seconds", "seconds per clip"),
-        ("dims", "dimensions"),
-        ("classes", "classes"),
-        ("train_videos", "training videos"),
-        ("fingerprint", "fingerprint"),
-    ):
+    for name in ("snippet_seconds", "dims", "classes", "train_videos", "fingerprint"):
         if then[name] != now[name]:
             raise InputError(
                 f"{folder}: found features or annotations that have changed since the run began "
-                f"({what}: "
-                f"{show(then[name])} then, {show(now[name])} now), expected the same ones"
+                f"({name}: {show(then[name])} then, {show(now[name])} now), expected the same ones"
             )
     if then["code"] != now["code"] and not other_code:
         raise InputError(
             f"{folder}: found other code than the run began with ({then['code']} then, "
-            f"{now['code']} now), "
-            "expected the same (--other-code goes on with it, and environment.json then records "
-            "both)"
+            f"{now['code']} now), expected the same (--other-code goes on with it, and "
+            "environment.json then records both)"
         )
 
 

@@ -108,15 +108,13 @@ def test_stored_features_are_read_ahead_in_a_thread_and_no_further():
     batches = TrainingSet(videos, read_ahead=3).read([[i] for i in range(100)])
     next(batches)
     until = time.monotonic() + 10
-    while (
-        len(reads) < 2 * 5 and time.monotonic() < until
-    ):  # the one in use, three that wait, one that wants to
+    while len(reads) < 2 * 4 and time.monotonic() < until:  # the one in use, three that wait
         time.sleep(0.01)
     time.sleep(0.1)
-    assert [value for value, _ in reads] == [x for i in range(5) for x in (i, -i)]
+    assert [value for value, _ in reads] == [x for i in range(4) for x in (i, -i)]
     assert all(thread is not threading.current_thread() for _, thread in reads)
     batches.close()
-    assert not reads[0][1].is_alive() and len(reads) == 10
+    assert not reads[0][1].is_alive() and len(reads) == 8
 
 
 def test_an_error_in_the_thread_is_raised_at_its_turn():

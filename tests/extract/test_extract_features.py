@@ -277,8 +277,8 @@ def test_files_and_folders_of_others_are_refused(folder, weights, tmp_path, caps
     call = [folder, tmp_path / "out.h5", *SMALL, *weights]
     feature_files.canonical(tmp_path, feature_files.features())
     (tmp_path / "features.h5").rename(tmp_path / "out.h5")
-    assert "out.h5: found a file that this tool did not write" in refused(capsys, *call)
-    assert "found a folder with other files, such as out.h5" in refused(
+    assert "out.h5: found something that this tool did not write" in refused(capsys, *call)
+    assert f"{tmp_path}: found something that this tool did not write" in refused(
         capsys, folder, tmp_path, *call[2:], "--layout", "per-video"
     )
     (tmp_path / "out.h5").unlink()

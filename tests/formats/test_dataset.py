@@ -40,7 +40,7 @@ def test_every_layout_loads_to_the_same_tensors(tmp_path, streams, writer):
     layout = feature_files.LAYOUTS[writer]
     if writer not in feature_files.DECLARES_SECONDS:
         arguments["snippet_seconds"] = SECONDS
-    for options in ({}, {"layout": layout}, {"memory_limit": 0}):
+    for options in ({}, {"feature_layout": layout}, {"memory_limit": 0}):
         data = feature_files.load(**arguments, **options)
         assert data.layout == layout
         on_disk = [note for note in data.notes if "stay on disk" in note]
@@ -206,14 +206,6 @@ def test_labels_and_segments(tmp_path, streams):
     assert found[names[3]].labels.tolist() == [0, 0, 0] and found[names[3]].segments.shape == (0, 2)
     for video in data.train:  # nothing but the video's labels
         assert video.segments.shape == (0, 2) and video.segment_labels.shape == (0,)
-
-
-def test_given_classes_keep_their_order(tmp_path, streams):
-    arguments = write(tmp_path, streams)
-    data = feature_files.load(**arguments, classes=("x", "b", "a"))
-    assert data.classes == ("x", "b", "a")
-    assert videos(data)[list(streams)[0]].labels.tolist() == [0, 1, 0]  # its label is b
-    assert has(data.notes, "1 class without a training video: x") == 1
 
 
 def test_features_may_be_given_opened_and_annotations_loaded(tmp_path, streams):

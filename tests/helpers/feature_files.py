@@ -2,6 +2,7 @@
 and the tools.
 """
 
+import inspect
 import json
 
 import h5py
@@ -14,30 +15,12 @@ from formats.features import open_features
 SECONDS = 0.5  # per clip
 
 
-def load(
-    features,
-    annotations,
-    *,
-    video_labels="segments",
-    layout="auto",
-    flow_features=None,
-    snippet_seconds=None,
-    streams=None,
-    crops=None,
-    **options,
-):
+def load(features, annotations, *, video_labels="segments", **options):
     """dataset.load of features that are opened with options, as run.py does it."""
     truth = annotation_files.load(annotations, video_labels=video_labels)
-    source = open_features(
-        features,
-        layout=layout,
-        flow_path=flow_features,
-        annotations=truth.path,
-        snippet_seconds=snippet_seconds,
-        streams=streams,
-        crops=crops,
-    )
-    return dataset.load(source, truth, **options)
+    how = inspect.signature(open_features).parameters
+    opening = {name: options.pop(name) for name in list(options) if name in how}
+    return dataset.load(open_features(features, truth.path, **opening), truth, **options)
 
 
 def videos(data):

@@ -34,6 +34,11 @@ LOG = [
 ]
 
 
+def rule(lam, gammas, gate, clip):
+    """Eq. 9 and Sec. 3.5 as the page is told them."""
+    return {"lam": lam, "gammas": gammas, "gate": gate, "clip": clip}
+
+
 @dataclass(frozen=True)
 class Results:
     """scores: page.Scores by video name; truth, detections: tables; classes: names."""
@@ -46,7 +51,7 @@ class Results:
 
 def results(n_videos, n_classes, mean_seconds, seed=0, gammas=(GAMMA,)):
     """Videos of log-normal length with one to four segments of a class, which q and p follow."""
-    rng, rule = np.random.default_rng(seed), localize.Rule(LAM, gammas, GATE)
+    rng, applied = np.random.default_rng(seed), localize.Rule(LAM, gammas, GATE)
     classes = [f"class {c:02d}" for c in range(n_classes)]
     scores, truth, rows = {}, [], []
     for k in range(n_videos):
@@ -71,7 +76,7 @@ def results(n_videos, n_classes, mean_seconds, seed=0, gammas=(GAMMA,)):
         scores[name] = page.Scores(name, duration, q, p, passed)
         curves = localize.fuse(q, p, LAM)
         rows.append(
-            localize.detect(scores[name], SNIPPET_SECONDS, curves, video_scores, classes, rule)
+            localize.detect(scores[name], SNIPPET_SECONDS, curves, video_scores, classes, applied)
         )
     truth = pd.DataFrame(truth, columns=["video", "t_start", "t_end", "label"])
     return Results(classes, scores, truth, localize.table(rows)[0])
@@ -92,11 +97,11 @@ def evaluation(truth, detections):
 
 
 def content(found, evaluated=True, about=ABOUT, log=LOG, gammas=(GAMMA,)):
-    """The `Page` of `results`."""
+    """page_content of `results`."""
     return page.page_content(
         about,
         found.classes,
-        page.Rule(LAM, gammas, GATE, SNIPPET_SECONDS),
+        rule(LAM, gammas, GATE, SNIPPET_SECONDS),
         found.scores.values(),
         found.detections,
         evaluation(found.truth, found.detections) if evaluated else None,

@@ -14,7 +14,7 @@ import pytest
 
 from formats import files, npy
 from formats.files import InputError, load_json, load_pt, write_atomically
-from formats.npy import index_object_npy, load_npy, load_npz
+from formats.npy import index_object_npy, load_npy, load_npz_member, npz_headers
 
 FEATURES = [
     np.arange(6, dtype=np.float32).reshape(3, 2),
@@ -22,6 +22,11 @@ FEATURES = [
     np.arange(8, dtype=">f8").reshape(2, 4),
     np.asfortranarray(np.arange(6, dtype=np.float32).reshape(2, 3)),
 ]
+
+
+def load_npz(path):
+    """All arrays of a .npz file, read as a set's are."""
+    return {name: load_npz_member(path, name) for name in npz_headers(path)}
 
 
 def objects(*values):

@@ -107,7 +107,7 @@ def test_last_long_phase_is_cut_to_the_epochs_left():
         (["--lr", "0"], "--lr: found 0.0, expected a number in (0, inf)"),
         (["--cycle", "0"], "--cycle: found 0, expected a number in [1, inf)"),
         (["--tiou", "0.5", "0"], "--tiou: found 0.0, expected a number in (0, 1]"),
-        (["--seed", "-1"], "--seed: found -1, expected a number in [0, 4.29497e+09]"),
+        (["--seed", "-1"], "--seed: found -1, expected a number in [0, 4294967295]"),
         (["--recipe", "best"], "--recipe: found 'best', expected one of paper, release"),
         (
             ["--method", "em-mil", "magic"],
@@ -166,7 +166,7 @@ def test_options_are_frozen_and_survive_json():
     with pytest.raises(dataclasses.FrozenInstanceError):
         o.lam = 0.5
     assert resolve({}, json.loads(json.dumps(dataclasses.asdict(o)))) == o
-    with pytest.raises(OptionError, match="'colour'"):
+    with pytest.raises(OptionError, match="found colour"):
         resolve({}, {"colour": "blue"})
 
 

@@ -242,7 +242,7 @@ def test_ground_truth_after_the_end_of_its_video_is_drawn_inside(show):
     content = report_page.page_content(
         synthetic.ABOUT,
         ["x"],
-        report_page.Rule(0.8, (0.15,), 0.15, 1.0),
+        synthetic.rule(0.8, (0.15,), 0.15, 1.0),
         [scores],
         found,
         synthetic.evaluation(truth, found),
@@ -260,7 +260,7 @@ def test_a_page_of_no_videos(show):
         report_page.page_content(
             synthetic.ABOUT,
             ["x"],
-            report_page.Rule(0.8, (0.15,), 0.15, 1.0),
+            synthetic.rule(0.8, (0.15,), 0.15, 1.0),
             [],
             pd.DataFrame(columns=report_page.DETECTION),
         )
@@ -328,7 +328,7 @@ def test_a_constant_score_has_no_proposal(show):
     none = pd.DataFrame(columns=report_page.DETECTION)
     tab = show(
         report_page.page_content(
-            synthetic.ABOUT, ["x"], report_page.Rule(0.8, (0.15,), 0.15, 1.0), scores, none
+            synthetic.ABOUT, ["x"], synthetic.rule(0.8, (0.15,), 0.15, 1.0), scores, none
         )
     )
     for lam in ("0", "0.1", "0.3", "0.7", "1"):
@@ -437,7 +437,7 @@ def test_a_folder_of_videos_plays_beside_the_timeline(show, tmp_path):
     content = report_page.page_content(
         synthetic.ABOUT,
         ["ride"],
-        report_page.Rule(0.8, (0.15,), 0.15, 0.625),
+        synthetic.rule(0.8, (0.15,), 0.15, 0.625),
         [report_page.Scores(name, seconds, q, q[:, None], [0]) for name in ("Bikes", "elsewhere")],
         pd.DataFrame([("Bikes", 5.0, 10.0, "ride", 0.7)], columns=report_page.DETECTION),
     )

@@ -13,7 +13,7 @@ import eval_detection
 from formats.files import InputError
 from report import page
 
-RULE = page.Rule(0.8, (0.15,), 0.15, 0.5)
+RULE = synthetic.rule(0.8, (0.15,), 0.15, 0.5)
 
 
 def truth(*rows):
@@ -151,7 +151,7 @@ def test_content_by_hand():
         page.Scores("v", 6.0, np.linspace(0, 1, 12), np.zeros((12, 3)), [1]),
         page.Scores("w", 3.0, np.ones(6), np.ones((6, 3)), [2]),
     ]
-    content = page.page_content(
+    _, content = page.page_content(
         synthetic.ABOUT,
         ["walk", "kick", "jump"],
         RULE,
@@ -159,40 +159,36 @@ def test_content_by_hand():
         found,
         synthetic.evaluation(segments, found),
     )
-    v, w = content.videos
-    assert [row.label for row in v.rows] == [2, 1]  # with ground truth first
-    assert (
-        v.rows[0].truth == [(0, 2, False), (4, 6, True)]
-        and not v.rows[0].passed
-        and v.rows[1].passed
-    )
-    assert v.rows[0].detections == [(0, 0.5, 0.8, "localization"), (4, 6, 0.9, "true positive")]
-    assert v.rows[1].detections == [(3, 3.5, 0.5, "background")]
-    assert v.ap == 0.5 and w.ap == 0.0  # one of two found, ranked first; none of one
-    assert [(row.label, row.passed, row.truth) for row in w.rows] == [
-        (1, False, [(1, 2, False)]),
-        (2, True, []),
-    ]
-    assert content.kinds == (("true positive", 1), ("localization", 1), ("background", 1))
-    assert content.lengths == (("1 to 2 s", 0, 1), ("2 to 4 s", 1, 2))
-    assert content.sides == tuple(zip(page.SIDES, (0, 1, 0, 0)))
-    assert content.class_ap == (("jump", 0.5, 2), ("kick", 0.0, 1))
+    v, w = content["videos"]
+    jump, kick = v["r"]  # with ground truth first
+    assert (jump["c"], kick["c"]) == (2, 1) and (jump["g"], kick["g"]) == (0, 1)
+    assert jump["t"] == [[0, 2, 0], [4, 6, 1]]
+    true, near, false = map(list(page.KINDS).index, ("true positive", "localization", "background"))
+    assert jump["d"] == [[0, 0.5, 0.8, near], [4, 6, 0.9, true]]
+    assert kick["d"] == [[3, 3.5, 0.5, false]]
+    assert v["a"] == 0.5 and w["a"] == 0.0  # one of two found, ranked first; none of one
+    assert [(row["c"], row["g"], row["t"]) for row in w["r"]] == [(1, 0, [[1, 2, 0]]), (2, 1, [])]
+    assert content["kinds"] == [("true positive", 1), ("localization", 1), ("background", 1)]
+    assert content["lengths"] == [("1 to 2 s", 0, 1), ("2 to 4 s", 1, 2)]
+    assert content["sides"] == list(zip(page.SIDES, (0, 1, 0, 0)))
+    assert content["ap"] == [("jump", 0.5, 2), ("kick", 0.0, 1)]
 
 
 def test_classes_beyond_the_limit_are_counted():
     found = detections(*[("v", 0, 1, f"c{k}", k / 20) for k in range(12)])
     scores = page.Scores("v", 5.0, np.zeros(10), np.zeros((10, 12)), list(range(12)))
     segments = truth(("v", 3, 4, "c0"))
-    video = page.page_content(
+    _, content = page.page_content(
         synthetic.ABOUT,
         [f"c{k}" for k in range(12)],
         RULE,
         [scores],
         found,
         synthetic.evaluation(segments, found),
-    ).videos[0]
-    assert video.hidden == 12 - page.MAX_ROWS
-    assert [row.label for row in video.rows] == [0, 11, 10, 9, 8, 7, 6, 5]
+    )
+    (video,) = content["videos"]
+    assert video["h"] == 12 - page.MAX_ROWS
+    assert [row["c"] for row in video["r"]] == [0, 11, 10, 9, 8, 7, 6, 5]
 
 
 def test_scores_are_kept_to_16_bits(tmp_path):
@@ -217,22 +213,6 @@ def test_scores_are_kept_to_16_bits(tmp_path):
     )
     video = written(content, tmp_path)[1]["videos"][0]
     assert np.frombuffer(base64.b64decode(video["q"]), "<u2")[:2].tolist() == [0, 65535]
-
-
-@pytest.mark.parametrize(
-    "q, p, words",
-    [
-        (np.zeros(3), np.zeros((4, 1)), r"v: found q \(3,\) and p \(4, 1\)"),
-        (np.zeros(3), None, r"found q \(3,\) and p \(\)"),
-        (np.array([0, 1.01]), np.zeros((2, 1)), r"v: found q outside \[0, 1\]"),
-        (np.zeros(2), np.array([[0], [np.nan]]), r"v: found p outside \[0, 1\]"),
-    ],
-)
-def test_scores_that_are_none(q, p, words):
-    with pytest.raises(ValueError, match=words):
-        page.page_content(
-            synthetic.ABOUT, ["x"], RULE, [page.Scores("v", 5.0, q, p, [0])], detections()
-        )
 
 
 # -------------------------------------------------------------------------------- the file

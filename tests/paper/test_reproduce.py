@@ -322,7 +322,8 @@ def test_stopping_takes_the_runs_along(small, tmp_path):
                 "--annotations",
                 "x.json",
             ],
-            "error: nowhere.h5: found no such file or folder, expected the features",
+            "error: nowhere.h5: found no such file or folder, expected the features (--features names "
+            f"another place; relative paths start at {Path.cwd()})",
         ),
         (["table3", "--seeds", "0"], "error: --seeds: found 0, expected a number from 1 on"),
         (["table3", "--no-such"], "reproduce.py: error: unrecognized arguments: --no-such"),
