@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engine.loop import adam, train_epoch
+from engine.loop import Adam, train_epoch
 from formats.files import InputError
 from pseudo_labels import class_labels, key_instance_labels
 
@@ -132,7 +132,7 @@ def fit(
     # NOTE(paper): one Adam per branch, so that momentum cannot move the frozen one (as it does in
     # the released code).
     optimizers = {
-        name: run.register(f"adam {name}", adam(step.branch.parameters(), lr=phases[0].lr))
+        name: run.register(f"adam {name}", Adam(step.branch.parameters(), lr=phases[0].lr))
         for name, step in steps.items()
     }
     for number, phase in enumerate(phases, 1):

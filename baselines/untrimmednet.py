@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import localize
-from engine.loop import adam, train_epoch
+from engine.loop import Adam, train_epoch
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class UntrimmedNet(nn.Module):
             losses = [attention_mil_loss(*self(bag.rgb, bag.flow), bag.y) for bag in bags]
             return {"attention-mil": sum(losses) / len(bags)}
 
-        optimizer = run.register(f"adam {self.name}", adam(self.parameters(), self.settings.lr))
+        optimizer = run.register(f"adam {self.name}", Adam(self.parameters(), self.settings.lr))
         for epoch in run.epochs(self.name, self.epochs):
             began = time.perf_counter()
             batches = train_set.shuffled(run.generator(self.name, epoch))

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 import localize
 from engine.distributed import world
-from engine.loop import adam, train_epoch
+from engine.loop import Adam, train_epoch
 
 BATCH = 10  # videos per step and process ...
 PAIRS = 3  # ... of which the first 2 * PAIRS are pairs that share a class
@@ -73,7 +73,7 @@ class WTALC(nn.Module):
         pairs = PAIRS if (labels.sum(axis=0) > 1).any() else 0
         n_videos = BATCH * min(ranks, len(train_set))
         optimizer = run.register(
-            f"adam {self.name}", adam(self.parameters(), self.settings.lr, WEIGHT_DECAY)
+            f"adam {self.name}", Adam(self.parameters(), self.settings.lr, WEIGHT_DECAY)
         )
         self.train()
         for epoch in run.epochs(self.name, self.epochs):

@@ -258,26 +258,11 @@ def load_state(part, state, where):
     """
     try:
         part.load_state_dict(state)
-        if isinstance(part, torch.optim.Optimizer):
-            _lay_out_moments(part)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = str(error).strip().split("\n")[-1].strip()
         raise InputError(
             f"{where}: found the state of another network ({why}), expected this one's"
         ) from None
-
-
-def _lay_out_moments(adam):
-    """Fused Adam reads memory, not indices: the moments get the shape and memory order of their
-    parameter.
-    """
-    for p, state in adam.state.items():
-        for name in ("exp_avg", "exp_avg_sq"):
-            if state[name].shape != p.shape:
-                raise ValueError(
-                    f"{name} is {tuple(state[name].shape)}, its parameter {tuple(p.shape)}"
-                )
-            state[name] = torch.empty_like(p).copy_(state[name])
 
 
 @contextlib.contextmanager

@@ -38,7 +38,7 @@ import eval_detection  # noqa: E402
 import localize  # noqa: E402
 import opts  # noqa: E402
 from em_trainer import EStep, MStep, Phase, label_all  # noqa: E402
-from engine.loop import TrainingSet, adam, train_epoch  # noqa: E402
+from engine.loop import Adam, TrainingSet, train_epoch  # noqa: E402
 from engine.run_folder import RunFolder, read_log  # noqa: E402
 from formats import annotations, features  # noqa: E402
 from formats.files import InputError, write_atomically  # noqa: E402
@@ -132,7 +132,7 @@ class Ours:
         self.train_set = TrainingSet(videos, device)
         self.steps = {"E": EStep(self.model), "M": MStep(self.model, 0.15)}
         self.optimizers = {
-            name: adam(step.branch.parameters(), 1e-4) for name, step in self.steps.items()
+            name: Adam(step.branch.parameters(), 1e-4) for name, step in self.steps.items()
         }
         self.targets = {
             name: label_all(step, self.train_set, "bag") for name, step in self.steps.items()

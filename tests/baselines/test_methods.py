@@ -18,7 +18,7 @@ import localize
 import run
 from baselines import METHODS
 from engine import run_folder
-from engine.loop import TrainingSet, adam, train_epoch
+from engine.loop import Adam, TrainingSet, train_epoch
 from engine.run_folder import RunFolder
 from formats import clip_scores, detections
 from formats.clip_scores import Record
@@ -228,7 +228,7 @@ class Toy(nn.Module):
                 )
             }
 
-        optimizer = run.register("adam toy", adam(self.parameters(), self.settings.lr))
+        optimizer = run.register("adam toy", Adam(self.parameters(), self.settings.lr))
         for epoch in run.epochs("toy", self.epochs):
             losses = train_epoch(train_set.shuffled(run.generator("toy", epoch)), loss, [optimizer])
             run.log(

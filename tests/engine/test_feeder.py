@@ -186,7 +186,7 @@ def test_no_step_waits_for_the_device(step, targets, monkeypatch, tmp_path):
         lambda x: fetched.append(x.device.type) or torch.zeros(x.shape, dtype=x.dtype),
     )
     monkeypatch.setattr(
-        em_trainer, "adam", lambda parameters, lr: torch.optim.Adam(parameters, lr, foreach=True)
+        em_trainer, "Adam", lambda parameters, lr: torch.optim.Adam(parameters, lr, foreach=True)
     )
     monkeypatch.setattr(RunFolder, "save", lambda self: None)  # a checkpoint reads the weights
     for n in (3, 6):

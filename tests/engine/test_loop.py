@@ -2,13 +2,14 @@
 returned and refused.
 """
 
+import copy
 import math
 
 import pytest
 import torch
 from torch import nn
 
-from engine.loop import Bag, adam, train_epoch
+from engine.loop import Adam, Bag, train_epoch
 from formats.files import InputError
 
 
@@ -32,7 +33,7 @@ def test_by_hand():
     """
     network = one_weight()
     losses = train_epoch(
-        [([bag(0, [[3.0]])], 1)], mean_square(network), [adam(network.parameters(), 0.5)]
+        [([bag(0, [[3.0]])], 1)], mean_square(network), [Adam(network.parameters(), 0.5)]
     )
     assert losses == {"square": 36.0}
     assert network.weight.item() == pytest.approx(1.5)
@@ -55,12 +56,28 @@ def test_a_step_for_each_batch_and_the_mean_over_the_steps():
     def loss(bags):
         return mean_square(network)(bags) | {"level": network.weight.abs().sum()}
 
-    found = train_epoch(batches, loss, [adam(network.parameters(), 0.1)])
+    found = train_epoch(batches, loss, [Adam(network.parameters(), 0.1)])
     assert found == {name: pytest.approx(sum(values) / 2) for name, values in expected.items()}
     assert expected["square"][0] == pytest.approx(
         (4 + 16) / 2 / 2 + 4 / 2
     )  # w = 2: clips 2, 4 and -2
     torch.testing.assert_close(network.weight, plain.weight)
+
+
+def test_adam_is_pytorchs_to_the_bit_and_takes_its_state_over():
+    torch.manual_seed(0)
+    networks = [nn.Linear(3, 5, bias=False)]
+    networks.append(copy.deepcopy(networks[0]))
+    ours = Adam(networks[0].parameters(), 0.1, 0.01)
+    theirs = torch.optim.Adam(networks[1].parameters(), 0.1, weight_decay=0.01, fused=True)
+    for k in range(6):
+        for network, optimizer in zip(networks, (ours, theirs)):
+            network.weight.grad = torch.full((5, 3), 0.5 - k) * network.weight.detach()
+            optimizer.step()
+        assert torch.equal(*(network.weight for network in networks))
+        if k == 2:
+            ours = Adam(networks[0].parameters(), 0.1, 0.01)
+            ours.load_state_dict(theirs.state_dict())
 
 
 def test_every_optimizer_steps_and_moves_its_parameters_only():
@@ -72,7 +89,7 @@ def test_every_optimizer_steps_and_moves_its_parameters_only():
     train_epoch(
         [([bag(0, [[1.0]])], 1)],
         loss,
-        [adam(first.parameters(), 0.5), adam(second.parameters(), 0.25)],
+        [Adam(first.parameters(), 0.5), Adam(second.parameters(), 0.25)],
     )
     assert [network.weight.item() for network in (first, second, third)] == pytest.approx(
         [1.5, 1.75, 2.0]
@@ -85,7 +102,7 @@ def test_weight_decay_is_added_to_the_gradient():
     for decay in (0.0, 0.01):
         network = one_weight()
         train_epoch(
-            [([bag(0, [[0.0]])], 1)], mean_square(network), [adam(network.parameters(), 0.5, decay)]
+            [([bag(0, [[0.0]])], 1)], mean_square(network), [Adam(network.parameters(), 0.5, decay)]
         )
         weights.append(network.weight.item())
     assert weights == pytest.approx([2.0, 1.5])
@@ -114,7 +131,7 @@ def test_a_loss_that_is_not_finite_names_epoch_and_videos(value, found):
         train_epoch(
             batches,
             mean_square(network),
-            [adam(network.parameters(), 1e-3)],
+            [Adam(network.parameters(), 1e-3)],
             where="first, epoch 7",
         )
 
@@ -124,9 +141,9 @@ def test_the_first_video_whose_loss_is_not_finite_is_the_one_named():
     network = one_weight()
     batches = [([bag(i, [[math.nan if i == 1 else 1.0]])], 1) for i in range(4)]
     with pytest.raises(InputError, match="nan on video 1, expected"):
-        train_epoch(batches, mean_square(network), [adam(network.parameters(), 1e-3)])
+        train_epoch(batches, mean_square(network), [Adam(network.parameters(), 1e-3)])
 
 
 def test_an_epoch_without_steps_has_no_losses():
     network = one_weight()
-    assert train_epoch([], mean_square(network), [adam(network.parameters(), 1e-3)]) == {}
+    assert train_epoch([], mean_square(network), [Adam(network.parameters(), 1e-3)]) == {}

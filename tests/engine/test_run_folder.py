@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from engine import run_folder
-from engine.loop import TrainingSet, adam, train_epoch
+from engine.loop import Adam, TrainingSet, train_epoch
 from engine.run_folder import (
     CHECKPOINT,
     LABELS,
@@ -45,7 +45,7 @@ def fit(run, stages=STAGES, at_step=None, do=None):
     do() is called at the at_step-th step of this call."""
     torch.manual_seed(7)
     network = run.register("network", nn.Linear(4, 1))
-    optimizer = run.register("adam", adam(network.parameters(), 1e-2))
+    optimizer = run.register("adam", Adam(network.parameters(), 1e-2))
     taken = 0
 
     def loss_with(rng):
@@ -185,7 +185,7 @@ def em_mil(run, permuted, epochs, at_step=None):
         weight = head.conv.weight.data
         head.conv.weight.data = weight.permute(0, 2, 1).contiguous().permute(0, 2, 1)
     run.register("model", model)
-    optimizer = run.register("adam", adam(model.classifier.parameters(), 1e-2))
+    optimizer = run.register("adam", Adam(model.classifier.parameters(), 1e-2))
     taken = 0
 
     def loss(bags):
@@ -233,13 +233,16 @@ def test_the_moments_lie_as_their_parameter_does(tmp_path, permuted):
     run.close()
     run = RunFolder(tmp_path, resume=True)
     em_mil(run, permuted, 1)
-    moments = run.parts["adam"].state
+    optimizer = run.parts["adam"]
+    (group,), moments = optimizer.param_groups, list(optimizer.state.values())
     weight = run.parts["model"].classifier.rgb.conv.weight
     assert weight.stride() == ((12, 1, 4) if permuted else (12, 3, 1))
-    for p, state in moments.items():
+    for p, state in zip(group["params"], moments, strict=True):
         assert state["exp_avg"].stride() == state["exp_avg_sq"].stride() == p.stride()
-        assert state["step"].item() == VIDEOS
-    assert moments[weight]["exp_avg"].abs().max() > 0
+    steps = [state["step"].item() for state in moments]
+    assert steps == [VIDEOS] * 4 + [0] * 4  # the loss looks at one of the two heads
+    assert moments[0]["exp_avg"].stride() == weight.stride()
+    assert moments[0]["exp_avg"].abs().max() > 0
     run.close()
 
 
@@ -340,8 +343,9 @@ def cut_after_the_first_epoch(folder, monkeypatch):
     [
         ("network", lambda: nn.Linear(5, 1)),
         ("network", lambda: nn.Linear(4, 1, bias=False)),
-        ("adam", lambda: adam(nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 1)).parameters(), 1)),
-        ("adam", lambda: adam(nn.Linear(5, 1).parameters(), 1)),
+        ("adam", lambda: Adam(nn.Sequential(nn.Linear(4, 1), nn.Linear(1, 1)).parameters(), 1)),
+        ("adam", lambda: Adam(nn.Linear(5, 1).parameters(), 1)),
+        ("adam", lambda: Adam([nn.Linear(4, 1).weight], 1)),
     ],
 )
 def test_a_state_that_does_not_fit(tmp_path, monkeypatch, name, part):
@@ -359,7 +363,7 @@ def test_an_optimizer_s_state_that_is_none(tmp_path, monkeypatch, moment):
     run = cut_after_the_first_epoch(tmp_path, monkeypatch)
     run.saved_parts["adam"]["state"][0]["exp_avg"] = moment
     with pytest.raises(InputError, match=f"{CHECKPOINT}: adam: found the state of another network"):
-        run.register("adam", adam(nn.Linear(4, 1).parameters(), 1))
+        run.register("adam", Adam(nn.Linear(4, 1).parameters(), 1))
     run.close()
 
 
