@@ -1,8 +1,20 @@
-"""What every test is given: the signal handlers it found are put back."""
+"""What every test is given: one thread, small pictures, and the signal handlers it found."""
 
 import signal
 
 import pytest
+import torch
+
+from report import figures
+
+
+@pytest.fixture(autouse=True, scope="session")
+def little_work():
+    """One thread, since the tests run in two processes and their sets are small; pictures of few
+    pixels, since encoding those of a run takes longer than its training here.
+    """
+    torch.set_num_threads(1)
+    figures.STYLE["savefig.dpi"] = 40
 
 
 @pytest.fixture(autouse=True)

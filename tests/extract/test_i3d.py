@@ -167,6 +167,7 @@ def other_port(saved):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
 def test_both_dialects(tmp_path, stream):
     saved = state(stream)
@@ -198,6 +199,7 @@ def refused(path, stream):
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_other_streams_file(tmp_path):
     assert refused(save(tmp_path / "f.pt", state("flow")), "rgb").endswith(
         "found weights for flow (2 input channels), expected those for rgb: give this file "
@@ -209,6 +211,7 @@ def test_the_other_streams_file(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_wrong_files(tmp_path):
     saved = state()
     first, last = "Conv3d_1a_7x7.conv3d.weight", "Mixed_5c.b3b.bn.bias"

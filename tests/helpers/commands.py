@@ -74,10 +74,7 @@ def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
 FORKS = multiprocessing.get_context(
     "forkserver"
 )  # its server has never computed, so that forking it is safe
-# torch._inductor: PyTorch imports it when training begins.
-FORKS.set_forkserver_preload(
-    ["commands", "matplotlib.figure", "matplotlib.backends.backend_agg", "torch._inductor"]
-)
+FORKS.set_forkserver_preload(["commands", "matplotlib.figure", "matplotlib.backends.backend_agg"])
 
 
 def start(argv, output, file_limit=None, save_every=-1):

@@ -563,6 +563,7 @@ def test_a_figure_is_saved_as_an_svg_that_stands_alone(show, found, browser, tmp
 
 def test_activitynets_2383_videos_open_and_scroll_at_once(show):
     tab = show(synthetic.content(synthetic.results(2383, 100, 117)))
+    assert tab.evaluate("document.documentElement.outerHTML.length") < 10e6
     views = []
     for _ in range(3):  # the quickest: others may use this machine
         tab.reload()

@@ -260,7 +260,7 @@ def test_the_same_results_give_the_same_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "n_videos, n_classes, seconds, limit", [(212, 20, 217, 1.5e6), (2383, 100, 117, 10e6)]
+    "n_videos, n_classes, seconds, limit", [(212, 20, 217, 1.5e6), (238, 100, 117, 1e6)]
 )
 def test_size(tmp_path, n_videos, n_classes, seconds, limit):
     page.write_page(
