@@ -37,6 +37,7 @@ from engine import console, run_folder
 from engine.jobs import scoring, setup
 from formats import clip_scores, features, files, layouts
 from formats.files import InputError, load_json
+from formats.names import match_names
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -290,9 +291,11 @@ def opened(s, variant):
         _check_code(one.folder, s.code)
         records, classes, snippet_seconds = clip_scores.read(one.folder / "clip_scores.h5")
         outside = setup.outside_scores(o, [record.name for record in records], classes)
-        kept = [record.name not in o.exclude_video for record in records]
         truth = setup.segments_of(one.folder / "ground_truth.csv", (*segment, "label"))
-        truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
+        known = [*(record.name for record in records), *truth["video"]]
+        left_out = match_names(known, o.exclude_video)  # names in any form, as in run.py
+        kept = [record.name not in left_out for record in records]
+        truth = truth[~truth["video"].isin(left_out)].reset_index(drop=True)
         if not len(truth):
             raise InputError(
                 f"{o.annotations}: found no segment in the test videos, expected "

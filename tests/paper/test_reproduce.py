@@ -433,6 +433,19 @@ def test_options_of_the_test_shape_the_page_and_train_nothing(small, monkeypatch
     )
 
 
+@pytest.mark.parametrize("name", ["video_09", "v_video_09", "VIDEO_09.mp4"])
+def test_videos_are_left_out_by_any_form_of_their_name(small, name):
+    s = setup("lambda", *small[0], "--exclude-video", name)
+    s.variants["em-mil"] = {}
+    for one in runs.opened(s, "em-mil"):
+        assert [record.name for record in one.scored.records] == [
+            "video_08",
+            "video_10",
+            "video_11",
+        ]
+        assert set(one.scored.truth["video"]) == {"video_08", "video_10", "video_11"}
+
+
 def test_table2_averages_over_ten_thresholds(small):
     flags, s = small
     if "wtalc" not in s.variants:
