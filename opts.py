@@ -432,7 +432,7 @@ def _add_arguments(parser):
     for flag, text in (
         ("--other-code", "--resume: go on although the code has changed"),
         ("--keep-going", "--predict: report a bad video and go on (exit code 3)"),
-        ("--save-clip-scores", "--predict: write Q, P, L to clip_scores.h5"),
+        ("--save-clip-scores", "--predict: write Q and P to clip_scores.h5"),
         ("--per-class", "print the AP of every class, not only best and worst"),
         ("--tensorboard", "write the log for TensorBoard (RUN/tensorboard)"),
     ):

@@ -1,10 +1,10 @@
 """Measures what a user or maintainer may want to know again; prints seconds and ratios, never
 judges.
 
-    python tools/bench.py [SUBCOMMAND] [--json OUT]
+    python tools/bench.py [PART] [--json OUT]
 
-Without a subcommand it runs all of them but `large`, which writes a set of 3.8 GB. A subcommand is
-a function that prints what it measures and returns it as a flat dict; `--json` writes that dict.
+Without a part it measures all but `large`, which writes a set of 3.8 GB. A part is a function that
+returns its figures as a flat dict: they are printed at the end, and `--json` writes them.
 What is compared is timed in turns, two calls a turn of which the second counts, and the fastest
 turn of each: other programs can only make it slower.
 """
@@ -349,9 +349,7 @@ def _whole_training(shape, phases):
 
 
 def _training_figures(t, whole, fastest, phases):
-    """Prints and returns the figures of one shape. t: of `_times`; whole, fastest: of
-    `_whole_training`.
-    """
+    """The figures of one shape. t: of `_times`; whole, fastest: of `_whole_training`."""
     epochs = {step: sum(phase.epochs for phase in phases if phase.step == step) for step in "EM"}
     passes = {
         step: sum(phase.step == step and phase.targets == "frozen" for phase in phases)
@@ -363,21 +361,6 @@ def _training_figures(t, whole, fastest, phases):
         for s in "EM"
     )
     none, zeroed = (sum(epochs[s] * t[f"{key} {s}"] for s in "EM") for key in ("none", "zeroed"))
-    for key, text in (
-        ("products", "bare products of an epoch"),
-        ("adam", "bare Adam of an epoch"),
-        ("epoch", "epoch"),
-        ("pass products", "bare products of a pass for labels"),
-        ("pass", "pass for labels"),
-        ("none", "epoch of the released step, gradients None"),
-        ("zeroed", "the same, gradients zeroed"),
-    ):
-        print(f"  {text:<46}{mean[key]:9.4f} s")
-    print(
-        f"  all 65 epochs, everything in {whole:8.1f} s, {fastest:.1f} s with each part at its "
-        f"fastest; its products and Adam {limit:.1f} s; released step {none:.1f} s (None), "
-        f"{zeroed:.1f} s (zeroed)"
-    )
     return {
         "epoch_over_floor": mean["epoch"] / (mean["products"] + mean["adam"]),
         "label_pass_over_products": mean["pass"] / mean["pass products"],
@@ -387,6 +370,9 @@ def _training_figures(t, whole, fastest, phases):
         "plain_over_epoch": mean["zeroed"] / mean["epoch"],
         "training_s": whole,
         "training_fastest_s": fastest,
+        "training_limit_s": limit,
+        "released_none_s": none,
+        "released_zeroed_s": zeroed,
         **{f"{key.replace(' ', '_')}_s": value for key, value in mean.items()},
     }
 
@@ -583,10 +569,6 @@ def bench_memory():
             ],
         )
     size, peak = found["feature_bytes"], found["peak_bytes"]
-    print(
-        f"peak memory of loading and training at THUMOS14's shape: {peak / 1e6:,.0f} MB = "
-        f"1.0 x {size / 1e6:,.0f} MB of features as float32 + {(peak - size) / 1e6:,.0f} MB"
-    )
     return {
         "peak_memory_over_features": peak / size,
         "peak_memory_bytes": peak,
@@ -619,12 +601,6 @@ def bench_large():
         for name, limit in (("streamed", 1e9), ("in_memory", None)):
             found = apart(train_from_disk, folder, limit, phases)
             assert found["in_memory"] == (name == "in_memory")
-            print(
-                f"  {name.replace('_', ' '):<10} loading {found['load_s']:6.1f} s, epochs "
-                + " and ".join(f"{s:.1f}" for s in found["epochs_s"])
-                + f" s, training with the pass for labels {found['train_s']:6.1f} s, "
-                f"peak {found['peak_bytes'] / 1e9:.2f} GB"
-            )
             figures |= {
                 f"large_{name}_load_s": found["load_s"],
                 f"large_{name}_epoch_s": np.mean(found["epochs_s"]),
@@ -632,7 +608,6 @@ def bench_large():
                 f"large_{name}_peak_bytes": found["peak_bytes"],
             }
     ratio = figures["large_streamed_epoch_s"] / figures["large_in_memory_epoch_s"]
-    print(f"  an epoch takes {ratio:.2f} times as long streamed as in memory")
     return {"large_streamed_over_in_memory": ratio, **figures}
 
 
@@ -666,12 +641,6 @@ def bench_read():
                     "raw": lambda: h5py_alone(lambda x: x),
                 },
                 4,
-            )
-            print(
-                f"reading {path.stat().st_size / 1e6:,.0f} MB of {dtype}, from the file cache: "
-                f"{times['ours']:.3f} s; h5py {times['h5py']:.3f} s as float32, "
-                f"{times['raw']:.3f} s as stored; "
-                f"{times['ours'] / times['h5py']:.2f} and {times['ours'] / times['raw']:.2f} times"
             )
             prefix = "read" if dtype == "float16" else "read_float32"
             figures |= {
@@ -722,10 +691,6 @@ def bench_localize():
     videos = smooth_scores(THUMOS14["test"], 20)
     spent = seconds(localized, videos, classes, 0.0)
     _, counts = localized(videos, classes, 0.0)
-    print(
-        f"localization, {counts['videos']} test videos, {counts['pairs']:,} pairs of video and "
-        f"class, {counts['proposals']:,} proposals: {spent:.3f} s"
-    )
     return {"localize_seconds": spent, "localize_proposals": counts["proposals"]}
 
 
@@ -740,13 +705,6 @@ def bench_eval():
     ours_s = seconds(eval_detection.evaluate, truth, found, ACTIVITYNET_TIOUS)
     ours = eval_detection.evaluate(truth, found, ACTIVITYNET_TIOUS).map
     difference = float(np.abs(ours - plain).max())
-    print(
-        f"{name}: {len(found):,} detections, {len(truth):,} segments, {len(ACTIVITYNET_TIOUS)} "
-        "tIoUs"
-    )
-    print(f"  loop over detections, as in the official toolkit  {plain_s:8.4f} s")
-    print(f"  eval_detection.evaluate                           {ours_s:8.4f} s")
-    print(f"  {plain_s / ours_s:,.0f} times faster; mAP differs by {difference:.1e}")
     report = {
         "eval_plain_over_ours": plain_s / ours_s,
         "eval_plain_s": plain_s,
@@ -756,12 +714,6 @@ def bench_eval():
         "eval_set": name,
     }
 
-    print(f"growth, {len(ACTIVITYNET_TIOUS)} tIoUs, 3,358 segments of 20 classes in 212 videos")
-    print(
-        f"  {'detections':>12}"
-        + "".join(f"{name:>16}" for name in eval_detection.PROTOCOLS)
-        + "   peak memory"
-    )
     for exponent in range(3, 7):
         truth, found = random_tables(3358, 10**exponent, n_videos=212, n_classes=20)
         times = {
@@ -771,11 +723,6 @@ def bench_eval():
             for protocol in eval_detection.PROTOCOLS
         }
         peak_mb = peak_bytes() / 2**20
-        print(
-            f"  {len(found):>12,}"
-            + "".join(f"{s:>14.4f} s" for s in times.values())
-            + f"   {peak_mb:>7,.0f} MiB"
-        )
         report |= {
             f"eval_{protocol.replace('-', '_')}_1e{exponent}_s": s for protocol, s in times.items()
         }
@@ -877,37 +824,20 @@ COMMANDS = {
     "read": bench_read,
     "localize": bench_localize,
 }
-ASKED_FOR = {"large": bench_large}  # not without being named
-SHOWN = (
-    "epoch_over_floor",
-    "small_epoch_over_floor",
-    "label_pass_over_products",
-    "training_over_limit",
-    "release_like_none_over_training",
-    "release_like_zeroed_over_training",
-    "small_plain_over_epoch",
-    "busy_over_single_thread",
-    "small_busy_over_single_thread",
-    "quiet_over_spinning",
-    "small_quiet_over_spinning",
-    "peak_memory_over_features",
-    "read_over_h5py",
-    "localize_seconds",
-    "eval_plain_over_ours",
-)
+ON_REQUEST = {"large": bench_large}  # writes 3.8 GB
 
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
     parser.add_argument(
+        "part",
+        nargs="?",
+        choices=[*COMMANDS, *ON_REQUEST],
+        help="what to measure; default: all but large",
+    )
+    parser.add_argument(
         "--json", metavar="OUT", help="write the figures to this file, one flat object"
     )
-    commands = parser.add_subparsers(dest="command")
-    for name, function in {**COMMANDS, **ASKED_FOR}.items():
-        command = commands.add_parser(
-            name, help=function.__doc__.splitlines()[0], allow_abbrev=False
-        )
-        command.add_argument("--json", metavar="OUT", default=argparse.SUPPRESS, help="as above")
     args = parser.parse_args(argv)
     print(
         f"{platform.platform()}, {os.cpu_count()} CPUs, {torch.get_num_threads()} threads, "
@@ -915,14 +845,10 @@ def main(argv=None):
     )
     figures = {}
     try:
-        for name in [args.command] if args.command else COMMANDS:
+        for name in [args.part] if args.part else COMMANDS:
             print(f"\n[{name}]")
-            figures |= {**COMMANDS, **ASKED_FOR}[name]()
-        if not args.command:
-            print(
-                "\n"
-                + tables.text([["", "measured"], *([key, f"{figures[key]:.4g}"] for key in SHOWN)])
-            )
+            figures |= {**COMMANDS, **ON_REQUEST}[name]()
+        print("\n" + tables.text([["", "measured"], *([k, _short(v)] for k, v in figures.items())]))
         if args.json:
             with write_atomically(args.json) as temporary:
                 temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
@@ -930,6 +856,10 @@ def main(argv=None):
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     return figures
+
+
+def _short(value):
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":
