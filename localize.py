@@ -111,19 +111,20 @@ def proposal_scores(l, runs, kind):
     """
     if kind not in PROPOSAL_SCORES:
         raise ValueError(f"found score {kind!r}, expected one of {', '.join(PROPOSAL_SCORES)}")
-    l, scores = np.asarray(l, np.float64), []
-    for start, end in runs:
-        inside, margin = l[start:end], -(-(end - start) // 4)
-        outside = np.append(l[max(start - margin, 0) : start], l[end : end + margin])
-        scores.append(
-            {
-                "mean": inside.mean(),
-                "max": inside.max(),
-                "outer-inner": inside.mean() - (outside.mean() if len(outside) else 0),
-                "constant": 1.0,
-            }[kind]
-        )
-    return np.array(scores, np.float64)
+    l = np.asarray(l, np.float64)
+    if kind == "constant":
+        return np.ones(len(runs))
+    if kind == "outer-inner":
+        return np.array([_contrast(l, start, end) for start, end in runs], np.float64)
+    score = {"mean": np.mean, "max": np.max}[kind]
+    return np.array([score(l[start:end]) for start, end in runs], np.float64)
+
+
+def _contrast(l, start, end):
+    """Mean of the run minus the mean of the clips beside it."""
+    margin = -(-(end - start) // 4)
+    outside = np.append(l[max(start - margin, 0) : start], l[end : end + margin])
+    return l[start:end].mean() - (outside.mean() if len(outside) else 0)
 
 
 def nms(t_start, t_end, scores, tiou, soft=False):

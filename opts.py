@@ -469,9 +469,10 @@ def resolve(given, saved=None):
         saved = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
         return Opts(**{**saved, **given})
     dataset, recipe = given.get("dataset", DATASET), given.get("recipe", "paper")
-    preset = PRESETS.get(dataset, {})  # Opts refuses a name that is none
-    _check_names(preset, f"PRESETS[{dataset}] in opts.py")
-    return Opts(**{"dataset": dataset, **preset, **RECIPES.get(recipe, {}), **given})
+    if dataset not in PRESETS:
+        raise OptionError(f"DATASET: found {dataset!r}, expected one of {', '.join(PRESETS)}")
+    _check_names(PRESETS[dataset], f"PRESETS[{dataset}] in opts.py")
+    return Opts(**{"dataset": dataset, **PRESETS[dataset], **RECIPES.get(recipe, {}), **given})
 
 
 def _check_names(options, where, more=""):
@@ -479,8 +480,8 @@ def _check_names(options, where, more=""):
     for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else more
-            raise OptionError(f"{where}: found {name}, which is no option{hint}")
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise OptionError(f"{where}: found {name}, which is no option{hint}{more}")
 
 
 # ---- what may change later

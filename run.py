@@ -195,10 +195,10 @@ def evaluate_again(command, out, _):
         return None
     records, classes, snippet_seconds = clip_scores.read(folder / "clip_scores.h5")
     truth = setup.segments_of(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
+    youtube_ids = setup.youtube_ids_of(folder)
     if "exclude_video" in command.given:
-        left_out = setup.excluded(
-            o, [*dict.fromkeys([record.name for record in records] + truth["video"].tolist())]
-        )
+        known = [*(record.name for record in records), *truth["video"]]
+        left_out = setup.excluded(o, known, youtube_ids)
         records = [record for record in records if record.name not in left_out]
         truth = truth[~truth["video"].isin(left_out)].reset_index(drop=True)
     ambiguous = (
@@ -207,9 +207,6 @@ def evaluate_again(command, out, _):
         else setup.segments_of(folder / "ambiguous.csv")
     )
     target = setup.output_folder(command.out, folder, "evaluate")
-    youtube_ids = (
-        load_json(folder / setup.YOUTUBE_IDS) if (folder / setup.YOUTUBE_IDS).exists() else None
-    )
     scored = scoring.Scored(records, classes, snippet_seconds, truth, ambiguous, youtube_ids)
     results = scoring.finish(o, command, folder, target, scored, out.say, {})
     tables.write_json(target / "opts.json", dataclasses.asdict(o))

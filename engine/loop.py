@@ -125,8 +125,8 @@ class Adam:
     """torch.optim.Adam with PyTorch's fused step, by the function behind that class: the class
     imports PyTorch's compiler, which takes two seconds of every run.
 
-    parameters: moved where they have a gradient, and no others. It has what train_epoch and a run
-    folder use of an optimizer of torch.optim, so that either may be given.
+    parameters: moved where they have a gradient, and no others. It has what train_epoch uses of an
+    optimizer of torch.optim, so that either may be given there.
     """
 
     def __init__(self, parameters, lr, weight_decay=0.0):
@@ -171,11 +171,14 @@ class Adam:
 
     def load_state_dict(self, state):
         """Takes a saved state over, also torch.optim.Adam's. ValueError where it does not fit."""
-        if len(state["state"]) != len(self.state):
-            raise ValueError(f"{len(state['state'])} parameters, not {len(self.state)}")
-        for i, own in self.state.items():
-            for name, tensor in own.items():
-                found = state["state"][i][name]
+        saved = state["state"]
+        # torch.optim.Adam has no state of a parameter that it has not moved yet: zeros, as here
+        n = len(state["param_groups"][0]["params"]) if "param_groups" in state else len(saved)
+        if n != len(self.state):
+            raise ValueError(f"{n} parameters, not {len(self.state)}")
+        for i in saved:
+            for name, tensor in self.state[i].items():
+                found = saved[i][name]
                 if found.shape != tensor.shape:
                     raise ValueError(f"{name} is {tuple(found.shape)}, not {tuple(tensor.shape)}")
                 tensor.copy_(found)  # in the memory order of its parameter: the kernel needs it

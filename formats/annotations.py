@@ -287,7 +287,7 @@ def _annotations(path, raw, classes=None, ambiguous=(), notes=()):
             "expected each once"
         )
     listed, videos = None if classes is None else set(classes), {}
-    odd = {"dropped": [], "past": [], "ambiguous": []}  # rows of segments, see `_video`
+    odd = {"dropped": [], "past": [], "ambiguous": []}  # filled by `_video`
     for i, video in enumerate(raw):
         checked = _video(path, i, video, listed, odd)
         if checked.name in videos:

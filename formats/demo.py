@@ -231,8 +231,8 @@ def write_demo(folder, seed=0):
             segments = [{"label": c, "segment": [s, e]} for s, e, c in actions]
             database[name] = {"subset": subset, "duration": duration, "annotations": segments}
 
-    write_canonical(features, items(), SNIPPET_SECONDS, recipe=marker)
-    with write_atomically(annotations) as temporary:
+    with write_atomically(annotations) as temporary:  # a failure leaves both files as they were
+        write_canonical(features, items(), SNIPPET_SECONDS, recipe=marker)
         temporary.write_text(json.dumps({"version": marker, "database": database}, indent=1))
     counts = " and ".join(f"{n} {subset}" for subset, n in VIDEOS.items())
     return f"{folder}: wrote {counts} videos ({marker})"

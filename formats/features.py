@@ -269,7 +269,7 @@ def add_arguments(parser):
     add = parser.add_argument
     add("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
     add("--feature-layout", choices=LAYOUTS, default="auto", help="default: recognise it")
-    add("--snippet-seconds", type=float, metavar="S", help="duration of a clip, if SRC has none")
+    add("--snippet-seconds", type=float, metavar="S", help="duration of a clip, instead of SRC's")
     add("--streams", choices=("both", "rgb", "flow"), help="one stream of the features, or both")
     add("--crops", choices=("mean", "first"), help="of several crops: their mean, or the first")
 

@@ -83,7 +83,7 @@ def _h5_array(parent, key, where):
                 raise InputError(f"{where}: found an empty dataset, expected (clips, dimensions)")
             held = found.id.get_storage_size()
             # deflate packs at most 1032 to 1: a larger shape is more than the file can hold
-            if found.nbytes > held * (1100 if found.compression else 1):
+            if found.nbytes > held * (1100 if found.id.get_create_plist().get_nfilters() else 1):
                 raise InputError(
                     f"{where}: found a claim of {found.nbytes} bytes {shape_text(found.shape)} "
                     f"over {held} stored ones, expected all values in the file"
@@ -124,8 +124,7 @@ def _open_h5(path):
     with open_file(path):  # a clearer message than HDF5's where the path itself is wrong
         pass
     with in_one_line(path):
-        # without chunk cache: every dataset is read whole, and thousands of them stay open in a
-        # streamed set
+        # without chunk cache: every dataset is read whole
         return h5py.File(path, "r", rdcc_nbytes=0)
 
 

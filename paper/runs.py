@@ -293,7 +293,7 @@ def opened(s, variant):
         outside = setup.outside_scores(o, [record.name for record in records], classes)
         truth = setup.segments_of(one.folder / "ground_truth.csv", (*segment, "label"))
         known = [*(record.name for record in records), *truth["video"]]
-        left_out = match_names(known, o.exclude_video)  # names in any form, as in run.py
+        left_out = match_names(known, o.exclude_video, setup.youtube_ids_of(one.folder))
         kept = [record.name not in left_out for record in records]
         truth = truth[~truth["video"].isin(left_out)].reset_index(drop=True)
         if not len(truth):

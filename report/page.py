@@ -1,7 +1,7 @@
 """The HTML page of a run: one file that opens by double click, without a network or a server.
 
-`page_content` makes a `Page` of a run's results, `write_page` writes it. The page is page.html
-with page.css and page.js put in; page.js draws the figures as SVG from the data in the page. Names
+`page_content` gathers a run's results, `write_page` writes them as a page: page.html with page.css
+and page.js put in; page.js draws the figures as SVG from the data in the page. Names
 and texts from outside are escaped, and the page's content security policy lets no other script run
 and no address be loaded.
 
@@ -114,8 +114,7 @@ def page_content(about, classes, rule, videos, detections, evaluation=None, log=
     for (video, start, end, label), hit in zip(_rows(truth, SEGMENT), found):
         segments[video].append((index[label], _number(start, 3), _number(end, 3), int(hit)))
     for (video, start, end, label, score), kind in zip(_rows(detections, DETECTION), kinds):
-        times = _number(start, 3), _number(end, 3), _number(score, 4)
-        detected[video].append((index[label], *times, order[kind]))
+        detected[video].append((index[label], start, end, score, order[kind]))
     data = {
         "classes": names,
         "rule": rule,
@@ -167,7 +166,10 @@ def _video(scores, truth, detections, ap):
             if scores.p is not None and label < scores.p.shape[1]
             else "",
             "t": [segment for c, *segment in truth if c == label],
-            "d": sorted(row for c, *row in detections if c == label),
+            "d": [
+                (_number(start, 3), _number(end, 3), _number(score, 4), kind)
+                for start, end, score, kind in sorted(row for c, *row in detections if c == label)
+            ],
         }
         for label in labels[:MAX_ROWS]
     ]

@@ -29,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from formats.features import extract_settings, write_canonical  # noqa: E402  (on the path from here)
 from formats.files import InputError, write_atomically  # noqa: E402
+from formats.layouts import in_one_line  # noqa: E402
 
 FPS = {"thumos14": 12, "activitynet12": 25}  # Sec. 4.1
 SUFFIXES = set(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .ts .webm .wmv".split())
@@ -347,9 +348,11 @@ def _kept(folder, out, settings):
         _check_same(place, settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = filelock.FileLock(folder / ".lock", timeout=0).acquire()
-    except OSError as error:  # filelock.Timeout is one
-        found = error.strerror or "another process that writes here"
+        # a soft lock outlives a kill
+        lock = filelock.FileLock(folder / ".lock", fallback_to_soft=False)
+        held = lock.acquire(timeout=0)
+    except (OSError, NotImplementedError) as error:  # filelock.Timeout is an OSError
+        found = getattr(error, "strerror", None) or "another process that writes here"
         raise InputError(f"{folder}: found {found}, expected a folder to write in") from None
     with held:
         for file in folder.glob(".*.npz"):  # a kill left it half-written
@@ -375,12 +378,14 @@ def _remove(folder):
 
 def _check_same(place, settings):
     """InputError if other files, or features with other settings, lie at `place`."""
-    if not place.exists() or place.is_dir() and not any(place.glob("[!.]*")):
+    inside = [file.name for file in place.glob("[!.]*")] if place.is_dir() else []
+    if not place.exists() or place.is_dir() and not inside:
         return
     old = extract_settings(place)
     if old is None:
+        such = f" (such as {min(inside)} in it)" if inside else ""
         raise InputError(
-            f"{place}: found something that this tool did not write, expected another name"
+            f"{place}: found something that this tool did not write{such}, expected another name"
         )
     for key in sorted({*old, *settings}):
         if old.get(key) != settings.get(key):
@@ -411,19 +416,22 @@ def join(folder, out, settings):
     """Write the canonical file `out` from the videos in `folder` and those that it has already,
     one at a time."""
     parts = _parts(folder)
-    with h5py.File(out) if out.exists() else contextlib.nullcontext({}) as old:
 
-        def items():
-            for name in sorted({*parts, *old}):
-                arrays = np.load(parts[name]) if name in parts else old[name]
-                yield name, *(arrays[s][()] if s in arrays else None for s in ("rgb", "flow"))
+    def items():
+        for name in sorted({*parts, *_stored(out)}):
+            if name in parts:
+                arrays = dict(np.load(parts[name]))
+            else:
+                with in_one_line(f"{out}: {name}"), h5py.File(out) as old:
+                    arrays = {stream: array[()] for stream, array in old[name].items()}
+            yield name, arrays.get("rgb"), arrays.get("flow")
 
-        about = json.dumps(settings, sort_keys=True)
-        seconds = float(settings["step"] / Fraction(settings["fps"]))
-        try:
-            write_canonical(out, items(), seconds, "float32", extract_settings=about)
-        except InputError as error:
-            raise InputError(f"{error}; the features are kept in {folder}") from None
+    about = json.dumps(settings, sort_keys=True)
+    seconds = float(settings["step"] / Fraction(settings["fps"]))
+    try:
+        write_canonical(out, items(), seconds, "float32", extract_settings=about)
+    except InputError as error:
+        raise InputError(f"{error}; the features are kept in {folder}") from None
 
 
 if __name__ == "__main__":

@@ -28,11 +28,11 @@ def predict(command, out, open_things):
     """--predict RUN: localizes in the videos of --features with a run's networks, one video at a
     time.
 
-    Writes detections.json and .csv, with --save-clip-scores clip_scores.h5, with --pictures N
-    figures of the first N videos, into --out, by default predict-TIME in the run's folder. Needs no
-    annotations; where they are given, the durations of the videos are theirs, else those of the
-    clips. With --keep-going a bad video is reported and left out, and the exit code is 3 in the
-    end.
+    Writes detections.json and .csv, with --pictures N figures of the first N videos, into --out, by
+    default predict-TIME in the run's folder; with --save-clip-scores clip_scores.h5, for which all
+    scores stay in memory. Needs no annotations; where they are given, the durations of the videos
+    are theirs, else those of the clips. With --keep-going a bad video is reported and left out, and
+    the exit code is 3 in the end.
     """
     folder = Path(command.predict)
     state = run_folder.load_checkpoint(folder)

@@ -92,7 +92,7 @@ def only_with(command, job, *names):
 
 def output_folder(given, run_dir, job):
     """Where a job on a run writes: the folder given, which must not be a run's, or a new one in the
-    run's folder.
+    run's folder. InputError now rather than after the work.
     """
     folder = (
         Path(given)
@@ -101,6 +101,8 @@ def output_folder(given, run_dir, job):
     )
     if (folder / "opts.json").exists() and (folder / run_folder.LOG).exists():
         raise InputError(f"{folder}: found a run there, expected another folder to write to")
+    if folder.suffix in (".json", ".csv") or folder.exists() and not folder.is_dir():
+        raise InputError(f"--out: found {folder}, the name of a file; expected a folder")
     return folder
 
 
@@ -252,6 +254,12 @@ def segments_of(path, columns=("video", "t_start", "t_end")):
         raise InputError(
             f"{path}: found no readable table ({error}), expected that of a finished run"
         ) from None
+
+
+def youtube_ids_of(folder):
+    """{video: its YouTube id} of a run, or None."""
+    path = folder / YOUTUBE_IDS
+    return load_json(path) if path.exists() else None
 
 
 def source_of_weights(o, data):

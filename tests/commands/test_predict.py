@@ -217,6 +217,14 @@ def test_a_run_is_not_written_over(trained, unseen, capsys):
     assert {path: path.stat().st_mtime_ns for path in trained[0].rglob("*")} == before
 
 
+@pytest.mark.parametrize("name", ["new.json", "a file"])
+def test_a_file_as_out_is_refused_before_the_work(trained, unseen, tmp_path, capsys, name):
+    (tmp_path / "a file").write_text("kept")
+    error = refused(trained[0], unseen, capsys, "--out", tmp_path / name)
+    assert f"--out: found {tmp_path / name}, the name of a file; expected a folder" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]
+
+
 def test_a_dry_run_writes_nothing(trained, tmp_path, capsys):
     assert predict(trained[0], "nowhere.h5", "--dry-run", "--out", tmp_path / "out") is None
     assert "Schedule" in capsys.readouterr().out and not (tmp_path / "out").exists()

@@ -2,8 +2,10 @@
 returned and refused.
 """
 
-import copy
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -65,19 +67,32 @@ def test_a_step_for_each_batch_and_the_mean_over_the_steps():
 
 
 def test_adam_is_pytorchs_to_the_bit_and_takes_its_state_over():
+    """A weight that lies in another memory order, and one that is first moved in the third step."""
     torch.manual_seed(0)
-    networks = [nn.Linear(3, 5, bias=False)]
-    networks.append(copy.deepcopy(networks[0]))
-    ours = Adam(networks[0].parameters(), 0.1, 0.01)
-    theirs = torch.optim.Adam(networks[1].parameters(), 0.1, weight_decay=0.01, fused=True)
+    first = [torch.randn(3, 5).T.requires_grad_(), torch.randn(4, requires_grad=True)]
+    both = [[w.detach().clone().requires_grad_() for w in first] for _ in range(2)]
+    ours = Adam(both[0], 0.1, 0.01)
+    theirs = torch.optim.Adam(both[1], 0.1, weight_decay=0.01, fused=True)
     for k in range(6):
-        for network, optimizer in zip(networks, (ours, theirs)):
-            network.weight.grad = torch.full((5, 3), 0.5 - k) * network.weight.detach()
+        for weights, optimizer in zip(both, (ours, theirs)):
+            for w in weights[: 1 if k < 2 else 2]:
+                w.grad = (0.5 - k) * w.detach()
             optimizer.step()
-        assert torch.equal(*(network.weight for network in networks))
-        if k == 2:
-            ours = Adam(networks[0].parameters(), 0.1, 0.01)
+        assert all(torch.equal(a, b) for a, b in zip(*both))
+        if k in (0, 3):
+            ours = Adam(both[0], 0.1, 0.01)
             ours.load_state_dict(theirs.state_dict())
+
+
+@pytest.mark.slow
+def test_adam_does_not_import_pytorchs_compiler():
+    code = (
+        "import sys, torch; from engine.loop import Adam; w = torch.ones(2, requires_grad=True); "
+        "w.sum().backward(); Adam([w], 1).step(); sys.exit('torch._dynamo' in sys.modules)"
+    )
+    subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).resolve().parents[2], check=True
+    )
 
 
 def test_every_optimizer_steps_and_moves_its_parameters_only():

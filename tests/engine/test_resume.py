@@ -28,14 +28,6 @@ from report import figures, summary
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the children have; sums depend on the number
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     return commands.write_set(tmp_path_factory.mktemp("data"))

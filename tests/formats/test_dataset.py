@@ -208,6 +208,22 @@ def test_labels_and_segments(tmp_path, streams):
         assert video.segments.shape == (0, 2) and video.segment_labels.shape == (0,)
 
 
+def test_datasets_packed_by_other_filters_are_read(tmp_path, streams):
+    """scaleoffset stores small whole numbers in a few bits, and h5py names no compression."""
+    whole = {name: (np.ones((8, 4), "i4"), np.ones((8, 4), "i4")) for name in streams}
+    arguments = write(
+        tmp_path, {name: (a.astype("f4"), b.astype("f4")) for name, (a, b) in whole.items()}
+    )
+    with h5py.File(arguments["features"], "r+") as file:
+        for name, pair in whole.items():
+            for stream, x in zip(("rgb", "flow"), pair):
+                del file[f"{name}/{stream}"]
+                file.create_dataset(f"{name}/{stream}", data=x, chunks=x.shape, scaleoffset=0)
+                assert file[f"{name}/{stream}"].compression is None
+    for video in videos(feature_files.load(**arguments)).values():
+        np.testing.assert_array_equal(np.asarray(video.rgb), 1)
+
+
 def test_features_may_be_given_opened_and_annotations_loaded(tmp_path, streams):
     arguments = write(tmp_path, streams)
     truth = annotations.load(arguments["annotations"])

@@ -41,14 +41,6 @@ def videos():
     return found
 
 
-@pytest.fixture(autouse=True)
-def quiet_threads():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def network():
     torch.manual_seed(SEED)
     return EMMIL(*DIMS, CLASSES).double()

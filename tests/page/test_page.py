@@ -164,8 +164,8 @@ def test_content_by_hand():
     assert (jump["c"], kick["c"]) == (2, 1) and (jump["g"], kick["g"]) == (0, 1)
     assert jump["t"] == [[0, 2, 0], [4, 6, 1]]
     true, near, false = map(list(page.KINDS).index, ("true positive", "localization", "background"))
-    assert jump["d"] == [[0, 0.5, 0.8, near], [4, 6, 0.9, true]]
-    assert kick["d"] == [[3, 3.5, 0.5, false]]
+    assert jump["d"] == [(0, 0.5, 0.8, near), (4, 6, 0.9, true)]
+    assert kick["d"] == [(3, 3.5, 0.5, false)]
     assert v["a"] == 0.5 and w["a"] == 0.0  # one of two found, ranked first; none of one
     assert [(row["c"], row["g"], row["t"]) for row in w["r"]] == [(1, 0, [[1, 2, 0]]), (2, 1, [])]
     assert content["kinds"] == [("true positive", 1), ("localization", 1), ("background", 1)]
@@ -260,7 +260,12 @@ def test_the_same_results_give_the_same_file(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "n_videos, n_classes, seconds, limit", [(212, 20, 217, 1.5e6), (238, 100, 117, 1e6)]
+    "n_videos, n_classes, seconds, limit",
+    [
+        (212, 20, 217, 1.5e6),
+        (238, 100, 117, 1e6),
+        pytest.param(2383, 100, 117, 10e6, marks=pytest.mark.slow),
+    ],
 )
 def test_size(tmp_path, n_videos, n_classes, seconds, limit):
     page.write_page(

@@ -19,6 +19,7 @@ import opts
 import reproduce
 import run
 from engine import run_folder
+from engine.jobs import setup as jobs_setup
 from formats.files import InputError
 from paper import figures, pages, published, runs, sweeps
 
@@ -433,10 +434,12 @@ def test_options_of_the_test_shape_the_page_and_train_nothing(small, monkeypatch
     )
 
 
-@pytest.mark.parametrize("name", ["video_09", "v_video_09", "VIDEO_09.mp4"])
-def test_videos_are_left_out_by_any_form_of_their_name(small, name):
+@pytest.mark.parametrize("name", ["video_09", "v_video_09", "VIDEO_09.mp4", "its-youtube-id"])
+def test_videos_are_left_out_by_any_form_of_their_name(small, name, monkeypatch):
     s = setup("lambda", *small[0], "--exclude-video", name)
     s.variants["em-mil"] = {}
+    ids = {"video_09": "its-youtube-id"}
+    monkeypatch.setattr(jobs_setup, "youtube_ids_of", lambda folder: ids)
     for one in runs.opened(s, "em-mil"):
         assert [record.name for record in one.scored.records] == [
             "video_08",
