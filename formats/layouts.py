@@ -68,9 +68,9 @@ class FileArray:
 
 
 def _h5_array(parent, key, where):
-    """A dataset of an open HDF5 file, opened and checked each time it is asked for."""
+    """A dataset of an open HDF5 file: checked with its header, opened again for its values."""
 
-    def dataset():
+    def header():
         with in_one_line(where):
             found = parent[key]
             if not isinstance(found, h5py.Dataset):
@@ -88,13 +88,9 @@ def _h5_array(parent, key, where):
                     f"{where}: found a claim of {found.nbytes} bytes {shape_text(found.shape)} "
                     f"over {held} stored ones, expected all values in the file"
                 )
-            return found
+            return found.shape, found.dtype
 
-    def header():
-        found = dataset()
-        return found.shape, found.dtype
-
-    return FileArray(header, lambda: dataset()[()])
+    return FileArray(header, lambda: parent[key][()])
 
 
 def _pt_array(tensor, path, key=None):
