@@ -121,14 +121,19 @@ def _map_table(results, protocol, theirs):
 
 def caption(results, protocol):
     """What stands over a table: the data and every setting that shaped it."""
-    test, rule = results["test"], results["rule"]
+    test, rule, methods = results["test"], results["rule"], set(results["methods"])
     gammas = ", ".join(f"{gamma:g}" for gamma in rule["gammas"])
+    shaped = [f"lambda {rule['lam']:g}"] if "em-mil" in methods else []
+    # W-TALC has a threshold and a score of its own
+    shaped += [f"gamma {gammas}"] if methods - {"wtalc"} else []
+    shaped += [f"gate {rule['gate']:g}"]
+    shaped += [f"score {rule['score']}"] if methods - {"wtalc"} else []
     parts = [
         f"{results['dataset']}, seed {results['seed']}, recipe {results['recipe']}: "
         f"{test['videos']} test videos, {test['segments']} segments, {test['classes']} classes",
         f"protocol {protocol}"
         + (f", {test['ambiguous']} Ambiguous segments" if "thumos" in protocol else ""),
-        f"lambda {rule['lam']:g}, gamma {gammas}, gate {rule['gate']:g}, score {rule['score']}",
+        ", ".join(shaped),
     ]
     if results["classes_from"]:
         parts.append(f"classes from {results['classes_from']}")

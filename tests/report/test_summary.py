@@ -54,3 +54,17 @@ def test_the_screen_shows_the_five_best_and_worst_classes_and_the_file_all(n, le
     (_, table), *_ = [block for block in summary.for_page(blocks)[0] if "by class" in block[0]]
     # every class, and the mean over classes with the number of segments
     assert len(table) == n + 2 and table[-1][-1] == str(n * (n + 1) // 2)
+
+
+@pytest.mark.parametrize(
+    "methods, settings",
+    [
+        (["em-mil", "wtalc"], "lambda 0.5, gamma 0.1, gate 0.2, score mean"),
+        (["untrimmednet"], "gamma 0.1, gate 0.2, score mean"),
+        (["wtalc"], "gate 0.2"),
+    ],
+)
+def test_the_caption_has_the_settings_that_these_methods_use(methods, settings):
+    of_run = results(1)
+    of_run["methods"] = dict.fromkeys(methods, of_run["methods"]["em-mil"])
+    assert summary.caption(of_run, "activitynet").endswith(f"; protocol activitynet; {settings}")
