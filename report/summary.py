@@ -1,5 +1,6 @@
 """The lines and the page of a run: options, training, the result tables with what shaped them."""
 
+import math
 import textwrap
 
 import numpy as np
@@ -84,6 +85,8 @@ def page(results, theirs, note, n_classes, gate):
             text = f"{method['label']}, by class, protocol {protocol}"
             blocks.append((text, table, short))
     for classifier, m in results["classification"].items():
+        if math.isnan(m["map"]):  # no test video has a label
+            continue
         blocks.append(
             (
                 f"Video-level classification, {classifier}: mAP {100 * m['map']:.1f}%, top-1 "

@@ -68,3 +68,14 @@ def test_the_caption_has_the_settings_that_these_methods_use(methods, settings):
     of_run = results(1)
     of_run["methods"] = dict.fromkeys(methods, of_run["methods"]["em-mil"])
     assert summary.caption(of_run, "activitynet").endswith(f"; protocol activitynet; {settings}")
+
+
+def test_no_classification_is_shown_where_no_test_video_has_a_label():
+    of_run = results(1)
+    of_run["classification"] = {
+        "UntrimmedNet": {"map": float("nan"), "top1": float("nan")},
+        "W-TALC": {"map": 0.5, "top1": 0.25},
+    }
+    text = summary.as_text(summary.page(of_run, {}, "", 1, 0.2))
+    assert "Video-level classification, W-TALC: mAP 50.0%, top-1 25.0%" in text
+    assert "UntrimmedNet" not in text and "nan" not in text
