@@ -78,10 +78,10 @@ def predict(command, out, open_things):
         clip_scores.write(place / "clip_scores.h5", kept, about["classes"], step)
     scored = scoring.Scored(kept[:pictures], about["classes"], step)
     table, results = _write_found(o, found, scored, place, command.export, durations, out.say)
-    header = scoring.header(o, folder, run_folder.environment("cpu"))
+    header, path = scoring.header(o, folder, run_folder.environment("cpu")), place / scoring.PAGE
     title = About(f"{METHODS[o.method[0]].title}: {folder}", header, [], [])
-    outcome.write_page(place / scoring.PAGE, title, scored, table, pages, scoring.rule_of(o))
-    out.say(f"To look at: {place / scoring.PAGE}")
+    outcome.write_page(path, title, scored, table, pages, scoring.rule_of(o))
+    out.say(f"To look at: {path}")
     if bad:
         console.end(3, f"{count(bad, 'bad video')} left out: {features.some(bad)}")
     return results
