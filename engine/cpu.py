@@ -38,8 +38,8 @@ def keep_memory():
 
 
 def choose_threads(clips, features):
-    """One thread where a step is small: a second one gains nothing there, and waits for busy cores
-    at every operator.
+    """One thread where a step is small: a second one saves little there (docs/speed.md), and waits
+    for busy cores at every operator.
 
     clips: of a video, on average; features: of a clip, over both streams. A number that the user
     has set (OMP_NUM_THREADS) stays. The choice depends on the data alone, so that the bits do not
