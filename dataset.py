@@ -14,9 +14,8 @@ from collections import Counter
 import numpy as np
 
 from formats import annotations as annotation_files
-from formats.features import ONE_STREAM_WIDTHS, FeatureSource, StoredArray, open_features, some
-from formats.files import InputError
-from formats.layouts import count
+from formats.features import ONE_STREAM_WIDTHS, FeatureSource, StoredArray, open_features
+from formats.files import InputError, count, some
 
 # Seconds per clip of the feature files in circulation, to recognise a value that the durations
 # imply.

@@ -17,8 +17,8 @@ import h5py
 import numpy as np
 
 from formats import layouts
-from formats.files import InputError, load_json, open_file, show, write_atomically
-from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, shape_text, some
+from formats.files import InputError, load_json, open_file, show, some, write_atomically
+from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, shape_text
 from formats.names import match_names
 
 LAYOUTS = ("auto", *layouts.LAYOUTS)

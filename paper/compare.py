@@ -20,9 +20,8 @@ import eval_detection
 import opts
 from engine import console, run_folder
 from engine.jobs import setup
-from formats import layouts
 from formats.detections import read_detections
-from formats.files import InputError, load_json
+from formats.files import InputError, load_json, some
 from report import tables
 
 WILCOXON_FROM = 6  # pairs: with fewer, no result has p < 0.05
@@ -132,7 +131,6 @@ def _read_run(folder, method):
         )
     name = "detections" if method == o.method[0] else f"detections-{method}"
     truth = setup.segments_of(folder / "ground_truth.csv", (*eval_detection.SEGMENT, "label"))
-    truth = truth[~truth["video"].isin(o.exclude_video)].reset_index(drop=True)
     about = run_folder.load_checkpoint(folder)["about"]
     return Group(
         str(folder),
@@ -183,7 +181,7 @@ def _check_pair(a, b):
 
 
 def _some(group):
-    return layouts.some(map(str, sorted(group.detections)))
+    return some(map(str, sorted(group.detections)))
 
 
 # -------------------------------------------------------------------------------------- statistics

@@ -35,7 +35,7 @@ import opts
 from baselines import METHODS
 from engine import console, run_folder
 from engine.jobs import scoring, setup
-from formats import clip_scores, features, files, layouts
+from formats import clip_scores, features, files
 from formats.files import InputError, load_json
 from formats.names import match_names
 
@@ -143,8 +143,8 @@ def _say_other_runs(s, todo):
                 others.append(f"{folder.name} ({', '.join(_differences(folder, one.o, s.code))})")
     if others:
         console.printed(
-            f"{layouts.count(others, 'run')} made with something else, trained again "
-            f"here: {layouts.some(others)}"
+            f"{files.count(others, 'run')} made with something else, trained again "
+            f"here: {files.some(others)}"
         )
 
 

@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from formats.features import extract_settings, write_canonical  # noqa: E402  (on the path from here)
+from formats.features import extract_settings, write_canonical  # noqa: E402
 from formats.files import InputError, write_atomically  # noqa: E402
 from formats.layouts import in_one_line  # noqa: E402
 

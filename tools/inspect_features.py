@@ -16,7 +16,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dataset  # noqa: E402  (the repository is on the path from here on)
-from formats import annotations, features, layouts  # noqa: E402
+from formats import annotations, features, files  # noqa: E402
 from formats.files import InputError  # noqa: E402
 
 
@@ -74,13 +74,13 @@ def inspect(source, truth):
     spare = [error for name, error in bad.items() if name not in needed]
     if spare:
         notes.append(
-            f"{layouts.count(spare, 'video')} that no subset in use needs cannot be used "
+            f"{files.count(spare, 'video')} that no subset in use needs cannot be used "
             f"(the first: {spare[0]})"
         )
     advice = print_geometry(source, truth, shapes, notes)
     if missing:
         advice = (
-            f"usable with --allow-missing: {layouts.count(missing, 'video')} without "
+            f"usable with --allow-missing: {files.count(missing, 'video')} without "
             f"features; {advice or 'else ready'}"
         )
     for note in notes:
@@ -105,8 +105,8 @@ def print_videos(source, truth):
     line("videos", f"{len(source.names)} with features: {', '.join(each)}")
     missing = [name for name in truth.videos if name not in source]
     surplus = [name for name in source.names if name not in truth.videos]
-    line("missing", features.some(missing) or "none")
-    line("surplus", features.some(surplus) or "none")
+    line("missing", files.some(missing) or "none")
+    line("surplus", files.some(surplus) or "none")
 
 
 def print_values(source, shapes, bad):

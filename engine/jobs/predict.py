@@ -13,8 +13,7 @@ from baselines import METHODS, apply
 from engine import console, run_folder
 from engine.jobs import scoring, setup
 from formats import annotations, clip_scores, exports, features
-from formats.files import InputError
-from formats.layouts import count
+from formats.files import InputError, count, some
 from report import outcome
 from report.page import About
 
@@ -45,11 +44,10 @@ def predict(command, out, open_things):
     _check_given(command, o)
     device = setup.device_of(o)
     methods = _trained_methods(o, state, folder, device)
-    source, durations, problems = _videos_to_predict(o, about, out.say)
+    source, step, durations, problems = _videos_to_predict(o, about, out.say)
     open_things.callback(source.close)
     outside = setup.outside_scores(o, source.names, about["classes"], say=out.say)
     place = setup.output_folder(command.out, folder, "predict")
-    step = source.snippet_seconds or about["snippet_seconds"]
 
     found, kept, pages, bad = {name: [] for name in o.method}, [], [], []
     pictures = command.given.get("pictures", 0)
@@ -83,7 +81,7 @@ def predict(command, out, open_things):
     outcome.write_page(path, title, scored, table, pages, scoring.rule_of(o))
     out.say(f"To look at: {path}")
     if bad:
-        console.end(3, f"{count(bad, 'bad video')} left out: {features.some(bad)}")
+        console.end(3, f"{count(bad, 'bad video')} left out: {some(bad)}")
     return results
 
 
@@ -140,8 +138,8 @@ def _write_found(o, found, scored, place, export, durations, say):
 
 
 def _videos_to_predict(o, about, say):
-    """(source of the features, {video: duration in s}, {bad video: InputError}); prints what was
-    assumed.
+    """(source of the features, seconds per clip, {video: duration in s}, {bad video: InputError});
+    prints what was assumed.
     """
     source = features.open_features(o.features, o.annotations or None, **features.asked(o))
     notes, durations = list(source.notes), {}
@@ -171,7 +169,7 @@ def _videos_to_predict(o, about, say):
             "(--snippet-seconds overrides what the file says)"
         )
     _same_extractor(about["extractor"], features.extract_settings(o.features), source.path)
-    return source, durations, problems
+    return source, step, durations, problems
 
 
 def _same_extractor(then, now, path):

@@ -208,7 +208,7 @@ def excluded(o, known, youtube_ids=None):
         if name not in meant:
             raise InputError(
                 f"--exclude-video: found {name}, expected the name of an annotated video, such as "
-                f"{features.some(known, 3)}"
+                f"{files.some(known, 3)}"
             )
     return set(meant.values())
 
