@@ -28,6 +28,7 @@ from report.figures import phase_table
 
 MAX_ROWS = 8  # classes of a video, first those with ground truth, then the best detections
 MAX_POINTS = 400  # of a curve
+ROUNDING = 1e-5  # a weighted mean of float32 scores may end just outside [0, 1]
 LENGTHS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, math.inf)  # seconds, edges of `by_length`
 KINDS = {  # eval_detection.ERRORS: name of the page's style, word, explanation
     "true positive": ("hit", "hit", "matched to a segment of its class"),
@@ -103,6 +104,7 @@ def page_content(about, classes, rule, videos, detections, evaluation=None, log=
     and Sec. 3.5 as the run applied them. videos: `Scores` of each video, in any iterable, read
     once. detections: table video, t_start, t_end, label, score. evaluation: `Evaluation`, or None
     without ground truth. log: records of RUN/log.jsonl.
+    Raises ValueError where scores are outside [0, 1] or q and p do not fit together.
     """
     truth, kinds, found, video_ap = detections[:0], [""] * len(detections), (), {}
     if evaluation is not None:
@@ -150,6 +152,8 @@ def _rows(table, columns):
 def _video(scores, truth, detections, ap):
     """n name, s seconds, q Q, a AP, h hidden classes; rows r: c class, g passed the gate, p P,
     t ground truth (start, end, found), d detections (start, end, score, index into KINDS)."""
+    if scores.q is not None:
+        _check(scores)
     best = {}
     for label, _, _, score, _ in detections:
         best[label] = max(score, best.get(label, -math.inf))
@@ -181,6 +185,17 @@ def _video(scores, truth, detections, ap):
         "r": rows,
         "h": len(labels) - len(rows),
     }
+
+
+def _check(scores):
+    if scores.p is None or scores.p.ndim != 2 or scores.q.shape != scores.p.shape[:1]:
+        raise ValueError(
+            f"{scores.name}: found q {np.shape(scores.q)} and p {np.shape(scores.p)}, "
+            "expected (T,) and (T, C)"
+        )
+    for name, values in (("q", scores.q), ("p", scores.p)):
+        if not np.all((values >= -ROUNDING) & (values <= 1 + ROUNDING)):
+            raise ValueError(f"{scores.name}: found {name} outside [0, 1], expected scores in it")
 
 
 # ---- statistics

@@ -215,6 +215,22 @@ def test_scores_are_kept_to_16_bits(tmp_path):
     assert np.frombuffer(base64.b64decode(video["q"]), "<u2")[:2].tolist() == [0, 65535]
 
 
+@pytest.mark.parametrize(
+    "q, p, words",
+    [
+        (np.zeros(3), np.zeros((4, 1)), r"v: found q \(3,\) and p \(4, 1\)"),
+        (np.zeros(3), None, r"found q \(3,\) and p \(\)"),
+        (np.array([0, 1.01]), np.zeros((2, 1)), r"v: found q outside \[0, 1\]"),
+        (np.zeros(2), np.array([[0], [np.nan]]), r"v: found p outside \[0, 1\]"),
+    ],
+)
+def test_scores_that_are_none(q, p, words):
+    with pytest.raises(ValueError, match=words):
+        page.page_content(
+            synthetic.ABOUT, ["x"], RULE, [page.Scores("v", 5.0, q, p, [0])], detections()
+        )
+
+
 # -------------------------------------------------------------------------------- the file
 
 
