@@ -225,13 +225,12 @@ def columns(lengths, width):
     return {t: torch.randn(width, t) for t in set(lengths)}
 
 
-def floor(x, lengths, outputs, product, backward=True):
+def floor(x, lengths, outputs, forward, backward=None):
     """The products that an epoch of one branch cannot avoid, with operands that stay in place:
     forward, weight gradient and, of the small second layer, input gradient, both streams.
-    backward=False: forward alone, a pass for labels.
 
-    x: {t: (3D, t)} of all lengths. product(a (m, k), b (n, k)): a @ b.T, for the first layer.
-    Returns a function.
+    x: {t: (3D, t)} of all lengths. forward, backward: functions of a (m, k) and b (n, k) that give
+    a @ b.T, for the first layer; without backward, a pass for labels. Returns a function.
     """
     w1, w2 = torch.randn(256, len(x[lengths[0]])), torch.randn(outputs, 256)
     hidden, out = columns(lengths, 256), columns(lengths, outputs)
@@ -239,12 +238,12 @@ def floor(x, lengths, outputs, product, backward=True):
     def epoch():
         for t in lengths:
             for _ in range(2):
-                product(w1, x[t].T)
+                forward(w1, x[t].T)
                 hidden[t].T @ w2.T
-                if backward:
+                if backward is not None:
                     w2.T @ out[t]
                     out[t] @ hidden[t].T
-                    product(hidden[t], x[t])
+                    backward(hidden[t], x[t])
 
     return epoch
 
@@ -290,15 +289,16 @@ def _times(shape, rounds):
     ]
     ours, plain, plain_none = Ours(videos), Plain(rows, zeros=True), Plain(rows, zeros=False)
     x = columns(shape["lengths"], 3 * shape["dim"])
-    product = cpu.onednn_product if cpu.AVAILABLE else lambda a, b: a @ b.T
+    backward = cpu.onednn_product if cpu.AVAILABLE else lambda a, b: a @ b.T
+    forward = backward if cpu.ONEDNN_FORWARD else lambda a, b: a @ b.T
     functions = {}
     for step, outputs, frozen in (("E", 1, shape["classes"]), ("M", shape["classes"], 1)):
         sizes = x, shape["lengths"]
         functions |= {
-            f"products {step}": floor(*sizes, outputs, product),
+            f"products {step}": floor(*sizes, outputs, forward, backward),
             f"adam {step}": bare_adam(ours.steps[step].branch, len(videos)),
             f"epoch {step}": lambda step=step: ours.epoch(step),
-            f"pass products {step}": floor(*sizes, frozen, product, backward=False),
+            f"pass products {step}": floor(*sizes, frozen, forward),
             f"pass {step}": lambda step=step: ours.label_pass(step),
             f"zeroed {step}": lambda step=step: plain.epoch(step),
             f"none {step}": lambda step=step: plain_none.epoch(step),

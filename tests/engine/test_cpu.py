@@ -41,15 +41,16 @@ def refuse(monkeypatch):
 
 
 @pytest.mark.parametrize("by_feature", [True, False])
-@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("onednn", ["forward and backward", "backward", "nowhere"])
 @pytest.mark.parametrize("t", [1, 2, 3, 17, 45, 167])
 def test_values_and_all_four_gradients(t, onednn, by_feature, monkeypatch):
     """by_feature: the features lie in memory as (D, T), as they are loaded."""
-    if not onednn:
+    if onednn == "nowhere":
         monkeypatch.setattr(cpu, "AVAILABLE", False)
         refuse(monkeypatch)
     elif not cpu.AVAILABLE:
         pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(cpu, "ONEDNN_FORWARD", onednn == "forward and backward")
     conv, linear = layers(12, 7, 5)
     x, weights = torch.randn(12, t).T if by_feature else torch.randn(t, 12), torch.randn(t, 5)
     parameters = parameters_of(conv, linear)
@@ -63,10 +64,18 @@ def test_values_and_all_four_gradients(t, onednn, by_feature, monkeypatch):
 
 
 @needs_onednn
-def test_the_product_is_oned_nn_s(monkeypatch):
+@pytest.mark.parametrize("forward", [True, False])
+def test_which_products_are_oned_nn_s(forward, monkeypatch):
     refuse(monkeypatch)
-    with pytest.raises(TypeError):
-        head_forward(*layers(4, 6, 3), torch.randn(5, 4))
+    monkeypatch.setattr(cpu, "ONEDNN_FORWARD", forward)
+    conv, linear = layers(4, 6, 3)
+    if forward:
+        with pytest.raises(TypeError):
+            head_forward(conv, linear, torch.randn(5, 4))
+    else:
+        y = head_forward(conv, linear, torch.randn(5, 4))
+        with pytest.raises(TypeError):
+            y.sum().backward()
 
 
 def test_the_derivative_against_finite_differences():
@@ -189,6 +198,7 @@ def test_few_numbers_of_columns_for_any_length(monkeypatch):
         return torch.zeros(len(weight), len(columns))
 
     monkeypatch.setattr(cpu, "AVAILABLE", True)
+    monkeypatch.setattr(cpu, "ONEDNN_FORWARD", True)
     monkeypatch.setattr(cpu, "onednn_product", product)
     conv, linear = layers(1, 2, 1)
     made = {}
