@@ -10,6 +10,7 @@ from engine import console
 from formats.files import load_json
 from paper.runs import finished, flags_of
 from report import tables
+from report.summary import tested
 
 NOT_MEASURED = (
     "THUMOS14 and ActivityNet1.2 have not been measured by the authors of this "
@@ -43,7 +44,7 @@ def head(s, title, variants, page):
         test = load_json(folders[0] / "results.json")["test"]
         lines.append(
             f"Data: {DATA[o.dataset]} (features {o.features}, annotations {o.annotations}); "
-            f"{test['videos']} test videos, {test['segments']} segments, {test['classes']} classes."
+            f"{tested(test)}."
         )
         done = ", ".join(f"{len(of_variant)} of {variant}" for variant, of_variant in runs.items())
         lines.append(

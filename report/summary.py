@@ -6,6 +6,7 @@ import textwrap
 import numpy as np
 
 import eval_detection
+from formats.files import count
 from report import tables
 
 # share of pairs above, of videos without a class above: said as a warning
@@ -122,6 +123,14 @@ def _map_table(results, protocol, theirs):
     return tables.map_table(rows, published=theirs, compare=compared)
 
 
+def tested(test):
+    """ "40 test videos, 128 segments, 6 classes" of the part `test` of results.json."""
+    return (
+        f"{count(test['videos'], 'test video')}, {count(test['segments'], 'segment')}, "
+        f"{count(test['classes'], 'class', 'classes')}"
+    )
+
+
 def caption(results, protocol):
     """What stands over a table: the data and every setting that shaped it."""
     test, rule, methods = results["test"], results["rule"], set(results["methods"])
@@ -132,8 +141,7 @@ def caption(results, protocol):
     shaped += [f"gate {rule['gate']:g}"]
     shaped += [f"score {rule['score']}"] if methods - {"wtalc"} else []
     parts = [
-        f"{results['dataset']}, seed {results['seed']}, recipe {results['recipe']}: "
-        f"{test['videos']} test videos, {test['segments']} segments, {test['classes']} classes",
+        f"{results['dataset']}, seed {results['seed']}, recipe {results['recipe']}: {tested(test)}",
         f"protocol {protocol}"
         + (f", {test['ambiguous']} Ambiguous segments" if "thumos" in protocol else ""),
         ", ".join(shaped),

@@ -11,10 +11,11 @@ from report import figures
 @pytest.fixture(autouse=True, scope="session")
 def little_work():
     """One thread, since the tests run in two processes and their sets are small; pictures of few
-    pixels, since encoding those of a run takes longer than its training here.
+    pixels and without fonts of their own, since encoding those of a run takes longer than its
+    training here.
     """
     torch.set_num_threads(1)
-    figures.STYLE["savefig.dpi"] = 40
+    figures.STYLE.update({"savefig.dpi": 40, "pdf.use14corefonts": True})
 
 
 @pytest.fixture(autouse=True)

@@ -78,6 +78,10 @@ def inspect(source, truth):
             f"(the first: {spare[0]})"
         )
     advice = print_geometry(source, truth, shapes, notes)
+    if truth:
+        seconds = {name: shape[0] * (source.snippet_seconds or 0) for name, shape in shapes.items()}
+        wrong = annotations.time_unit_problem(truth.path, subsets[-1], seconds)
+        problems += [InputError(wrong)] if wrong else []
     if missing:
         advice = (
             f"usable with --allow-missing: {files.count(missing, 'video')} without "

@@ -14,7 +14,7 @@ import opts
 from baselines import METHODS
 from engine import distributed, run_folder
 from formats import annotations, demo, detections, features, files, video_scores
-from formats.files import InputError, load_json, show
+from formats.files import InputError, count, load_json, show
 from formats.names import match_names
 from report import summary, tables, tensorboard
 
@@ -356,10 +356,13 @@ def data_lines(data, truth):
     where = "in memory" if data.in_memory else "read from disk as needed"
     return (
         f"\nData ({data.layout} layout)\n"
-        f"  training: {len(data.train)} videos, {clips[0]} clips, {labels:.2f} labels a video\n"
-        f"  test: {len(data.test)} videos, {clips[1]} clips; {annotated} videos with segments\n"
-        f"  {len(data.classes)} classes, {streams}, clips of {data.snippet_seconds:g} s, "
-        f"{data.feature_bytes / 1e6:.0f} MB as float32, {where}\n"
+        f"  training: {count(data.train, 'video')}, {count(clips[0], 'clip')}, "
+        f"{labels:.2f} labels a video\n"
+        f"  test: {count(data.test, 'video')}, {count(clips[1], 'clip')}; "
+        f"{count(annotated, 'video')} with segments\n"
+        f"  {count(data.classes, 'class', 'classes')}, {streams}, "
+        f"clips of {data.snippet_seconds:g} s, {data.feature_bytes / 1e6:.0f} MB as float32, "
+        f"{where}\n"
         + (
             ""
             if annotated

@@ -66,7 +66,7 @@ def test_the_floor_holds_every_product_of_an_epoch():
         return a @ b.T
 
     with FlopCounterMode(display=False) as counter:
-        bench.floor(bench.columns([5, 7], 12), [5, 7], 3, product)()
+        bench.floor(bench.columns([5, 7], 12), [5, 7], 3, product, product)()
     assert shapes == [(256, 12, 5), (256, 5, 12)] * 2 + [(256, 12, 7), (256, 7, 12)] * 2
     # Two streams; of a multiply and an add each, two products of the first layer and three of the
     # second.

@@ -1161,6 +1161,7 @@ REAL = [
 ]
 
 
+@pytest.mark.slow
 @real_data
 @pytest.mark.parametrize("path, classes, ambiguous, subsets", REAL, ids=[case[0] for case in REAL])
 def test_counts_of_the_published_files(path, classes, ambiguous, subsets):
@@ -1173,6 +1174,7 @@ def test_counts_of_the_published_files(path, classes, ambiguous, subsets):
         assert (len(chosen), len(table(chosen))) == (videos, segments)
 
 
+@pytest.mark.slow
 @real_data
 def test_the_published_ground_truths_agree_with_each_other():
     kit, golden = load(DATA / "thumos14/evalkit-test-annotation"), DATA / "eval_golden"
@@ -1212,6 +1214,7 @@ def test_the_published_ground_truths_agree_with_each_other():
         assert ours.labels == theirs.labels
 
 
+@pytest.mark.slow
 @real_data
 def test_what_is_odd_in_the_published_files():
     def notes(path):
@@ -1238,6 +1241,7 @@ def test_what_is_odd_in_the_published_files():
     assert notes("thumos14/gt-210test.json") == notes("thumos14/evalkit-test-annotation") == []
 
 
+@pytest.mark.slow
 @real_data
 def test_the_two_labels_of_thumos14_training_videos():
     folder = DATA / "thumos14/Thumos14reduced-Annotations"
@@ -1254,6 +1258,7 @@ def test_the_two_labels_of_thumos14_training_videos():
     assert by_file.videos["video_test_0000270"].labels == ()  # which labels_all.npy leaves empty
 
 
+@pytest.mark.slow
 @real_data
 @pytest.mark.parametrize("protocol", [0, 1, 3, 4, 5])
 def test_published_files_saved_again_in_other_pickle_protocols(tmp_path, protocol):
@@ -1274,6 +1279,7 @@ def test_published_files_saved_again_in_other_pickle_protocols(tmp_path, protoco
         pd.testing.assert_frame_equal(table(again.videos.values()), table(first.videos.values()))
 
 
+@pytest.mark.slow
 @real_data
 def test_the_evaluation_kits_ids_are_those_of_its_class_list():
     lines = (DATA / "thumos14/evalkit-test-annotation/detclasslist.txt").read_text().splitlines()

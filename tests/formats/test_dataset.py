@@ -105,6 +105,7 @@ def test_the_stand_in_script_s_layouts_load_to_the_same_tensors(tmp_path):
             np.testing.assert_array_equal(a.labels, b.labels)
 
 
+@pytest.mark.slow
 def test_real_canonical_file():
     folder = SHARED / "data" / "hapt30"
     if not folder.is_dir():

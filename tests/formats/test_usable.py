@@ -437,6 +437,7 @@ def test_training_videos_without_times_and_test_videos_without_segments(tmp_path
     assert data.notes == ("gt: 1 class without a training video: b",)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not THUMOS.is_dir(), reason="the annotations lie beside the repository")
 def test_clips_against_segments_of_the_thumos14_json_without_durations(tmp_path):
     """BaS-Net's file; the lengths are those of the videos at 0.64 s a clip."""
@@ -472,8 +473,9 @@ def test_segments_in_frames(tmp_path, streams, truth, capsys, with_durations):
         "GEOMETRY" in note and "in frames instead of seconds?" in note
         for note in load(folder, truth).notes
     )
-    code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
-    assert code == 0 and "times would be wrong" in verdict(out)
+    code, out, err = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
+    assert code == 2 and "are these frames" in err  # as a run
+    assert verdict(out) == "not usable, 1 problem(s): a run would stop here"
 
 
 def test_conversion_says_that_float16_rounds(tmp_path, streams, truth, capsys):

@@ -1009,6 +1009,7 @@ def test_unknown_and_abbreviated_flags_are_fatal(files, capsys, flag):
     assert stop.value.code == 2
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize(
     "form, videos, segments",
@@ -1046,6 +1047,7 @@ def test_command_on_every_form_of_thumos14(capsys, form, videos, segments):
     assert expected.map[4] != evaluate(truth, found, 0.5).map[0]
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize(
     "form",
