@@ -1,16 +1,16 @@
-"""Average precision of temporal detections under the three protocols of the field, each
-equal to its official program.
+"""Average precision of temporal detections under the three protocols of the field, each equal to
+its official program.
 
     python eval_detection.py GROUND_TRUTH DETECTIONS --protocol all
 
-Tables. Ground truth and detections are pandas tables with the columns `video, t_start,
-t_end, label[, score]`; times in seconds, labels are class names.
+Tables. Ground truth and detections are pandas tables with the columns `video, t_start, t_end,
+label[, score]`; times in seconds, labels are class names.
 
-Rules. Each class is scored on its own. A true positive is a detection matched to a
-ground-truth segment of its class and video, one to one; every other detection is a false
-positive, also in a video without any ground truth. AP sums up precision along the list of
-detections sorted by score; mAP is the mean over the classes that have ground truth, and
-such a class without any detection has AP 0.
+Rules. Each class is scored on its own. A true positive is a detection matched to a ground-truth
+segment of its class and video, one to one; every other detection is a false positive, also in a
+video without any ground truth. AP sums up precision along the list of detections sorted by score;
+mAP is the mean over the classes that have ground truth, and such a class without any detection has
+AP 0.
 
 | protocol    | who chooses, in which order  | takes, of those still free   | if      |
 |-------------|------------------------------|------------------------------|---------|
@@ -29,21 +29,20 @@ precision at the hits over the number of ground truths (`thumos-2015`), or inter
   from the list.
 - `thumos-2014`: the kit of the 2014 challenge; Ambiguous segments as in 2015.
 
-Order. Nothing depends on an unstable sort. At equal scores `activitynet` keeps the order of
-the rows, `thumos-2015` sorts by video name and then keeps the order of the rows,
-`thumos-2014` puts true positives first. At equal tIoU a detection (`activitynet`) takes the
-ground truth of the later row, as the toolkit's reversed ascending sort does, and a ground
-truth (thumos) takes the detection of the earlier row, as the kits' `max` does. The toolkit
-itself sorts scores with an unstable sort, so that at equal scores its value is any of
-several.
+Order. Nothing depends on an unstable sort. At equal scores `activitynet` keeps the order of the
+rows, `thumos-2015` sorts by video name and then keeps the order of the rows, `thumos-2014` puts
+true positives first. At equal tIoU a detection (`activitynet`) takes the ground truth of the later
+row, as the toolkit's reversed ascending sort does, and a ground truth (thumos) takes the detection
+of the earlier row, as the kits' `max` does. The toolkit itself sorts scores with an unstable sort,
+so that at equal scores its value is any of several.
 
-Rows are never merged: two equal ground-truth rows are two segments to find, two equal
-detections are a hit and a double detection. That is what all three programs do. Duplicate
-names are refused: a video twice in a JSON file, a class twice in `classes`.
+Rows are never merged: two equal ground-truth rows are two segments to find, two equal detections
+are a hit and a double detection. That is what all three programs do. Duplicate names are refused: a
+video twice in a JSON file, a class twice in `classes`.
 
-The test set of THUMOS14 is not one set. Published numbers are on 213, 212, 211 or 210
-videos. Nothing is left out here unless `--exclude-video` names it, and the header of the
-command says what was scored:
+The test set of THUMOS14 is not one set. Published numbers are on 213, 212, 211 or 210 videos.
+Nothing is left out here unless `--exclude-video` names it, and the header of the command says what
+was scored:
 
 - 213 videos are in the kit's folder, 212 of them with 3,358 segments of the 20 classes:
   `video_test_0001292` has Ambiguous segments only. Detections in it can only be false
@@ -172,13 +171,11 @@ def averages(tious, values):
 
 @dataclass(frozen=True)
 class Matching:
-    """n detections of the scored classes, class by class, in the protocol's order within a
-    class.
+    """n detections of the scored classes, class by class, in the protocol's order within a class.
 
-    `rows` (n,) rows of the detections table, `label` (n,) class index, `score` (n,), `hit`
-    (T, n) true positive, `forgiven` (n,) removed from the list where it is no hit;
-    `n_segments` (C,); `found` (T, G) rows of the ground truth that a true positive is
-    matched to.
+    `rows` (n,) rows of the detections table, `label` (n,) class index, `score` (n,), `hit` (T, n)
+    true positive, `forgiven` (n,) removed from the list where it is no hit; `n_segments` (C,);
+    `found` (T, G) rows of the ground truth that a true positive is matched to.
     """
 
     classes: tuple
@@ -269,15 +266,12 @@ def _checked_classes(ground_truth, detections, protocol, ambiguous, classes):
 
 
 def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
-    """All (detection, segment) pairs of one group that overlap, with a tIoU of at least
-    `least`.
+    """All (detection, segment) pairs of one group that overlap, with a tIoU of at least `least`.
 
-    group, start, end (N,): detections; gt_group, gt_start, gt_end (G,): segments, sorted by
-    group.
-    Returns detection indices, segment indices and tIoU, (P,) each. The quotient is the
-    official program's to the last
-    bit: intersection over the sum of lengths less the intersection, or over the extent of
-    both (thumos kits).
+    group, start, end (N,): detections; gt_group, gt_start, gt_end (G,): segments, sorted by group.
+    Returns detection indices, segment indices and tIoU, (P,) each. The quotient is the official
+    program's to the last bit: intersection over the sum of lengths less the intersection, or over
+    the extent of both (thumos kits).
     """
     first = np.searchsorted(gt_group, group, side="left")
     count = np.searchsorted(gt_group, group, side="right") - first  # (N,)
@@ -657,12 +651,11 @@ def _parser():
 
 
 def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous, exclude):
-    """Everything the command reports on two files, as a dict that JSON can hold. Raises
-    ValueError.
+    """Everything the command reports on two files, as a dict that JSON can hold. Raises ValueError.
 
-    Detections of classes that the ground truth does not know are left out, with a note.
-    Beyond `evaluate`, refuses detections of which not one is of a known class or not one
-    lies in a video of the subset, and names in `exclude` that occur nowhere.
+    Detections of classes that the ground truth does not know are left out, with a note. Beyond
+    `evaluate`, refuses detections of which not one is of a known class or not one lies in a video
+    of the subset, and names in `exclude` that occur nowhere.
     """
     from formats import annotations
     from formats.names import match_names

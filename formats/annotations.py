@@ -61,15 +61,14 @@ class Annotations:
 def load(path, video_labels="segments"):
     """Read annotations of any dialect; which one it is, the content says.
 
-    path: a .json or .csv file; a folder of W-TALC (videoname.npy, ...), of THUMOS14
-    (CLASS_val.txt, CLASS_test.txt), or with a .json or .csv file per subset
-    (..._train.json, ..._val.json). A segment of class "Ambiguous" goes to `.ambiguous`, not
-    to the video.
+    path: a .json or .csv file; a folder of W-TALC (videoname.npy, ...), of THUMOS14 (CLASS_val.txt,
+    CLASS_test.txt), or with a .json or .csv file per subset (..._train.json, ..._val.json). A
+    segment of class "Ambiguous" goes to `.ambiguous`, not to the video.
     video_labels: "segments", or "labels_all" for W-TALC's labels_all.npy.
-    Zero-length and reversed segments are dropped, segments past the video's end kept; both
-    are counted in the notes.
-    Raises InputError, naming file and video, for times that are no finite numbers >= 0,
-    empty names, repeated videos, labels outside the class list, missing files or parts.
+    Zero-length and reversed segments are dropped, segments past the video's end kept; both are
+    counted in the notes.
+    Raises InputError, naming file and video, for times that are no finite numbers >= 0, empty
+    names, repeated videos, labels outside the class list, missing files or parts.
     """
     if video_labels not in ("segments", "labels_all"):
         raise ValueError(
@@ -173,14 +172,13 @@ def in_subset(annotations, subset):
 
 
 def choose_subsets(annotations, train="auto", test="auto"):
-    """The names (train, test) of the subsets to train and to test on; a name that is not
-    "auto" is kept as it is.
+    """The names (train, test) of the subsets to train and to test on; a name that is not "auto" is
+    kept as it is.
 
-    Auto takes what the dialects mean: to train, the training subset, else the validation
-    subset (THUMOS14 trains on its validation videos); to test, the test or the validation
-    subset that is not that one, with segments if one of them has some (ActivityNet's
-    testing videos have none). Raises InputError, naming the subsets found, where that
-    leaves none.
+    Auto takes what the dialects mean: to train, the training subset, else the validation subset
+    (THUMOS14 trains on its validation videos); to test, the test or the validation subset that is
+    not that one, with segments if one of them has some (ActivityNet's testing videos have none).
+    Raises InputError, naming the subsets found, where that leaves none.
     """
     found, annotated = subset_names(annotations)
     if train == "auto":

@@ -22,13 +22,12 @@ FAR_PAST_END = 2.0  # s past a video's end, and at least 5% of its duration: no 
 
 # ---- reading
 def read_detections(path):
-    """A table of detections from ActivityNet result JSON (`.json`), CSV with a header
-    (`.csv`) or the THUMOS14 kit's text form (`.txt`: `video start end class-id score`,
-    official class ids).
+    """A table of detections from ActivityNet result JSON (`.json`), CSV with a header (`.csv`) or
+    the THUMOS14 kit's text form (`.txt`: `video start end class-id score`, official class ids).
 
-    A file without detections gives an empty table. Raises InputError for a file that cannot
-    be read, a missing field or column, an unknown class id, an empty name, a number that is
-    not finite, and an end before its start.
+    A file without detections gives an empty table. Raises InputError for a file that cannot be
+    read, a missing field or column, an unknown class id, an empty name, a number that is not
+    finite, and an end before its start.
     """
     path = Path(path)
     readers = {".json": _read_json, ".csv": _read_csv, ".txt": _read_text}
@@ -227,11 +226,9 @@ def _plain(label):
 
 
 def outside_note(table, path, durations):
-    """A line where detections begin before 0 or end far past their video's end; None
-    without such.
+    """A line where detections begin before 0 or end far past their video's end; None without such.
 
-    durations: {video: seconds}; videos without one are not looked at. path: of the
-    detections.
+    durations: {video: seconds}; videos without one are not looked at. path: of the detections.
     """
     duration = table["video"].map(durations).astype(float)
     past = (table["t_end"] - duration).where(

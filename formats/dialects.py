@@ -1,9 +1,8 @@
-"""The dialects of annotations: what a file says, video by video, with nothing checked but
-its form.
+"""The dialects of annotations: what a file says, video by video, with nothing checked but its form.
 
-`read_json`, `read_csv_truth`, `read_wtalc` and `read_thumos` give a list of `Raw` videos
-each; formats/annotations.py chooses the reader and checks the content. docs/data.md shows
-an example of each dialect.
+`read_json`, `read_csv_truth`, `read_wtalc` and `read_thumos` give a list of `Raw` videos each;
+formats/annotations.py chooses the reader and checks the content. docs/data.md shows an example of
+each dialect.
 """
 
 import pathlib
@@ -349,12 +348,11 @@ def thumos_files(folder):
 
 
 def read_thumos(folder, rows):
-    """(videos, class list, Ambiguous segments, notes) of THUMOS14's text files, `video
-    start end` a line.
+    """(videos, class list, Ambiguous segments, notes) of THUMOS14's text files, `video start end` a
+    line.
 
-    The evaluation kit's test annotation, the challenge's validation annotation, or both in
-    a folder. The class list is detclasslist.txt if it is there, else the names of the
-    files.
+    The evaluation kit's test annotation, the challenge's validation annotation, or both in a
+    folder. The class list is detclasslist.txt if it is there, else the names of the files.
     """
     files, listed = thumos_files(folder), folder / "detclasslist.txt"
     subsets = sorted({subset for subset, _ in files}, reverse=True) or ["test"]  # validation, test

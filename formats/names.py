@@ -1,9 +1,8 @@
-"""Names of videos and of subsets: one rule for annotations, features, detections and
-scores.
+"""Names of videos and of subsets: one rule for annotations, features, detections and scores.
 
 The same video is `abc` in one file and `v_abc`, `abc.mp4` or `ABC` in another; W-TALC's
-ActivityNet1.2 calls it `video_4` and has its YouTube id beside it. The same subset is
-`val`, `validation` or `Validation`.
+ActivityNet1.2 calls it `video_4` and has its YouTube id beside it. The same subset is `val`,
+`validation` or `Validation`.
 """
 
 import re
@@ -23,14 +22,13 @@ SUBSETS = {
 
 # ---- videos
 def match_names(wanted, held, aliases=None):
-    """{wanted name: held name} of the videos that both sides have, in the order of
-    `wanted`.
+    """{wanted name: held name} of the videos that both sides have, in the order of `wanted`.
 
-    wanted: names as annotated; held: names in a file of features, detections or scores;
-    aliases: {wanted name: its YouTube id, or None}. Equal names come first, then the alias,
-    then names that are equal but for blanks around them and a video's file suffix, then but
-    for the prefix `v_`, then but for letter case. A held name goes to one video at most,
-    and where two names of a side look alike at some step, that step matches neither.
+    wanted: names as annotated; held: names in a file of features, detections or scores; aliases:
+    {wanted name: its YouTube id, or None}. Equal names come first, then the alias, then names that
+    are equal but for blanks around them and a video's file suffix, then but for the prefix `v_`,
+    then but for letter case. A held name goes to one video at most, and where two names of a side
+    look alike at some step, that step matches neither.
     """
     aliases = aliases or {}
     matched, wanted = {}, list(dict.fromkeys(wanted))
@@ -95,12 +93,11 @@ def choose_train(found):
 
 
 def choose_test(found, annotated, train=None):
-    """What "auto" tests on: the test subset, else the validation subset, that is not
-    `train`.
+    """What "auto" tests on: the test subset, else the validation subset, that is not `train`.
 
     Of the two, one with segments goes first (ActivityNet's testing videos have none).
-    found: names of all subsets;
-    annotated: names of those with segments. None where there is neither.
+    found: names of all subsets; annotated: names of those with segments. None where there is
+    neither.
     """
     others = [name for name in found if train is None or subset_group(name) != subset_group(train)]
     return _first_of(
