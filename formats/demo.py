@@ -70,7 +70,7 @@ def _directions(rng, n, dim):
     return x / np.linalg.norm(x, axis=1, keepdims=True)
 
 
-def _noise(rng, n_clips, dim):
+def noise(rng, n_clips, dim):
     """Noise of unit variance that remembers the clip before. (T, D)"""
     x = rng.standard_normal((n_clips, dim))
     for t in range(1, n_clips):
@@ -166,9 +166,7 @@ def _features(rng, duration, actions, vocabularies):
     streams = {}
     for stream, dim in DIMS.items():
         amplitude, words = AMPLITUDE[stream], vocabularies[stream]
-        x = _noise(rng, n_clips, dim) + amplitude["video_style"] * _directions(
-            rng, 1, dim
-        )  # (T, D)
+        x = noise(rng, n_clips, dim) + amplitude["video_style"] * _directions(rng, 1, dim)  # (T, D)
         for kind, index, strength in tracks:
             x += amplitude[kind] * np.outer(strength, words[kind][index])
         x += amplitude["action_style"] * np.stack(parts, 1) @ _directions(rng, len(parts), dim)

@@ -125,7 +125,7 @@ def test_every_class_in_both_subsets_and_a_few_videos_with_two(videos):
 
 
 def test_noise_has_unit_variance_and_the_stated_memory():
-    x = demo_data._noise(np.random.default_rng(0), 4000, 50)
+    x = demo_data.noise(np.random.default_rng(0), 4000, 50)
     assert x.std() == pytest.approx(1, abs=0.02) and x[0].std() == pytest.approx(1, abs=0.3)
     assert (x[1:] * x[:-1]).mean() == pytest.approx(0.7, abs=0.02)
 
