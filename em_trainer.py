@@ -140,7 +140,7 @@ def fit(
         if stage in run.done:
             continue
         trained = [steps[name] for name in phase.step]  # both in an "EM" phase
-        targets, facts = _labels_of_phase(trained, train_set, run, phases, number, autocast)
+        targets, facts = _labels_of_phase(trained, train_set, run, stage, phases, number, autocast)
         for epoch in run.epochs(stage, phase.epochs):
             began = time.perf_counter()
             batches = train_set.shuffled(run.generator(stage, epoch), per_step)
@@ -164,14 +164,25 @@ def fit(
                 bar.update(losses)
 
 
-def _labels_of_phase(trained, train_set, run, phases, number, autocast):
+def _labels_of_phase(trained, train_set, run, stage, phases, number, autocast):
     """({step: its labels, as label_all returns them}, what the log says about them) of phase
-    `number`; the labels are saved beside the log.
+    `number`; in an "EM" phase the log is about Eq. 5's. The labels are saved beside the log.
+
+    A phase that is resumed in the middle goes on with its saved labels: a rule that looks at the
+    trained branch would now make others. A rule may draw from PyTorch's generator.
     """
     began = time.perf_counter()
     targets, facts = {}, {"phase": number, "step": phases[number - 1].step}
+    run.generator(f"{stage} labels", 0)
+    resumed = run.stage == stage and run.epoch > 0
     for step in trained:
-        targets[step.name] = label_all(step, train_set, phases[number - 1].targets, autocast)
+        saved = run.read_labels(f"{number:02d}-{step.name}") if resumed else None
+        if saved is None:
+            targets[step.name] = label_all(step, train_set, phases[number - 1].targets, autocast)
+        else:
+            targets[step.name] = {
+                i: torch.from_numpy(saved[i]).to(train_set.labels) for i in train_set.mine
+            }
         if step.log_facts:
             earlier = [n for n in range(1, number) if step.name in phases[n - 1].step]
             before = run.read_labels(f"{earlier[-1]:02d}-{step.name}") if earlier else None

@@ -570,7 +570,7 @@ def _ap_of_videos(scores, positive):
 # ---- the command
 def main(argv=None):
     """The stand-alone command; returns the results as a dict. Bad input: one line, exit code 2."""
-    from formats.files import write_atomically  # here, so that the rest can be copied on its own
+    from formats.files import output, write_atomically  # here: the rest can be copied on its own
 
     args = _parser().parse_args(argv)
     try:
@@ -589,7 +589,8 @@ def main(argv=None):
     except ValueError as error:  # InputError is one
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    print_results(results, per_class=args.per_class)
+    with output():
+        print_results(results, per_class=args.per_class)
     return results
 
 
@@ -658,6 +659,7 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
     of the subset, and names in `exclude` that occur nowhere.
     """
     from formats import annotations
+    from formats.detections import ambiguous_in
     from formats.names import match_names
 
     truth = annotations.load(ground_truth)
@@ -665,9 +667,13 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
     videos = annotations.in_subset(truth, subset)
     found, detection_notes = _read_detections(detections, truth, videos, subset)
     forgiven, forgiven_by = _read_ambiguous(ambiguous, truth)
-
     known = {video.name for video in videos}
-    everywhere = [*truth.videos, *found["video"], *forgiven["video"]]
+    scored = dict.fromkeys([*known, *found["video"]])
+    forgiven, forgiven_notes = ambiguous_in(
+        scored, forgiven, forgiven_by or truth.path, truth.aliases
+    )
+
+    everywhere = [*truth.videos, *found["video"]]
     named = {asked: name for name, asked in match_names(everywhere, exclude, truth.aliases).items()}
     absent = set(exclude) - set(named)
     if absent:
@@ -690,7 +696,7 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
         "ground_truth": str(ground_truth),
         "subset": subset,
         "excluded_videos": sorted(exclude),
-        "notes": [*truth.notes, *([in_frames] if in_frames else [])],
+        "notes": [*truth.notes, *([in_frames] if in_frames else []), *forgiven_notes],
         "detection_notes": detection_notes,
         "videos": len(videos),
         "ambiguous_file": forgiven_by,

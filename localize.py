@@ -147,7 +147,7 @@ def nms(t_start, t_end, scores, tiou, soft=False):
             np.minimum(t_end[best], t_end[left]) - np.maximum(t_start[best], t_start[left]), 0, None
         )
         union = (t_end[best] - t_start[best]) + (t_end[left] - t_start[left]) - overlap
-        iou = overlap / union
+        iou = np.divide(overlap, union, out=np.zeros(len(left)), where=union > 0)
         if soft:
             scores[left] -= np.where(iou > tiou, iou * np.abs(scores[left]), 0.0)
         else:

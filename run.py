@@ -183,11 +183,12 @@ def evaluate_again(command, out, _):
     test-time options.
     """
     folder = Path(command.evaluate)
-    o = opts.at_test(
-        command.given,
-        setup.saved_options(folder / "opts.json"),
-        no_effect=opts.names("run") - {"pictures"},
-    )
+    saved = setup.saved_options(folder / "opts.json")
+    o = opts.at_test(command.given, saved, no_effect=opts.names("run") - {"pictures"})
+    # what the run has left out stays out
+    more = [name for name in o.exclude_video if name not in saved["exclude_video"]]
+    o = dataclasses.replace(o, exclude_video=(*saved["exclude_video"], *more))
+    setup.without(command, "evaluate", "tensorboard")
     setup.only_with(command, "predict", "keep_going", "save_clip_scores")
     setup.only_with(command, "resume", "other_code")
     out.say(setup.option_lines(o))
@@ -196,16 +197,21 @@ def evaluate_again(command, out, _):
     records, classes, snippet_seconds = clip_scores.read(folder / "clip_scores.h5")
     truth = setup.segments_of(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
     youtube_ids = setup.youtube_ids_of(folder)
-    if "exclude_video" in command.given:
-        known = [*(record.name for record in records), *truth["video"]]
-        left_out = setup.excluded(o, known, youtube_ids)
-        records = [record for record in records if record.name not in left_out]
-        truth = truth[~truth["video"].isin(left_out)].reset_index(drop=True)
-    ambiguous = (
+    known = dict.fromkeys([*(record.name for record in records), *truth["video"]])
+    left_out = setup.excluded(more, known, youtube_ids)
+    records = [record for record in records if record.name not in left_out]
+    truth = truth[~truth["video"].isin(left_out)].reset_index(drop=True)
+    given = "ambiguous" in command.given
+    ambiguous, notes = detections.ambiguous_in(
+        [name for name in known if name not in left_out],
         detections.read_ambiguous(o.ambiguous)
-        if "ambiguous" in command.given
-        else setup.segments_of(folder / "ambiguous.csv")
+        if given
+        else setup.segments_of(folder / "ambiguous.csv"),
+        o.ambiguous,
+        youtube_ids,
     )
+    for note in notes if given else ():
+        out.say(f"warning: {note}")
     target = setup.output_folder(command.out, folder, "evaluate")
     scored = scoring.Scored(records, classes, snippet_seconds, truth, ambiguous, youtube_ids)
     results = scoring.finish(o, command, folder, target, scored, out.say, {})

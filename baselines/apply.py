@@ -43,7 +43,9 @@ def class_scores(name, records, classifier, outside=None):
         if outside is not None:
             yield record, outside[k]
         elif oracle:
-            yield record, record.labels if record.labels.any() else None
+            # -1: a gate of 0 would let a label of 0 through
+            labels = np.where(record.labels > 0, 1.0, -1.0)
+            yield record, labels if record.labels.any() else None
         else:
             yield record, record.scores[gating]["video"]
 

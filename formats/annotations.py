@@ -290,7 +290,7 @@ def _annotations(path, raw, classes=None, ambiguous=(), notes=()):
         checked = _video(path, i, video, listed, odd)
         if checked.name in videos:
             raise InputError(
-                f"{path}: {checked.name}: found this video in two files, expected it in one subset"
+                f"{path}: {checked.name}: found this video twice, expected it once, in one subset"
             )
         videos[checked.name] = checked
     names = sorted(listed or {label for video in videos.values() for label in video.labels})

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from formats.dialects import EVALKIT_IDS, read_segments
-from formats.files import InputError, load_json, show, write_atomically
+from formats.files import InputError, count, load_json, show, some, write_atomically
 from formats.names import match_names
 from formats.text_files import find, read_csv, read_words, require_text, to_number
 
@@ -118,8 +118,9 @@ def read_ambiguous(path):
 
 def _checked(where, video, start, end, label="Ambiguous", score=0.0):
     """The row with numbers as float; InputError for what no detection can be."""
-    where = f"{where}: {require_text(where, video, 'video name')}"
-    require_text(where, label, "label")
+    video = require_text(where, video, "video name")
+    where = f"{where}: {video}"
+    label = require_text(where, label, "label")
     numbers = {"start": to_number(start), "end": to_number(end), "score": to_number(score)}
     for (what, number), value in zip(numbers.items(), (start, end, score)):
         if not np.isfinite(number):
@@ -196,6 +197,22 @@ def with_known_names(table, path, names, aliases=None):
         f"{path}: {len(other)} of {table['video'].nunique()} videos have another "
         f"form of their name, such as {held} for {name}"
     )
+
+
+def ambiguous_in(videos, table, path, aliases=None):
+    """(table, notes): the Ambiguous segments that lie in `videos`, called by the names there.
+
+    table: as read_ambiguous returns it from `path`. aliases: {name: YouTube id}.
+    """
+    named, renamed = with_known_names(table, path, videos, aliases)
+    inside = named[named["video"].isin(set(videos))].reset_index(drop=True)
+    none = None
+    if len(named) and not len(inside):
+        none = (
+            f"{path}: {count(named, 'Ambiguous segment')} in other videos than those that are "
+            f"scored: {some(named['video'].unique(), 3)}"
+        )
+    return inside, [note for note in (renamed, none) if note]
 
 
 def with_known_labels(table, path, classes):

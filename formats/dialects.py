@@ -313,14 +313,10 @@ def _wtalc_column(folder, column, names, lists=False):
 
 
 def _texts(where, values, what, names=None):
-    texts = [decoded(value) for value in values]
-    for i, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            at = names[i] if names else f"entry {i}"
-            raise InputError(
-                f"{where}: {at}: found {what} {show(text)}, expected a text that is not empty"
-            )
-    return list(map(str, texts))
+    return [
+        require_text(f"{where}: {names[i] if names else f'entry {i}'}", decoded(value), what)
+        for i, value in enumerate(values)
+    ]
 
 
 def is_list(value):

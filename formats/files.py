@@ -12,6 +12,7 @@ import pathlib
 import re
 import reprlib
 import stat
+import sys
 import uuid
 import warnings
 import zipfile
@@ -44,6 +45,21 @@ def show(value):
         return _short.repr(value)
     except ValueError:  # Python refuses to write out an int of thousands of digits
         return f"a huge {type(value).__name__}"
+
+
+@contextlib.contextmanager
+def output():
+    """For what a command prints: ? for a sign that the terminal lacks, and a quiet end where nobody
+    reads any more (`| head`).
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="replace")
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def count(things, singular, plural=None):

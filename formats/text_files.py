@@ -132,8 +132,16 @@ def to_seconds(where, value, what):
 
 
 def require_text(where, value, what):
-    """`value` as str. Raises InputError, with `where` in front, for other types and for
-    blank text."""
+    """`value` without blanks around it: a name in JSON is then the same name in CSV.
+
+    Raises InputError, with `where` in front, for other types, for blank text, and for signs that
+    CSV or HDF5 cannot hold.
+    """
     if not isinstance(value, str) or not value.strip():
         raise InputError(f"{where}: found {what} {show(value)}, expected a text that is not empty")
-    return str(value)
+    if re.search("[\0\r\ud800-\udfff]", value.strip()):
+        raise InputError(
+            f"{where}: found {what} {show(value)}, expected a text without NUL, carriage return "
+            "and lone surrogates"
+        )
+    return str(value.strip())

@@ -24,6 +24,10 @@ def read_video_scores(path, names, classes, aliases=None, notes=None):
         table = load_json(path)
         if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
             raise InputError(f"{path}: found other JSON, expected {{video: {{class: score}}}}")
+        table = {
+            video: {label.strip(): score for label, score in row.items()}
+            for video, row in table.items()
+        }
     elif path.lower().endswith(".csv"):
         table = _read_csv(path)
     else:

@@ -55,7 +55,9 @@ def main(argv):
     add("--resamples", type=int, default=1000, help="bootstrap samples of the test videos [1000]")
     add("--json", metavar="OUT", help="write all numbers to this file")
     args = parser.parse_args(argv)
-    a, b = (read_group(path, args.method) for path in (args.a, args.b))
+    a = read_group(args.a, args.method)
+    method = args.method or a.o.method[0]
+    b = read_group(args.b, method)
     if args.resamples < 1:
         raise InputError(f"--resamples: found {args.resamples}, expected a number from 1 on")
     _check_pair(a, b)
@@ -64,6 +66,7 @@ def main(argv):
         results = compare(a, b, tious, args.protocol, args.resamples)
     except ValueError as error:  # of eval_detection, such as a tIoU of 2
         raise InputError(error) from None
+    results["method"] = method
     console.printed("\n".join(_head(a, b, results)) + "\n")
     console.printed(tables.text(table_of(results)))
     console.printed("\n" + NOTE.format(resamples=args.resamples))
@@ -89,7 +92,8 @@ def read_group(pattern, method=None):
     Raises InputError for no run, a seed twice, or runs that differ in more than their seed.
     """
     folders = []
-    for path in sorted(map(Path, glob.glob(str(pattern)))):
+    named = [pattern] if Path(pattern).exists() else glob.glob(str(pattern))
+    for path in sorted(map(Path, named)):
         found = (
             [path]
             if (path / "results.json").exists()
@@ -240,7 +244,7 @@ def _columns(tious, values):
 def paired_tests(differences):
     """p of the paired t-test and of Wilcoxon's signed-rank test, from (n,) differences; or None."""
     differences, n = np.asarray(differences, float), len(differences)
-    moving = n > 1 and np.ptp(differences) > 0
+    moving = n > 1 and np.ptp(differences) > 1e-9  # not equal but for rounding
     t = stats.ttest_rel(differences, np.zeros(n)).pvalue if moving else None
     wilcoxon = None
     if n >= WILCOXON_FROM and np.any(differences):
@@ -253,8 +257,9 @@ def bootstrap(a, b, seeds, tious, protocol, resamples, seed=0):
 
     Returns {column: (resamples,)}. Drawn are the videos that have a segment or a detection.
     A video that is drawn twice counts twice, with its segments and its detections. Both sides
-    have the same draws. Detections are matched once: a video's matches do not depend on the other
-    videos. Among equal scores the copies of a detection follow each other.
+    have the same draws; without a segment there is no mAP, so that such a draw is made again.
+    Detections are matched once: a video's matches do not depend on the other videos. Among equal
+    scores the copies of a detection follow each other.
     """
     found = [table for group in (a, b) for table in group.detections.values()]
     videos = sorted(set(a.truth["video"]).union(*(set(table["video"]) for table in found)))
@@ -271,14 +276,15 @@ def bootstrap(a, b, seeds, tious, protocol, resamples, seed=0):
     )  # (C, videos)
     rng, samples = np.random.default_rng(seed), []
     for _ in tqdm(range(resamples), "bootstrap", disable=None):
-        counts = np.bincount(rng.integers(len(videos), size=len(videos)), minlength=len(videos))
-        n_segments = segments @ counts  # (C,)
-        if n_segments.any():
-            mean = {
-                side: np.mean([_map(one, counts, n_segments, protocol) for one in runs], axis=0)
-                for side, runs in matched.items()
-            }  # (T,)
-            samples.append(_columns(tious, mean["b"] - mean["a"]))
+        n_segments = np.zeros(len(classes), int)
+        while not n_segments.any():
+            counts = np.bincount(rng.integers(len(videos), size=len(videos)), minlength=len(videos))
+            n_segments = segments @ counts  # (C,)
+        mean = {
+            side: np.mean([_map(one, counts, n_segments, protocol) for one in runs], axis=0)
+            for side, runs in matched.items()
+        }  # (T,)
+        samples.append(_columns(tious, mean["b"] - mean["a"]))
     return {column: np.array([row[column] for row in samples]) for column in samples[0]}
 
 
@@ -316,7 +322,8 @@ def _head(a, b, results):
     lines.append(f"They differ in (A, B): {'; '.join(differs)}")
     lines.append(
         f"{len(results['seeds'])} pairs of seeds: {', '.join(map(str, results['seeds']))}; "
-        f"protocol {results['protocol']}; {a.truth['video'].nunique()} test videos with segments"
+        f"localizer {results['method']}; protocol {results['protocol']}; "
+        f"{a.truth['video'].nunique()} test videos with segments"
     )
     return lines
 

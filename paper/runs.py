@@ -37,7 +37,6 @@ from engine import console, run_folder
 from engine.jobs import scoring, setup
 from formats import clip_scores, features, files
 from formats.files import InputError, load_json
-from formats.names import match_names
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -70,7 +69,7 @@ def key(o, code):
     files."""
     options = {name: getattr(o, name) for name in sorted(opts.names("train") - {"seed"})}
     data = _data_hash(o.features, o.flow_features, o.annotations)
-    parts = [options, setup.wanted(o), o.ambiguous, data, code, torch.__version__]
+    parts = [options, setup.wanted(o), o.exclude_video, o.ambiguous, data, code, torch.__version__]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=4).hexdigest()
 
 
@@ -292,19 +291,9 @@ def opened(s, variant):
         records, classes, snippet_seconds = clip_scores.read(one.folder / "clip_scores.h5")
         outside = setup.outside_scores(o, [record.name for record in records], classes)
         truth = setup.segments_of(one.folder / "ground_truth.csv", (*segment, "label"))
-        known = [*(record.name for record in records), *truth["video"]]
-        left_out = match_names(known, o.exclude_video, setup.youtube_ids_of(one.folder))
-        kept = [record.name not in left_out for record in records]
-        truth = truth[~truth["video"].isin(left_out)].reset_index(drop=True)
-        if not len(truth):
-            raise InputError(
-                f"{o.annotations}: found no segment in the test videos, expected "
-                "some to score against"
-            )
         ambiguous = setup.segments_of(one.folder / "ambiguous.csv", segment)
-        records = [record for record, keep in zip(records, kept) if keep]
         scored = scoring.Scored(records, classes, snippet_seconds, truth, ambiguous)
-        yield Finished(seed, one.folder, o, scored, None if outside is None else outside[kept])
+        yield Finished(seed, one.folder, o, scored, outside)
 
 
 def _check_code(folder, code):

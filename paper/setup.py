@@ -8,7 +8,9 @@ from pathlib import Path
 
 import opts
 from engine import console, run_folder
-from engine.jobs.setup import find_files
+from engine.jobs.setup import excluded, find_files
+from formats import annotations
+from formats.files import InputError
 
 # Options of run.py that reproduce.py refuses or sets itself.
 NOT_HERE = (*opts.ACTIONS, "dry_run", "keep_going", "save_clip_scores", "other_code")
@@ -65,7 +67,20 @@ def set_up(args, command, other_data):
             f"{args.command}: found --dataset {o.dataset}, expected {theirs} or data of your own"
         )
     find_files(o, console.printed)
+    _check_segments(o)
     return Setup(command.given, o, args, _tag(o), run_folder.code_hash())
+
+
+def _check_segments(o):
+    """InputError, before anything is trained, where no test video has a segment."""
+    truth = annotations.load(o.annotations, video_labels=o.video_labels)
+    subset = annotations.choose_subsets(truth, o.train_subset, o.test_subset)[1]
+    left_out = excluded(o.exclude_video, truth.videos, truth.aliases)
+    tested = annotations.in_subset(truth, subset) if subset is not None else []
+    if not any(len(video.segments) for video in tested if video.name not in left_out):
+        raise InputError(
+            f"{o.annotations}: found no segment in the test videos, expected some to score against"
+        )
 
 
 def _tag(o):

@@ -35,7 +35,7 @@ LINES = [
 STEPS = {
     "E": "E step, labels for q (Eq. 3)",
     "M": "M step, labels for p (Eq. 5)",
-    "EM": "both steps",
+    "EM": "both steps, labels for p (Eq. 5)",
 }
 STYLE = {
     "font.size": 8,
@@ -301,6 +301,9 @@ def _classifier_panel(axes, stage, records):
 def _log_axis(axes):
     """A logarithmic y axis with plain numbers at its ticks: even steps where it spans little."""
     from matplotlib.ticker import LogLocator, MaxNLocator
+
+    if not any((np.asarray(line.get_ydata(), float) > 0).any() for line in axes.lines):
+        return  # the loss of a classifier of one class is 0
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()

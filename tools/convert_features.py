@@ -15,7 +15,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dataset  # noqa: E402  (the repository is on the path from here on)
-from formats import annotations, features  # noqa: E402
+from formats import annotations, features, files  # noqa: E402
 from formats.files import InputError  # noqa: E402
 
 
@@ -54,7 +54,7 @@ def main(argv=None):
         asked = {**features.asked(args), "transpose": args.transpose}
         source = features.open_features(args.features, args.annotations, **asked)
         compression = "gzip" if args.compress else None
-        with contextlib.closing(source):
+        with contextlib.closing(source), files.output():
             convert(source, truth, args.out, args.dtype, compression, args.allow_missing)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

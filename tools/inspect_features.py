@@ -38,8 +38,8 @@ def main(argv=None):
         truth = annotations.load(args.annotations) if args.annotations else None
         asked = features.asked(args)
         source = features.open_features(args.features, args.annotations, **asked)
-        line("features", " + ".join(filter(None, (source.path, args.flow_features))))
-        with contextlib.closing(source):
+        with contextlib.closing(source), files.output():
+            line("features", " + ".join(filter(None, (source.path, args.flow_features))))
             problems = inspect(source, truth)
     except InputError as error:
         problems = [error]

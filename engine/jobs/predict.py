@@ -75,6 +75,7 @@ def predict(command, out, open_things):
     if command.save_clip_scores:
         clip_scores.write(place / "clip_scores.h5", kept, about["classes"], step)
     scored = scoring.Scored(kept[:pictures], about["classes"], step)
+    durations = {name: durations[name] for name in source.names if name not in bad}
     table, results = _write_found(o, found, scored, place, command.export, durations, out.say)
     header, path = scoring.header(o, folder, run_folder.environment("cpu")), place / scoring.PAGE
     title = About(f"{METHODS[o.method[0]].title}: {folder}", header, [], [])
@@ -90,10 +91,11 @@ def _check_given(command, o):
         raise InputError(
             "--predict: found no --features, expected the features of the videos to localize in"
         )
-    if o.video_classifier == "oracle" or (o.video_scores and "video_scores" not in command.given):
+    setup.without(command, "predict", "per_class", "tensorboard")
+    if "video_scores" not in command.given and (o.video_classifier == "oracle" or o.video_scores):
         raise InputError(
-            "--predict: found a run without a video-level classifier, expected --video-scores "
-            "for the new videos"
+            "--predict: found that the run's classes come from its annotations or a file, expected "
+            "--video-scores for the new videos"
         )
 
 

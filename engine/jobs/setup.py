@@ -90,9 +90,17 @@ def only_with(command, job, *names):
             )
 
 
+def without(command, job, *names):
+    """Refuses flags that a job has no use for."""
+    for name in names:
+        if getattr(command, name):
+            flag = name.replace("_", "-")
+            raise opts.OptionError(f"--{flag}: found with --{job}, where it has no effect")
+
+
 def output_folder(given, run_dir, job):
-    """Where a job on a run writes: the folder given, which must not be a run's, or a new one in the
-    run's folder. InputError now rather than after the work.
+    """Where a job on a run writes: the folder given, which must hold no run and no results, or a
+    new one in the run's folder. InputError now rather than after the work.
     """
     folder = (
         Path(given)
@@ -101,6 +109,8 @@ def output_folder(given, run_dir, job):
     )
     if (folder / "opts.json").exists() and (folder / run_folder.LOG).exists():
         raise InputError(f"{folder}: found a run there, expected another folder to write to")
+    if (folder / "detections.json").exists():
+        raise InputError(f"{folder}: found results there, expected a new folder to write to")
     if folder.suffix in (".json", ".csv") or folder.exists() and not folder.is_dir():
         raise InputError(f"--out: found {folder}, the name of a file; expected a folder")
     return folder
@@ -129,7 +139,7 @@ def load_data(o, say):
     """
     find_files(o, say)
     truth = annotations.load(o.annotations, video_labels=o.video_labels)
-    left_out = excluded(o, truth.videos, truth.aliases)
+    left_out = excluded(o.exclude_video, truth.videos, truth.aliases)
     truth = dataclasses.replace(
         truth, videos={name: v for name, v in truth.videos.items() if name not in left_out}
     )
@@ -171,7 +181,14 @@ def load_data(o, say):
             )
     # All of the subset's segments: those of a video without features (--allow-missing) are missed,
     # not forgiven.
-    ambiguous = detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
+    ambiguous, notes = detections.ambiguous_in(
+        [video.name for video in tested],
+        detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous,
+        o.ambiguous or truth.path,
+        truth.aliases,
+    )
+    for note in notes:
+        say(f"warning: {note}")
     return data, annotations.table(tested), ambiguous, truth.aliases
 
 
@@ -197,14 +214,12 @@ def find_files(o, say):
             )
 
 
-def excluded(o, known, youtube_ids=None):
-    """The names in `known` that --exclude-video means, in any form. InputError for one that means
-    none.
+def excluded(names, known, youtube_ids=None):
+    """The names in `known` that the `names` of --exclude-video mean, in any form. InputError for
+    one that means none.
     """
-    meant = {
-        asked: name for name, asked in match_names(known, o.exclude_video, youtube_ids).items()
-    }
-    for name in o.exclude_video:
+    meant = {asked: name for name, asked in match_names(known, names, youtube_ids).items()}
+    for name in names:
         if name not in meant:
             raise InputError(
                 f"--exclude-video: found {name}, expected the name of an annotated video, such as "
@@ -284,6 +299,8 @@ def same_run(then, now, folder, other_code):
     opts.refuse(
         opts.changed(old, new, "train"), f"in {folder}/opts.json: the run began with another value"
     )
+    if then["train_videos"] != now["train_videos"] and old.exclude_video != new.exclude_video:
+        opts.refuse(["exclude_video"], "of training videos: the run began with another value")
     for name in ("snippet_seconds", "dims", "classes", "train_videos", "fingerprint"):
         if then[name] != now[name]:
             raise InputError(

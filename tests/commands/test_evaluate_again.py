@@ -136,7 +136,9 @@ def test_all_protocols(trained, tmp_path, capsys):
 
 def test_other_classes_methods_and_thresholds(trained, tmp_path, capsys):
     oracle = evaluate(
-        trained, "--video-classifier", "oracle", "--method", "em-mil", "--out", tmp_path / "oracle"
+        trained,
+        *("--video-classifier", "oracle", "--gate", "0", "--method", "em-mil"),
+        *("--out", tmp_path / "oracle"),
     )
     assert (
         list(oracle["methods"]) == ["em-mil"]
@@ -203,7 +205,10 @@ def test_a_gamma_wins_over_the_runs_own_thresholds(trained, tmp_path):
         (["--checkpoint-every", "3"], "--checkpoint-every: found an option of an earlier version"),
         (["--other-code"], "--other-code: found without --resume"),
         (["--gamma", "0.1", "--test-gamma", "0.1"], "--gamma: found with --test-gamma"),
+        (["--gamma", "0.1", "--thresholds", "0", "0.1"], "--thresholds: found with a gamma"),
+        (["--test-gamma", "0.1", "--thresholds", "0.1"], "--thresholds: found with a gamma"),
         (["--keep-going"], "--keep-going: found without --predict"),
+        (["--tensorboard"], "--tensorboard: found with --evaluate, where it has no effect"),
         (["--exclude-video", "nobody"], "--exclude-video: found nobody"),
         (["--gamma", "2"], "2.0, expected a number in [0, 1)"),
         (["--lambda", "nan"], "--lambda: found nan"),
@@ -222,6 +227,51 @@ def test_a_run_is_not_written_over(trained, capsys):
         trained, capsys, "--out", trained
     )
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_results_are_not_mixed_with_others(trained, tmp_path, capsys):
+    evaluate(trained, "--out", tmp_path / "out")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    said = refused(trained, capsys, "--method", "em-mil", "--out", tmp_path / "out")
+    assert "found results there, expected a new folder" in said
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+
+
+def test_what_a_run_has_left_out_stays_out_and_is_said(tmp_path, capsys):
+    flags = commands.write_set(tmp_path / "data")
+    run.main([*flags, "--exclude-video", "video_08", "--out", str(tmp_path / "run")])
+    capsys.readouterr()
+    found = evaluate(tmp_path / "run", "--exclude-video", "v_video_09", "video_08")
+    assert found["test"]["videos"] == 2
+    assert "exclude-video video_08 v_video_09" in capsys.readouterr().out
+    assert evaluate(tmp_path / "run", "--lambda", "0.5")["test"]["videos"] == 3
+    assert "exclude-video video_08" in capsys.readouterr().out
+
+
+def test_ambiguous_segments_go_by_any_form_of_a_videos_name(trained, tmp_path, capsys):
+    """As detections do; those in other videos are not counted."""
+    tables.write_csv(
+        tmp_path / "ambiguous.csv",
+        pd.DataFrame(
+            [("v_video_08", 0.0, 9.0), ("video_00", 0.0, 9.0)], columns=eval_detection.SEGMENT
+        ),
+    )
+    flags = "--protocol", "all", "--ambiguous", tmp_path / "ambiguous.csv"
+    found = evaluate(trained, *flags, "--out", tmp_path / "all")
+    assert found["test"]["ambiguous"] == 1
+    assert "such as v_video_08 for video_08" in capsys.readouterr().out
+    truth = pd.read_csv(trained / "ground_truth.csv")
+    table = detections.read_detections(trained / "detections.csv")
+    forgiven = pd.DataFrame([("video_08", 0.0, 9.0)], columns=eval_detection.SEGMENT)
+    scored = found["methods"]["em-mil"]["protocols"]["thumos-2015"]
+    expected = eval_detection.evaluate(truth, table, scored["tious"], "thumos-2015", forgiven)
+    assert scored["map"] == expected.map.tolist()
+
+    excluded = evaluate(
+        trained, *flags, "--exclude-video", "video_08", "--out", tmp_path / "excluded"
+    )
+    assert excluded["test"]["ambiguous"] == 0
+    assert "2 Ambiguous segments in other videos" in capsys.readouterr().out
 
 
 def test_a_dry_run_writes_nothing(trained, tmp_path, capsys):

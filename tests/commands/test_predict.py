@@ -295,20 +295,23 @@ def test_bad_videos(trained, tmp_path, capsys):
     bad = broken_set(tmp_path / "f.h5", streams, names)
     assert "huge: found" in refused(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+    about = {"subset": "test", "duration": 99, "annotations": [{"label": "A", "segment": [0, 1]}]}
+    annotated = {name: about for name in [*names, *bad, "elsewhere"]}
+    (tmp_path / "gt.json").write_text(json.dumps({"database": annotated}))
     code, error = ends(
         folder,
         tmp_path / "f.h5",
         capsys,
-        "--out",
-        tmp_path / "out",
-        "--keep-going",
-        "--save-clip-scores",
+        *("--out", tmp_path / "out", "--annotations", tmp_path / "gt.json"),
+        *("--keep-going", "--save-clip-scores", "--export", "fiftyone"),
     )
     lines = error.splitlines()
     assert code == 3 and len(lines) == 5 and lines[-1].startswith("4 bad videos left out: ")
     for name, said in bad.items():
         (line,) = [line for line in lines if line.startswith("left out: ") and f": {name}" in line]
         assert said in line and name in lines[-1]
+    exported = json.loads((tmp_path / "out/detections-fiftyone.json").read_text())
+    assert set(exported["labels"]) == set(names)  # no bad video, and none without features
     for suffix in (".json", ".csv", "-wtalc.csv"):
         name = "detections" + suffix
         assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
@@ -364,6 +367,12 @@ def test_one_video_at_a_time_is_in_memory(trained, tmp_path, monkeypatch):
         (["--exclude-video", "video_08"], "--exclude-video: cannot be changed here"),
         (["--video-classifier", "oracle"], "expected --video-scores for the new videos"),
         (["--video-scores", "nowhere.json"], "nowhere.json: found no such file"),
+        (
+            ["--video-scores", "nowhere.json", "--video-classifier", "oracle"],
+            "nowhere.json: found no such file",
+        ),
+        (["--per-class"], "--per-class: found with --predict, where it has no effect"),
+        (["--tensorboard"], "--tensorboard: found with --predict, where it has no effect"),
         (["--annotations", "nowhere.json"], "nowhere.json"),
         (["--feature-layout", "hdf5", "--flow-features", "nowhere.h5"], "nowhere.h5"),
     ],

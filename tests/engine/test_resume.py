@@ -261,6 +261,12 @@ def test_other_code_is_refused_or_recorded(whole, tmp_path, monkeypatch, capsys)
     assert (folder / "results.json").exists()
 
 
+def test_another_exclusion_is_named(whole, tmp_path, capsys):
+    folder = trained_only(whole, tmp_path / "run")
+    code, error = stops(["--resume", folder, "--exclude-video", "video_00"], capsys)
+    assert code == 2 and one_line(error, "--exclude-video: cannot be changed of training videos")
+
+
 def test_other_code_goes_with_resume_only(flags, tmp_path, capsys):
     code, error = stops([*flags, "--other-code", "--out", tmp_path / "run"], capsys)
     assert code == 2 and one_line(error, "error: --other-code: found without --resume")

@@ -196,6 +196,9 @@ BAD_VIDEOS = [
     ),
     ("empty label", video([("", 1, 2)]), "found label '', expected a text that is not empty"),
     ("blank label", video([("  ", 1, 2)]), "found label '  ', expected a text that is not empty"),
+    ("NUL", video([("a\0b", 1, 2)]), "expected a text without NUL"),
+    ("carriage return", video([("a\rb", 1, 2)]), "expected a text without NUL"),
+    ("lone surrogate", video([("a\ud800", 1, 2)]), "expected a text without NUL"),
     ("number as label", video([(3, 1, 2)]), "found label 3, expected a text that is not empty"),
     ("no subset", {"annotations": []}, "found subset None, expected a text that is not empty"),
     (
@@ -399,7 +402,7 @@ def test_a_folder_with_a_file_per_subset(tmp_path):
     (tmp_path / "more_test.csv").write_text("video,label\nb,Run\n")
     assert (
         line_of(load, tmp_path)
-        == f"{tmp_path}: b: found this video in two files, expected it in one subset"
+        == f"{tmp_path}: b: found this video twice, expected it once, in one subset"
     )
 
 
@@ -1159,6 +1162,14 @@ REAL = [
     ("eval_golden/thumos14_ground_truth.csv", 20, 0, {"": (212, 3358)}),
     ("eval_golden/activitynet12_ground_truth.csv", 100, 0, {"": (2381, 3579)}),
 ]
+
+
+def test_blanks_around_a_name_do_not_count(tmp_path):
+    """As in CSV."""
+    truth = load(write_json(tmp_path / "gt.json", {" a\xa0": video([(" Long jump ", 1, 2)])}))
+    assert (list(truth.videos), truth.classes) == (["a"], ("Long jump",))
+    folder = write_wtalc(tmp_path / "w", classlist=np.array([b"Run ", b"Dive", b"Swim"]))
+    assert load(folder).classes == ("Dive", "Run", "Swim")
 
 
 @pytest.mark.slow

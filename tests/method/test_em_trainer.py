@@ -14,6 +14,7 @@ import torch.nn.functional as F
 import em_trainer
 import run
 from em_trainer import EStep, MStep, Phase, label_all
+from engine import run_folder
 from engine.loop import Bag, TrainingSet
 from engine.run_folder import RunFolder, read_labels, read_log
 from formats.files import InputError
@@ -132,6 +133,58 @@ def reference(videos, phases, seed, gamma, run):
         for layer, part in zip(("conv", "linear"), net)
         for k, v in part.state_dict().items()
     }, losses
+
+
+class DrawingStep(MStep):
+    """Labels drawn at random, from PyTorch's generator."""
+
+    def pseudo_labels(self, bag):
+        return (torch.rand(bag.length) < 0.5).float()[:, None] * bag.y
+
+
+class OwnStep(MStep):
+    """Labels that look at the branch which is trained on them."""
+
+    def pseudo_labels(self, bag):
+        return self.branch.fuse(self.branch(bag.rgb, bag.flow)) * bag.y
+
+
+@pytest.mark.parametrize("kind", [DrawingStep, OwnStep])
+def test_any_rule_is_resumed_to_the_same_weights(tmp_path, monkeypatch, kind):
+    """Stopped in each epoch of M2 E2 M3 M1, with a checkpoint after every epoch."""
+    monkeypatch.setattr(run_folder, "SAVE_EVERY", -1)
+    videos = small_set()
+    phases = [PHASES[0], PHASES[1], Phase("M", 3, 1e-3, "frozen"), PHASES[2]]
+
+    def trained(folder, stop=None):
+        model = fresh(videos)
+        run = RunFolder(folder, seed=3, resume=True)
+        inner = run.generator
+
+        def generator(stage, epoch):
+            if (stage, epoch) == stop:
+                raise KeyError
+            return inner(stage, epoch)
+
+        run.generator = generator
+        for name, part in (("assignment", model.assignment), ("classifier", model.classifier)):
+            run.register(name, part)
+        try:
+            em_trainer.fit(
+                {"E": EStep(model), "M": kind(model, 0.1)}, TrainingSet(videos), run, phases
+            )
+        except KeyError:
+            return None
+        finally:
+            run.close()
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    whole = trained(tmp_path / "whole")
+    for number, phase in enumerate(phases, 1):
+        for epoch in range(phase.epochs):
+            folder = tmp_path / f"{number}-{epoch}"
+            assert trained(folder, (f"em-mil {number:02d} {phase.step}", epoch)) is None
+            assert torch.equal(trained(folder), whole), (number, epoch)
 
 
 def test_same_losses_and_weights_as_the_plain_loop(tmp_path):

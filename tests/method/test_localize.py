@@ -155,6 +155,7 @@ def test_nms_by_hand():
     ]  # IoU 0.5 is not above 0.5
     assert localize.nms([0, 5], [5, 9], [1, 1], 0.0)[0].tolist() == [0, 1]  # touching, no pixel +1
     assert localize.nms([], [], [], 0.5)[0].tolist() == []
+    assert localize.nms([1, 1], [1, 1], [2, 1], 0.5)[0].tolist() == [0, 1]  # nothing overlaps
 
 
 def test_soft_nms_by_hand():

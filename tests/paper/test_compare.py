@@ -52,6 +52,8 @@ def test_no_test_is_made_up():
     """One pair, or differences without spread, have no t-test."""
     assert compare.paired_tests([0.1]) == {"t": None, "wilcoxon": None}
     assert compare.paired_tests([0.1, 0.1])["t"] is None
+    equal = np.array([2 / 3, 1.0]) - np.array([1 / 3, 2 / 3])  # but for rounding
+    assert equal[0] != equal[1] and compare.paired_tests(equal)["t"] is None
     assert compare.paired_tests([0.0] * 6) == {"t": None, "wilcoxon": None}
 
 
@@ -66,6 +68,16 @@ def test_bootstrap_of_two_videos_by_hand():
     assert set(samples) == {0.3, 0.5, "all"}
     share = [np.mean(samples[0.5] == value) for value in (0, 0.5, 1)]
     assert sum(share) == 1 and share == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_draw_without_a_segment_is_made_again(seed):
+    """One video with a segment, detections in 30 others."""
+    truth = [("v0", 0, 10, "x")]
+    a = group(truth, {1: [(f"v{i}", 0, 10, "x", 0.5) for i in range(1, 31)]})
+    b = group(truth, {1: [("v0", 0, 10, "x", 0.9)]})
+    samples = compare.bootstrap(a, b, [1], (0.5,), "activitynet", 3, seed)
+    assert samples[0.5].tolist() == [1, 1, 1]
 
 
 def random_group(seed, truth, videos, digits):
@@ -225,6 +237,21 @@ def test_the_command_shows_what_the_runs_say(folders, tmp_path, capsys):
     assert found["differs"] == ["gamma: 0.0, 0.1"] and found["seeds"] == [1, 2]
     assert "They differ in (A, B): gamma: 0.0, 0.1" in out and "2 pairs of seeds: 1, 2" in out
     assert "recipe paper, but" in out and "bootstrap samples" in out
+
+
+def test_both_sides_are_of_the_first_localizer_of_a(tmp_path, capsys):
+    flags = write_set(tmp_path / "data")
+    at = flags.index("--method") + 1
+    end = flags.index("--untrimmednet-epochs")
+    for name, methods in (("a[1]", ["em-mil", "untrimmednet"]), ("b", ["untrimmednet", "em-mil"])):
+        run.main([*flags[:at], *methods, *flags[end:], "--out", str(tmp_path / name)])
+    capsys.readouterr()
+    found = reproduce.main(
+        ["compare", str(tmp_path / "a[1]"), str(tmp_path / "b"), "--resamples", "9"]
+    )
+    assert "localizer em-mil" in capsys.readouterr().out
+    results = json.loads((tmp_path / "out.json").read_text()) if found is None else found
+    assert all(c["a"].tolist() == c["b"].tolist() for c in results["columns"].values())
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,12 @@ import filelock
 import numpy as np
 import pandas as pd
 import pytest
-from commands import stops, write_set
+from commands import refused, stops, write_set
 
 import opts
 import reproduce
 import run
 from engine import run_folder
-from engine.jobs import setup as jobs_setup
 from formats.files import InputError
 from paper import figures, pages, published, runs, sweeps
 
@@ -155,6 +154,7 @@ def test_runs_of_other_code_options_data_or_pytorch_are_others(small, tmp_path, 
     assert second.name == folder.name.replace("-s1-", "-s2-")  # one pattern for all seeds
     assert other(flags, "--lambda", "0.9", "--gate", "0.5", "--device", "cpu") == folder
     assert other(flags, "--lr", "1e-3") != folder and other(flags, "--gamma", "0.1") != folder
+    assert other(flags, "--exclude-video", "video_09") != folder  # other data
     same = small_set(tmp_path / "moved")
     assert other([*same, *flags[-6:]]) == folder  # the same data
     changed = write_set(tmp_path / "changed", seed=1)
@@ -434,19 +434,17 @@ def test_options_of_the_test_shape_the_page_and_train_nothing(small, monkeypatch
     )
 
 
-@pytest.mark.parametrize("name", ["video_09", "v_video_09", "VIDEO_09.mp4", "its-youtube-id"])
-def test_videos_are_left_out_by_any_form_of_their_name(small, name, monkeypatch):
-    s = setup("lambda", *small[0], "--exclude-video", name)
-    s.variants["em-mil"] = {}
-    ids = {"video_09": "its-youtube-id"}
-    monkeypatch.setattr(jobs_setup, "youtube_ids_of", lambda folder: ids)
-    for one in runs.opened(s, "em-mil"):
-        assert [record.name for record in one.scored.records] == [
-            "video_08",
-            "video_10",
-            "video_11",
-        ]
-        assert set(one.scored.truth["video"]) == {"video_08", "video_10", "video_11"}
+def test_without_a_segment_nothing_is_trained(tmp_path, capsys):
+    flags = small_set(tmp_path)
+    path = Path(flags[flags.index("--annotations") + 1])
+    content = json.loads(path.read_text())
+    for entry in content["database"].values():
+        if entry["subset"] == "test":
+            entry["annotations"] = []
+    path.write_text(json.dumps(content))
+    argv = ["lambda", *flags, "--seeds", "1", "--out", tmp_path / "out"]
+    assert "found no segment in the test videos" in refused(argv, capsys, reproduce.main)
+    assert not (tmp_path / "out").exists()
 
 
 def test_table2_averages_over_ten_thresholds(small):

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -230,6 +231,16 @@ def test_training_figure_without_labels_without_em_mil_and_without_anything(tmp_
     figures.training_figure(tmp_path / "b.png", records=CLASSIFIER)
     figures.training_figure(tmp_path / "c.png", records=[])
     assert [len(figure.axes) for figure in drawn] == [1, 1] and not (tmp_path / "c.png").exists()
+
+
+def test_a_classifier_of_one_class_has_the_loss_0(tmp_path, drawn):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figures.training_figure(
+            tmp_path / "a.png",
+            records=[{**record, "loss": {"classification": 0.0}} for record in CLASSIFIER],
+        )
+    assert drawn[0].axes[0].get_yscale() == "linear"
 
 
 def test_convergence_figure_averages_runs(tmp_path, drawn):
