@@ -97,7 +97,7 @@ def _gate_note(one, k, c):
     of_video = gated[k][1]  # (C,), or None: no true class
     if of_video is None or c in localize.gate(of_video, one.o.gate):
         return ""
-    return f"removed by the gate: video score {of_video[c]:.2f} < {one.o.gate:g}"
+    return f"removed by the gate: video score {max(of_video[c], 0):.2f} < {one.o.gate:g}"
 
 
 def thumbnails(folder, video, duration, n=24, height=120):
