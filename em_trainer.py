@@ -169,11 +169,11 @@ def _labels_of_phase(trained, train_set, run, stage, phases, number, autocast):
     `number`; in an "EM" phase the log is about Eq. 5's. The labels are saved beside the log.
 
     A phase that is resumed in the middle goes on with its saved labels: a rule that looks at the
-    trained branch would now make others. A rule may draw from PyTorch's generator.
+    trained branch would now make others.
     """
     began = time.perf_counter()
     targets, facts = {}, {"phase": number, "step": phases[number - 1].step}
-    run.generator(f"{stage} labels", 0)
+    run.generator(f"{stage} labels", 0)  # a rule may draw from PyTorch's generator
     resumed = run.stage == stage and run.epoch > 0
     for step in trained:
         saved = run.read_labels(f"{number:02d}-{step.name}") if resumed else None

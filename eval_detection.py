@@ -666,14 +666,12 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
     subset = _main_subset(truth) if subset is None else subset
     videos = annotations.in_subset(truth, subset)
     found, detection_notes = _read_detections(detections, truth, videos, subset)
-    forgiven, forgiven_by = _read_ambiguous(ambiguous, truth)
+    listed, forgiven_by = _read_ambiguous(ambiguous, truth)
     known = {video.name for video in videos}
     scored = dict.fromkeys([*known, *found["video"]])
-    forgiven, forgiven_notes = ambiguous_in(
-        scored, forgiven, forgiven_by or truth.path, truth.aliases
-    )
+    forgiven, forgiven_notes = ambiguous_in(scored, listed, forgiven_by, truth.aliases)
 
-    everywhere = [*truth.videos, *found["video"]]
+    everywhere = [*truth.videos, *found["video"], *listed["video"]]
     named = {asked: name for name, asked in match_names(everywhere, exclude, truth.aliases).items()}
     absent = set(exclude) - set(named)
     if absent:
@@ -696,7 +694,11 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
         "ground_truth": str(ground_truth),
         "subset": subset,
         "excluded_videos": sorted(exclude),
-        "notes": [*truth.notes, *([in_frames] if in_frames else []), *forgiven_notes],
+        "notes": [
+            *truth.notes,
+            *([in_frames] if in_frames else []),
+            *(forgiven_notes if forgiven_by else []),
+        ],
         "detection_notes": detection_notes,
         "videos": len(videos),
         "ambiguous_file": forgiven_by,

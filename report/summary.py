@@ -143,7 +143,7 @@ def caption(results, protocol):
     parts = [
         f"{results['dataset']}, seed {results['seed']}, recipe {results['recipe']}: {tested(test)}",
         f"protocol {protocol}"
-        + (f", {test['ambiguous']} Ambiguous segments" if "thumos" in protocol else ""),
+        + (f", {count(test['ambiguous'], 'Ambiguous segment')}" if "thumos" in protocol else ""),
         ", ".join(shaped),
     ]
     if results["classes_from"]:

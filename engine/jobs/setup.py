@@ -187,7 +187,7 @@ def load_data(o, say):
         o.ambiguous or truth.path,
         truth.aliases,
     )
-    for note in notes:
+    for note in notes if o.ambiguous else ():
         say(f"warning: {note}")
     return data, annotations.table(tested), ambiguous, truth.aliases
 
