@@ -249,6 +249,7 @@ def test_bad_input_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, flags, 
     assert not (tmp_path / "out/results.json").exists()
 
 
+@pytest.mark.slow
 def test_the_real_command_ends_the_same_way(tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), *write_set(tmp_path), "--features", "missing.h5"],
