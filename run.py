@@ -186,8 +186,9 @@ def evaluate_again(command, out, _):
     saved = setup.saved_options(folder / "opts.json")
     o = opts.at_test(command.given, saved, no_effect=opts.names("run") - {"pictures"})
     # what the run has left out stays out
-    more = [name for name in o.exclude_video if name not in saved["exclude_video"]]
-    o = dataclasses.replace(o, exclude_video=(*saved["exclude_video"], *more))
+    before = opts.resolve({}, saved).exclude_video
+    more = [name for name in o.exclude_video if name not in before]
+    o = dataclasses.replace(o, exclude_video=(*before, *more))
     setup.without(command, "evaluate", "tensorboard")
     setup.only_with(command, "predict", "keep_going", "save_clip_scores")
     setup.only_with(command, "resume", "other_code")

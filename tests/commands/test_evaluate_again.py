@@ -246,6 +246,8 @@ def test_what_a_run_has_left_out_stays_out_and_is_said(tmp_path, capsys):
     assert "exclude-video video_08 v_video_09" in capsys.readouterr().out
     assert evaluate(tmp_path / "run", "--lambda", "0.5")["test"]["videos"] == 3
     assert "exclude-video video_08" in capsys.readouterr().out
+    (tmp_path / "run/opts.json").write_text("{}")  # as before there was the option
+    assert evaluate(tmp_path / "run")["test"]["videos"] == 3
 
 
 def test_ambiguous_segments_go_by_any_form_of_a_videos_name(trained, tmp_path, capsys):
