@@ -659,7 +659,7 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
     of the subset, and names in `exclude` that occur nowhere.
     """
     from formats import annotations
-    from formats.detections import ambiguous_in
+    from formats.detections import ambiguous_in, with_known_names
     from formats.names import match_names
 
     truth = annotations.load(ground_truth)
@@ -671,7 +671,9 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
     scored = dict.fromkeys([*known, *found["video"]])
     forgiven, forgiven_notes = ambiguous_in(scored, listed, forgiven_by, truth.aliases)
 
-    everywhere = [*truth.videos, *found["video"], *listed["video"]]
+    everywhere = [*truth.videos, *found["video"]]
+    named, _ = with_known_names(listed, forgiven_by, everywhere, truth.aliases)
+    everywhere += [*named["video"]]
     named = {asked: name for name, asked in match_names(everywhere, exclude, truth.aliases).items()}
     absent = set(exclude) - set(named)
     if absent:

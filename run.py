@@ -33,6 +33,7 @@ from engine.jobs import predict, scoring, setup
 from engine.loop import TrainingSet
 from formats import clip_scores, detections, exports, features
 from formats.files import InputError, load_json
+from formats.names import match_names
 from report import figures, summary, tables, tensorboard
 
 opts.CHOICES.update(
@@ -186,8 +187,10 @@ def evaluate_again(command, out, _):
     saved = setup.saved_options(folder / "opts.json")
     o = opts.at_test(command.given, saved, no_effect=opts.names("run") - {"pictures"})
     # what the run has left out stays out
-    before = opts.resolve({}, saved).exclude_video
-    more = [name for name in o.exclude_video if name not in before]
+    before, youtube_ids = opts.resolve({}, saved).exclude_video, setup.youtube_ids_of(folder)
+    given = command.given.get("exclude_video", ())
+    already = match_names(before, given, youtube_ids).values()
+    more = [name for name in given if name not in already]
     o = dataclasses.replace(o, exclude_video=(*before, *more))
     setup.without(command, "evaluate", "tensorboard")
     setup.only_with(command, "predict", "keep_going", "save_clip_scores")
@@ -197,21 +200,20 @@ def evaluate_again(command, out, _):
         return None
     records, classes, snippet_seconds = clip_scores.read(folder / "clip_scores.h5")
     truth = setup.segments_of(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
-    youtube_ids = setup.youtube_ids_of(folder)
     known = dict.fromkeys([*(record.name for record in records), *truth["video"]])
     left_out = setup.excluded(more, known, youtube_ids)
     records = [record for record in records if record.name not in left_out]
     truth = truth[~truth["video"].isin(left_out)].reset_index(drop=True)
-    given = "ambiguous" in command.given
+    from_file = "ambiguous" in command.given
     ambiguous, notes = detections.ambiguous_in(
         [name for name in known if name not in left_out],
         detections.read_ambiguous(o.ambiguous)
-        if given
+        if from_file
         else setup.segments_of(folder / "ambiguous.csv"),
         o.ambiguous,
         youtube_ids,
     )
-    for note in notes if given else ():
+    for note in notes if from_file else ():
         out.say(f"warning: {note}")
     target = setup.output_folder(command.out, folder, "evaluate")
     scored = scoring.Scored(records, classes, snippet_seconds, truth, ambiguous, youtube_ids)

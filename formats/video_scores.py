@@ -24,10 +24,12 @@ def read_video_scores(path, names, classes, aliases=None, notes=None):
         table = load_json(path)
         if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
             raise InputError(f"{path}: found other JSON, expected {{video: {{class: score}}}}")
-        table = {
-            video: {label.strip(): score for label, score in row.items()}
-            for video, row in table.items()
-        }
+        for video, row in table.items():
+            table[video] = {label.strip(): score for label, score in row.items()}
+            if len(table[video]) < len(row):
+                raise InputError(
+                    f"{path}: {video}: found a class twice, expected one score of each"
+                )
     elif path.lower().endswith(".csv"):
         table = _read_csv(path)
     else:

@@ -34,6 +34,7 @@ def main(argv=None):
     add("annotations", metavar="ANNOTATIONS", nargs="?", help="annotation file or folder")
     features.add_arguments(parser)
     args = parser.parse_args(argv)
+    problems = []
     try:
         truth = annotations.load(args.annotations) if args.annotations else None
         asked = features.asked(args)
@@ -78,7 +79,7 @@ def inspect(source, truth):
             f"(the first: {spare[0]})"
         )
     advice = print_geometry(source, truth, shapes, notes)
-    if truth:
+    if len(subsets) == 2:  # else who trains and who is tested is not known
         seconds = {name: shape[0] * (source.snippet_seconds or 0) for name, shape in shapes.items()}
         wrong = annotations.time_unit_problem(truth.path, subsets[-1], seconds)
         problems += [InputError(wrong)] if wrong else []

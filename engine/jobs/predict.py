@@ -94,7 +94,7 @@ def _check_given(command, o):
     setup.without(command, "predict", "per_class", "tensorboard")
     if "video_scores" not in command.given and (o.video_classifier == "oracle" or o.video_scores):
         raise InputError(
-            "--predict: found that the run's classes come from its annotations or a file, expected "
+            "--predict: found classes that come from annotations or a file, expected "
             "--video-scores for the new videos"
         )
 

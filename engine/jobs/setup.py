@@ -296,11 +296,10 @@ def same_run(then, now, folder, other_code):
     if not then:
         return
     old, new = (opts.resolve({}, about["options"]) for about in (then, now))
-    opts.refuse(
-        opts.changed(old, new, "train"), f"in {folder}/opts.json: the run began with another value"
-    )
-    if then["train_videos"] != now["train_videos"] and old.exclude_video != new.exclude_video:
-        opts.refuse(["exclude_video"], "of training videos: the run began with another value")
+    changed = opts.changed(old, new, "train")
+    if old.exclude_video != new.exclude_video:
+        changed.append("exclude_video")
+    opts.refuse(changed, f"in {folder}/opts.json: the run began with another value")
     for name in ("snippet_seconds", "dims", "classes", "train_videos", "fingerprint"):
         if then[name] != now[name]:
             raise InputError(

@@ -241,7 +241,7 @@ def test_what_a_run_has_left_out_stays_out_and_is_said(tmp_path, capsys):
     flags = commands.write_set(tmp_path / "data")
     run.main([*flags, "--exclude-video", "video_08", "--out", str(tmp_path / "run")])
     capsys.readouterr()
-    found = evaluate(tmp_path / "run", "--exclude-video", "v_video_09", "video_08")
+    found = evaluate(tmp_path / "run", "--exclude-video", "v_video_09", "VIDEO_08.mp4")
     assert found["test"]["videos"] == 2
     assert "exclude-video video_08 v_video_09" in capsys.readouterr().out
     assert evaluate(tmp_path / "run", "--lambda", "0.5")["test"]["videos"] == 3

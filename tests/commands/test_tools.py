@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import tracemalloc
@@ -319,6 +320,15 @@ def test_inspection_of_features_of_other_videos(tmp_path, capsys):
     paths, truth = write(tmp_path, streams=streams, database=database)
     fails(inspect_features, paths["features"], truth)
     assert f"found no features for 6 of 6 videos of {truth}: x{NAMES[0]}" in capsys.readouterr().err
+
+
+def test_inspection_for_a_reader_that_has_gone(tmp_path):
+    paths, truth = write(tmp_path)
+    argv = [sys.executable, inspect_features.__file__, paths["features"], truth]
+    unbuffered = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(argv, stdout=-1, stderr=-1, text=True, env=unbuffered) as gone:
+        gone.stdout.close()
+        assert gone.stderr.read() == "" and gone.wait() == 0
 
 
 def test_progress_bar_where_somebody_watches(tmp_path, monkeypatch, capsys):

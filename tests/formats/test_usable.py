@@ -476,6 +476,9 @@ def test_segments_in_frames(tmp_path, streams, truth, capsys, with_durations):
     code, out, err = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
     assert code == 2 and "are these frames" in err  # as a run
     assert verdict(out) == "not usable, 1 problem(s): a run would stop here"
+    edit(truth, lambda entry: entry.update(subset={"train": "x", "test": "y"}[entry["subset"]]))
+    code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
+    assert code == 0 and "times would be wrong" in verdict(out)  # who is tested is not known
 
 
 def test_conversion_says_that_float16_rounds(tmp_path, streams, truth, capsys):

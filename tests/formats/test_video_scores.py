@@ -35,6 +35,7 @@ def test_external_scores(tmp_path, name):
             '{"a": {"Run": 1, "Jump": 1}, "b": {"Run": 1}}',
             "b: found no score of 1 of 2 classes: Jump",
         ),
+        ("s.json", '{"a": {"Run": 1, " Run": 0, "Jump": 1}}', "a: found a class twice"),
         ("s.json", '{"a": [1, 2]}', "expected {video: {class: score}}"),
         (
             "s.json",

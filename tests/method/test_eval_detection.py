@@ -763,6 +763,9 @@ def test_command_with_all_protocols_and_ambiguous(files, capsys):
         got = [results["protocols"][name]["map"][0] for name in PROTOCOLS]
         assert got == pytest.approx([0.25 / 2, 6 / 11 / 2, 0.25])
         assert results["protocols"]["thumos-2015"]["errors"]["ignored"] == 1
+        more = "--ambiguous", files / name, "--exclude-video", "v_a"
+        results, _ = command(capsys, files / "gt.json", files / "found.json", *more)
+        assert results["excluded_videos"] == ["a"] and results["ambiguous_segments"] == 0
 
 
 def test_command_leaves_out_videos(files, capsys):
