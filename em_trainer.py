@@ -176,7 +176,8 @@ def _labels_of_phase(trained, train_set, run, stage, phases, number, autocast):
     run.generator(f"{stage} labels", 0)  # a rule may draw from PyTorch's generator
     resumed = run.stage == stage and run.epoch > 0
     for step in trained:
-        saved = run.read_labels(f"{number:02d}-{step.name}") if resumed else None
+        name = f"{number:02d}-{step.name}"
+        saved = run.read_labels(name) if resumed else None
         if saved is None:
             targets[step.name] = label_all(step, train_set, phases[number - 1].targets, autocast)
         else:
@@ -186,7 +187,7 @@ def _labels_of_phase(trained, train_set, run, stage, phases, number, autocast):
         if step.log_facts:
             earlier = [n for n in range(1, number) if step.name in phases[n - 1].step]
             before = run.read_labels(f"{earlier[-1]:02d}-{step.name}") if earlier else None
-            labels = run.save_labels(f"{number:02d}-{step.name}", _arrays(targets[step.name]))
+            labels = run.save_labels(name, _arrays(targets[step.name]))
             facts |= label_facts(labels, before, train_set.labels.cpu().numpy())
     return targets, {**facts, "label_seconds": round(time.perf_counter() - began, 4)}
 

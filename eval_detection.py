@@ -659,21 +659,19 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
     of the subset, and names in `exclude` that occur nowhere.
     """
     from formats import annotations
-    from formats.detections import ambiguous_in, with_known_names
+    from formats.detections import ambiguous_in
     from formats.names import match_names
 
     truth = annotations.load(ground_truth)
     subset = _main_subset(truth) if subset is None else subset
     videos = annotations.in_subset(truth, subset)
     found, detection_notes = _read_detections(detections, truth, videos, subset)
-    listed, forgiven_by = _read_ambiguous(ambiguous, truth)
+    listed, forgiven_by, renamed = _read_ambiguous(ambiguous, truth, found)
     known = {video.name for video in videos}
     scored = dict.fromkeys([*known, *found["video"]])
     forgiven, forgiven_notes = ambiguous_in(scored, listed, forgiven_by, truth.aliases)
 
-    everywhere = [*truth.videos, *found["video"]]
-    named, _ = with_known_names(listed, forgiven_by, everywhere, truth.aliases)
-    everywhere += [*named["video"]]
+    everywhere = [*truth.videos, *found["video"], *listed["video"]]
     named = {asked: name for name, asked in match_names(everywhere, exclude, truth.aliases).items()}
     absent = set(exclude) - set(named)
     if absent:
@@ -696,11 +694,7 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
         "ground_truth": str(ground_truth),
         "subset": subset,
         "excluded_videos": sorted(exclude),
-        "notes": [
-            *truth.notes,
-            *([in_frames] if in_frames else []),
-            *(forgiven_notes if forgiven_by else []),
-        ],
+        "notes": [*truth.notes, *filter(None, (in_frames, renamed)), *forgiven_notes],
         "detection_notes": detection_notes,
         "videos": len(videos),
         "ambiguous_file": forgiven_by,
@@ -761,15 +755,19 @@ def _read_detections(path, truth, videos, subset):
     return kept, [note for note in notes if note]
 
 
-def _read_ambiguous(path, truth):
-    """(table, where it is from): the file, else what the annotations have, else
-    ambiguous.csv beside those in CSV."""
-    from formats.detections import read_ambiguous
+def _read_ambiguous(path, truth, found):
+    """(table, its file or None, note or None): the file, else what the annotations have, else
+    ambiguous.csv beside those in CSV; under the names of the ground truth and the detections."""
+    from formats.detections import read_ambiguous, with_known_names
 
     beside = Path(truth.path).with_name("ambiguous.csv")
     if path is None and Path(truth.path).suffix.lower() == ".csv" and beside.exists():
         path = beside
-    return (truth.ambiguous, None) if path is None else (read_ambiguous(path), str(path))
+    if path is None:
+        return truth.ambiguous, None, None
+    names = [*truth.videos, *found["video"]]
+    table, note = with_known_names(read_ambiguous(path), path, names, truth.aliases)
+    return table, str(path), note
 
 
 def _main_subset(truth):

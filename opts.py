@@ -464,23 +464,19 @@ def resolve(given, saved=None):
 
     Raises OptionError, naming option, value and range.
     """
+    if given.get("thresholds") and given.get("test_gamma") is not None:
+        raise OptionError(
+            "--thresholds: found with a gamma at test, expected one: both are gammas of the test"
+        )
     if saved is not None:
         _check_names(saved, "saved options", "; a run of an earlier version: train again")
         saved = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
         return Opts(**{**saved, **given})
-    _one_gamma(given)
     dataset, recipe = given.get("dataset", DATASET), given.get("recipe", "paper")
     if dataset not in PRESETS:
         raise OptionError(f"DATASET: found {dataset!r}, expected one of {', '.join(PRESETS)}")
     _check_names(PRESETS[dataset], f"PRESETS[{dataset}] in opts.py")
     return Opts(**{"dataset": dataset, **PRESETS[dataset], **RECIPES.get(recipe, {}), **given})
-
-
-def _one_gamma(given):
-    if given.get("thresholds") and given.get("test_gamma") is not None:
-        raise OptionError(
-            "--thresholds: found with a gamma at test, expected one: both are gammas of the test"
-        )
 
 
 def _check_names(options, where, more=""):
@@ -574,9 +570,8 @@ def at_test(given, saved, no_effect, apart=()):
         )
     if "gamma" in given:
         given["test_gamma"] = given.pop("gamma")
-    _one_gamma(given)
     if given.get("thresholds"):
-        given["test_gamma"] = None  # the run's
+        given.setdefault("test_gamma", None)  # not the run's
     elif "test_gamma" in given:
         given.setdefault("thresholds", ())  # the run's thresholds would win over it
     old, o = resolve({}, saved), resolve(given, saved)

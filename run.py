@@ -192,9 +192,7 @@ def evaluate_again(command, out, _):
     already = match_names(before, given, youtube_ids).values()
     more = [name for name in given if name not in already]
     o = dataclasses.replace(o, exclude_video=(*before, *more))
-    setup.without(command, "evaluate", "tensorboard")
-    setup.only_with(command, "predict", "keep_going", "save_clip_scores")
-    setup.only_with(command, "resume", "other_code")
+    setup.check_flags(command)
     out.say(setup.option_lines(o))
     if command.dry_run:
         return None
@@ -204,16 +202,16 @@ def evaluate_again(command, out, _):
     left_out = setup.excluded(more, known, youtube_ids)
     records = [record for record in records if record.name not in left_out]
     truth = truth[~truth["video"].isin(left_out)].reset_index(drop=True)
-    from_file = "ambiguous" in command.given
+    path = o.ambiguous if "ambiguous" in command.given else None
     ambiguous, notes = detections.ambiguous_in(
         [name for name in known if name not in left_out],
-        detections.read_ambiguous(o.ambiguous)
-        if from_file
-        else setup.segments_of(folder / "ambiguous.csv"),
-        o.ambiguous,
+        setup.segments_of(folder / "ambiguous.csv")
+        if path is None
+        else detections.read_ambiguous(path),
+        path,
         youtube_ids,
     )
-    for note in notes if from_file else ():
+    for note in notes:
         out.say(f"warning: {note}")
     target = setup.output_folder(command.out, folder, "evaluate")
     scored = scoring.Scored(records, classes, snippet_seconds, truth, ambiguous, youtube_ids)

@@ -3,7 +3,6 @@ line for an error.
 """
 
 import contextlib
-import os
 import signal
 import sys
 import time
@@ -11,7 +10,7 @@ import time
 from tqdm import tqdm
 
 from engine.distributed import world
-from formats.files import InputError
+from formats.files import InputError, print_on_any_terminal, silence
 
 # seconds between lines of progress where there is no terminal
 EVERY = 60
@@ -62,10 +61,7 @@ class Console:
 
     def __init__(self):
         self.lines, self.path = [], None
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(AttributeError, ValueError):  # no such stream, or closed
-                # an ASCII terminal shows ? for ±
-                stream.reconfigure(errors="replace")
+        print_on_any_terminal()
 
     def keep_in(self, path):
         """From here on lines go to the file at `path` too, those before included."""
@@ -103,7 +99,7 @@ def printed(text, stream=None):
     # ValueError: the stream has been closed
     except (OSError, ValueError):
         with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            silence(stream)
 
 
 class Bar(tqdm):

@@ -202,7 +202,8 @@ def with_known_names(table, path, names, aliases=None):
 def ambiguous_in(videos, table, path, aliases=None):
     """(table, notes): the Ambiguous segments that lie in `videos`, called by the names there.
 
-    table: as read_ambiguous returns it from `path`. aliases: {name: YouTube id}.
+    table: as read_ambiguous returns it from `path`; path is None where the segments come with the
+    annotations, and nothing is noted. aliases: {name: YouTube id}.
     """
     named, renamed = with_known_names(table, path, videos, aliases)
     inside = named[named["video"].isin(set(videos))].reset_index(drop=True)
@@ -212,7 +213,7 @@ def ambiguous_in(videos, table, path, aliases=None):
             f"{path}: {count(named, 'Ambiguous segment')} in other videos than those that are "
             f"scored: {some(named['video'].unique(), 3)}"
         )
-    return inside, [note for note in (renamed, none) if note]
+    return inside, [note for note in (renamed, none) if note and path is not None]
 
 
 def with_known_labels(table, path, classes):

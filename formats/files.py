@@ -47,19 +47,27 @@ def show(value):
         return f"a huge {type(value).__name__}"
 
 
+def print_on_any_terminal():
+    """From here on a terminal that lacks a sign (an ASCII one lacks ±) shows ? in its place."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):  # no such stream, or closed
+            stream.reconfigure(errors="replace")
+
+
+def silence(stream):
+    """What is printed to a stream that nobody reads any more (`| head`) goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 @contextlib.contextmanager
 def output():
-    """For what a command prints: ? for a sign that the terminal lacks, and a quiet end where nobody
-    reads any more (`| head`).
-    """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):
-            stream.reconfigure(errors="replace")
+    """For what a command prints: on any terminal, and with a quiet end where nobody reads on."""
+    print_on_any_terminal()
     try:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
 
 
 def count(things, singular, plural=None):

@@ -137,11 +137,12 @@ def require_text(where, value, what):
     Raises InputError, with `where` in front, for other types, for blank text, and for signs that
     CSV or HDF5 cannot hold.
     """
-    if not isinstance(value, str) or not value.strip():
+    text = value.strip() if isinstance(value, str) else ""
+    if not text:
         raise InputError(f"{where}: found {what} {show(value)}, expected a text that is not empty")
-    if re.search("[\0\r\ud800-\udfff]", value.strip()):
+    if re.search("[\0\r\ud800-\udfff]", text):
         raise InputError(
             f"{where}: found {what} {show(value)}, expected a text without NUL, carriage return "
             "and lone surrogates"
         )
-    return str(value.strip())
+    return str(text)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import opts
 from engine import console, run_folder
-from engine.jobs.setup import excluded, find_files
+from engine.jobs.setup import find_files, load_annotations
 from formats import annotations
 from formats.files import InputError
 
@@ -73,11 +73,8 @@ def set_up(args, command, other_data):
 
 def _check_segments(o):
     """InputError, before anything is trained, where no test video has a segment."""
-    truth = annotations.load(o.annotations, video_labels=o.video_labels)
-    subset = annotations.choose_subsets(truth, o.train_subset, o.test_subset)[1]
-    left_out = excluded(o.exclude_video, truth.videos, truth.aliases)
-    tested = annotations.in_subset(truth, subset) if subset is not None else []
-    if not any(len(video.segments) for video in tested if video.name not in left_out):
+    truth, _, subset = load_annotations(o)
+    if not any(len(video.segments) for video in annotations.in_subset(truth, subset)):
         raise InputError(
             f"{o.annotations}: found no segment in the test videos, expected some to score against"
         )

@@ -1,9 +1,9 @@
 """The HTML page of a run: one file that opens by double click, without a network or a server.
 
 `page_content` gathers a run's results, `write_page` writes them as a page: page.html with page.css
-and page.js put in; page.js draws the figures as SVG from the data in the page. Names
-and texts from outside are escaped, and the page's content security policy lets no other script run
-and no address be loaded.
+and page.js put in; page.js draws the figures as SVG from the data in the page. Names and texts from
+outside are escaped, and the page's content security policy lets no other script run and no address
+be loaded.
 
 Scores are kept with 16 bits (an error of at most 1/131070), times with a millisecond.
 

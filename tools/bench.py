@@ -290,15 +290,14 @@ def _times(shape, rounds):
     ours, plain, plain_none = Ours(videos), Plain(rows, zeros=True), Plain(rows, zeros=False)
     x = columns(shape["lengths"], 3 * shape["dim"])
     backward = cpu.onednn_product if cpu.AVAILABLE else lambda a, b: a @ b.T
-    forward = backward if cpu.ONEDNN_FORWARD else lambda a, b: a @ b.T
     functions = {}
     for step, outputs, frozen in (("E", 1, shape["classes"]), ("M", shape["classes"], 1)):
         sizes = x, shape["lengths"]
         functions |= {
-            f"products {step}": floor(*sizes, outputs, forward, backward),
+            f"products {step}": floor(*sizes, outputs, cpu.forward_product, backward),
             f"adam {step}": bare_adam(ours.steps[step].branch, len(videos)),
             f"epoch {step}": lambda step=step: ours.epoch(step),
-            f"pass products {step}": floor(*sizes, frozen, forward),
+            f"pass products {step}": floor(*sizes, frozen, cpu.forward_product),
             f"pass {step}": lambda step=step: ours.label_pass(step),
             f"zeroed {step}": lambda step=step: plain.epoch(step),
             f"none {step}": lambda step=step: plain_none.epoch(step),

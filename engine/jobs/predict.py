@@ -77,13 +77,18 @@ def predict(command, out, open_things):
     scored = scoring.Scored(kept[:pictures], about["classes"], step)
     durations = {name: durations[name] for name in source.names if name not in bad}
     table, results = _write_found(o, found, scored, place, command.export, durations, out.say)
-    header, path = scoring.header(o, folder, run_folder.environment("cpu")), place / scoring.PAGE
-    title = About(f"{METHODS[o.method[0]].title}: {folder}", header, [], [])
-    outcome.write_page(path, title, scored, table, pages, scoring.rule_of(o))
+    path = place / scoring.PAGE
+    outcome.write_page(path, _about(o, folder), scored, table, pages, scoring.rule_of(o))
     out.say(f"To look at: {path}")
     if bad:
         console.end(3, f"{count(bad, 'bad video')} left out: {some(bad)}")
     return results
+
+
+def _about(o, folder):
+    """The head of the page."""
+    header = scoring.header(o, folder, run_folder.environment("cpu"))
+    return About(f"{METHODS[o.method[0]].title}: {folder}", header, [], [])
 
 
 def _check_given(command, o):
@@ -91,7 +96,7 @@ def _check_given(command, o):
         raise InputError(
             "--predict: found no --features, expected the features of the videos to localize in"
         )
-    setup.without(command, "predict", "per_class", "tensorboard")
+    setup.check_flags(command)
     if "video_scores" not in command.given and (o.video_classifier == "oracle" or o.video_scores):
         raise InputError(
             "--predict: found classes that come from annotations or a file, expected "

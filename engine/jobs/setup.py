@@ -19,12 +19,14 @@ from formats.names import match_names
 from report import summary, tables, tensorboard
 
 YOUTUBE_IDS = "youtube_ids.json"
+# flags of the command, and the job that alone has a use for them, or those that have none
+ONLY_WITH = {"keep_going": "predict", "save_clip_scores": "predict", "other_code": "resume"}
+NOT_WITH = {"per_class": ("predict",), "tensorboard": ("predict", "evaluate")}
 
 
 def options(command):
     """(Opts, folder of the run), from flags, a saved opts.json, or the run to resume."""
-    only_with(command, "predict", "keep_going", "save_clip_scores")
-    only_with(command, "resume", "other_code")
+    check_flags(command)
     if command.tensorboard:
         tensorboard.writer()  # fail now rather than after training
     if command.resume:
@@ -82,20 +84,17 @@ def saved_options(path):
     return saved
 
 
-def only_with(command, job, *names):
-    for name in names:
+def check_flags(command):
+    """OptionError for a flag that the job has no use for."""
+    for name, job in ONLY_WITH.items():
         if getattr(command, name) and not getattr(command, job):
-            raise opts.OptionError(
-                f"--{name.replace('_', '-')}: found without --{job}, expected with it"
-            )
-
-
-def without(command, job, *names):
-    """Refuses flags that a job has no use for."""
-    for name in names:
-        if getattr(command, name):
             flag = name.replace("_", "-")
-            raise opts.OptionError(f"--{flag}: found with --{job}, where it has no effect")
+            raise opts.OptionError(f"--{flag}: found without --{job}, expected with it")
+    for name, jobs in NOT_WITH.items():
+        for job in jobs:
+            if getattr(command, name) and getattr(command, job):
+                flag = name.replace("_", "-")
+                raise opts.OptionError(f"--{flag}: found with --{job}, where it has no effect")
 
 
 def output_folder(given, run_dir, job):
@@ -138,12 +137,7 @@ def load_data(o, say):
     YouTube id}).
     """
     find_files(o, say)
-    truth = annotations.load(o.annotations, video_labels=o.video_labels)
-    left_out = excluded(o.exclude_video, truth.videos, truth.aliases)
-    truth = dataclasses.replace(
-        truth, videos={name: v for name, v in truth.videos.items() if name not in left_out}
-    )
-    train_subset, test_subset = annotations.choose_subsets(truth, o.train_subset, o.test_subset)
+    truth, train_subset, test_subset = load_annotations(o)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes on this machine
     limit = (
         o.feature_memory * 1e9 if o.feature_memory is not None else files.free_memory() / 2 / here
@@ -184,12 +178,22 @@ def load_data(o, say):
     ambiguous, notes = detections.ambiguous_in(
         [video.name for video in tested],
         detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous,
-        o.ambiguous or truth.path,
+        o.ambiguous,
         truth.aliases,
     )
-    for note in notes if o.ambiguous else ():
+    for note in notes:
         say(f"warning: {note}")
     return data, annotations.table(tested), ambiguous, truth.aliases
+
+
+def load_annotations(o):
+    """(annotations without what --exclude-video names, training subset, test subset)."""
+    truth = annotations.load(o.annotations, video_labels=o.video_labels)
+    left_out = excluded(o.exclude_video, truth.videos, truth.aliases)
+    truth = dataclasses.replace(
+        truth, videos={name: v for name, v in truth.videos.items() if name not in left_out}
+    )
+    return truth, *annotations.choose_subsets(truth, o.train_subset, o.test_subset)
 
 
 def find_files(o, say):
