@@ -5,6 +5,7 @@ it is compared with.
 """
 
 import collections
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -82,6 +83,18 @@ class TrainingSet:
         """All bags of this process, in the order of the set."""
         return (bag for bags in self.read([[i] for i in self.mine]) for bag in bags)
 
+    def groups(self, clips=2048):
+        """All bags of this process, as lists of at most `clips` clips, or of one longer bag."""
+        group, length = [], 0
+        for bag in self.bags():
+            if group and length + bag.length > clips:
+                yield group
+                group, length = [], 0
+            group.append(bag)
+            length += bag.length
+        if group:
+            yield group
+
     def read(self, batches):
         """Yields a list of Bags for each list of indices (of this process's videos) in
         `batches`.
@@ -119,6 +132,34 @@ class TrainingSet:
         ]
         counts = [sum(k < len(stripe) for stripe in stripes) for k in steps]
         return zip(self.read(mine), counts)
+
+
+@contextlib.contextmanager
+def scored_ahead(branch, bags):
+    """Inside, branch(bag.rgb, bag.flow) of these bags returns logits that are computed already, of
+    all bags in one pass: faster than a pass for each, and equal but for rounding.
+
+    branch: a model.Branch that does not change inside. A clip of zeros stands between two videos:
+    what the convolution pads a video with.
+    """
+    lengths = [n for bag in bags for n in (bag.length, 1)]
+    logits = branch(_joined([bag.rgb for bag in bags]), _joined([bag.flow for bag in bags]))
+    streams = [[None] * len(bags) if x is None else x.split(lengths)[::2] for x in logits]
+    known = {(id(bag.rgb), id(bag.flow)): logits._make(pair) for bag, *pair in zip(bags, *streams)}
+    forward = branch.forward
+    branch.forward = lambda rgb, flow: known.get((id(rgb), id(flow))) or forward(rgb, flow)
+    try:
+        yield
+    finally:
+        del branch.forward  # that of the class is in force again
+
+
+def _joined(videos):
+    """(T, D) of each video -> (sum of all T + 1, D), in memory as (D, T) too; None of None."""
+    if videos[0] is None:
+        return None
+    zeros = videos[0].new_zeros(videos[0].shape[1], 1)
+    return torch.cat([part for x in videos for part in (x.T, zeros)], dim=1).T
 
 
 class Adam:
