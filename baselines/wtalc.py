@@ -114,8 +114,7 @@ class WTALC(nn.Module):
             # the layers never see the padding
             for x in self(torch.cat(features))
         )
-        # (B, T)
-        present = torch.arange(max(clips)) < torch.tensor(clips)[:, None]
+        present = torch.arange(max(clips)) < torch.tensor(clips)[:, None]  # (B, T)
         present, y = present.to(hidden.device), torch.stack([bag.y for bag in bags])
         paired = slice(2 * pairs)
         return {
@@ -142,11 +141,9 @@ class WTALC(nn.Module):
         the video. Its code gates by a positive top-k mean; here every method is gated by
         `video_scores`. Of `rule` only the gate counts.
         """
-        # (T, C)
-        activations = np.asarray(record.scores[cls.name]["clips"], np.float64)
+        activations = np.asarray(record.scores[cls.name]["clips"], np.float64)  # (T, C)
         k = -(-len(activations) // TOP)
-        # (C,)
-        tops = np.sort(activations, axis=0)[len(activations) - k :].mean(axis=0)
+        tops = np.sort(activations, axis=0)[len(activations) - k :].mean(axis=0)  # (C,)
 
         def propose(curve, c):
             mask = curve > curve.max() - 0.5 * (curve.max() - curve.min())
@@ -205,24 +202,18 @@ def co_activity_loss(hidden, activations, present, y):
     """
     # (2n, T, C)
     attention = activations.masked_fill(~present[..., None], -torch.inf).softmax(dim=1)
-    # (2n, F, T)
-    features = hidden.transpose(1, 2)
-    # (2n, F, C)
-    high = features @ attention
+    features = hidden.transpose(1, 2)  # (2n, F, T)
+    high = features @ attention  # (2n, F, C)
     # L's divisor T - 1 is left out: no cosine depends on it, and it is 0 for T = 1.
-    # (2n, F, C)
-    low = features @ (present[..., None].to(attention.dtype) - attention)
+    low = features @ (present[..., None].to(attention.dtype) - attention)  # (2n, F, C)
     (high1, low1), (high2, low2) = ((high[i::2], low[i::2]) for i in (0, 1))
-    # (n, C)
-    closer = 1 - F.cosine_similarity(high1, high2, dim=1)
+    closer = 1 - F.cosine_similarity(high1, high2, dim=1)  # (n, C)
     farther = (
         1 - F.cosine_similarity(high1, low2, dim=1),
         1 - F.cosine_similarity(low1, high2, dim=1),
     )
-    # (n, C)
-    hinge = sum(torch.relu(closer - d + MARGIN) for d in farther) / 2
-    # (n, C)
-    shared = y[0::2] * y[1::2]
+    hinge = sum(torch.relu(closer - d + MARGIN) for d in farther) / 2  # (n, C)
+    shared = y[0::2] * y[1::2]  # (n, C)
     return (hinge * shared).sum() / shared.sum().clamp(min=1)
 
 

@@ -663,8 +663,7 @@ def smooth_scores(lengths, classes):
         curves = [
             np.convolve(rng.normal(size=t + 8), window, "valid") * 3 for _ in range(classes + 1)
         ]
-        # (T, 1 + classes)
-        scores = 1 / (1 + np.exp(-np.stack(curves, axis=1))).astype(np.float32)
+        scores = 1 / (1 + np.exp(-np.stack(curves, axis=1))).astype(np.float32)  # (T, 1 + classes)
         videos.append((scores[:, 0], scores[:, 1:], rng.random(classes)))
     return videos
 
