@@ -26,7 +26,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from engine.loop import Adam, scored_ahead, train_epoch
+from engine.loop import Adam, together, train_epoch
 from formats.files import InputError
 from pseudo_labels import class_labels, key_instance_labels
 
@@ -198,14 +198,11 @@ def label_all(step, train_set, source, autocast=contextlib.nullcontext):
 
     source: "bag" (Sec. 3.4's start) or "frozen" (the pseudo-labels).
     """
-    labels = {}
+    rule, labels = step.bag_labels if source == "bag" else step.pseudo_labels, {}
     with torch.no_grad(), autocast():
-        if source == "bag":
-            return {bag.index: _shaped(step.bag_labels(bag), step, bag) for bag in train_set.bags()}
         for bags in train_set.groups():
-            with scored_ahead(step.frozen, bags):
-                for bag in bags:
-                    labels[bag.index] = _shaped(step.pseudo_labels(bag), step, bag)
+            with together(bags):
+                labels |= {bag.index: _shaped(rule(bag), step, bag) for bag in bags}
     return labels
 
 

@@ -16,7 +16,7 @@ class AttentionEStep:
     name, log_facts = "E", False
 
     def __init__(self, model):
-        self.model, self.branch, self.frozen = model, model.assignment, model.classifier
+        self.model, self.branch = model, model.assignment
 
     def label_shape(self, bag):
         return (bag.length, len(bag.y))
@@ -40,7 +40,7 @@ class AttentionMStep:
     name, log_facts = "M", False
 
     def __init__(self, model):
-        self.model, self.branch, self.frozen = model, model.classifier, model.assignment
+        self.model, self.branch = model, model.classifier
 
     def label_shape(self, bag):
         return (bag.length,)

@@ -6,6 +6,7 @@ some of a head's products faster. PyTorch offers it without a derivative, so a h
 written here, both layers in one piece.
 """
 
+import contextlib
 import ctypes
 import os
 
@@ -77,6 +78,8 @@ def head_forward(conv, linear, x):
     """linear(relu(conv(x))) over the clips x (T, D), for Conv1d(D, H, 3, padding=1). Returns (T,
     K).
     """
+    if id(x) in _together:
+        return _scored_together(conv, linear, x)
     kind = x.device.type
     autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     if not AVAILABLE or kind != "cpu" or x.dtype != torch.float32 or x.requires_grad or autocast:
@@ -84,6 +87,36 @@ def head_forward(conv, linear, x):
     return _TwoLayers.apply(
         shifted(x, _columns_for(len(x))), len(x), conv.weight, conv.bias, linear.weight, linear.bias
     )
+
+
+_together = {}  # id of features -> (features of all videos of its group, their scores by head)
+
+
+@contextlib.contextmanager
+def together(bags):
+    """Inside, head_forward computes the scores of all `bags` in one pass when it is first asked for
+    those of one: faster than many small products, and equal but for rounding.
+
+    For weights that do not change inside, and without gradients.
+    """
+    for stream in ("rgb", "flow"):
+        group = [getattr(bag, stream) for bag in bags], {}
+        _together.update({id(x): group for x in group[0] if x is not None})
+    try:
+        yield
+    finally:
+        _together.clear()
+
+
+def _scored_together(conv, linear, x):
+    videos, scores = _together[id(x)]
+    if (conv, linear) not in scores:
+        zeros = x.new_zeros(x.shape[1], conv.padding[0])  # what the convolution pads a video with
+        joined = torch.cat([part for video in videos for part in (video.T, zeros)], dim=1).T
+        lengths = [n for video in videos for n in (len(video), zeros.shape[1])]
+        parts = head_forward(conv, linear, joined).split(lengths)[::2]
+        scores[conv, linear] = dict(zip(map(id, videos), parts))
+    return scores[conv, linear][id(x)]
 
 
 def shifted(x, columns):

@@ -15,6 +15,11 @@ from torch.optim import adam as functional
 
 from engine.distributed import error_on_all, everywhere, sum_gradients, world
 
+try:
+    from engine.cpu import together  # bags are scored in one pass
+except ImportError:  # works without that file
+    together = contextlib.nullcontext
+
 
 class Bag(NamedTuple):
     """A training video: T clips in two streams, and its video-level labels. A stream that the set
@@ -132,34 +137,6 @@ class TrainingSet:
         ]
         counts = [sum(k < len(stripe) for stripe in stripes) for k in steps]
         return zip(self.read(mine), counts)
-
-
-@contextlib.contextmanager
-def scored_ahead(branch, bags):
-    """Inside, branch(bag.rgb, bag.flow) of these bags returns logits that are computed already, of
-    all bags in one pass: faster than a pass for each, and equal but for rounding.
-
-    branch: a model.Branch that does not change inside. A clip of zeros stands between two videos:
-    what the convolution pads a video with.
-    """
-    lengths = [n for bag in bags for n in (bag.length, 1)]
-    logits = branch(_joined([bag.rgb for bag in bags]), _joined([bag.flow for bag in bags]))
-    streams = [[None] * len(bags) if x is None else x.split(lengths)[::2] for x in logits]
-    known = {(id(bag.rgb), id(bag.flow)): logits._make(pair) for bag, *pair in zip(bags, *streams)}
-    forward = branch.forward
-    branch.forward = lambda rgb, flow: known.get((id(rgb), id(flow))) or forward(rgb, flow)
-    try:
-        yield
-    finally:
-        del branch.forward  # that of the class is in force again
-
-
-def _joined(videos):
-    """(T, D) of each video -> (sum of all T + 1, D), in memory as (D, T) too; None of None."""
-    if videos[0] is None:
-        return None
-    zeros = videos[0].new_zeros(videos[0].shape[1], 1)
-    return torch.cat([part for x in videos for part in (x.T, zeros)], dim=1).T
 
 
 class Adam:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from engine import cpu
-from engine.cpu import head_forward, onednn_product, shifted
+from engine.cpu import head_forward, onednn_product, shifted, together
 
 ROOT = cpu.__file__.rsplit("/", 2)[0]
 needs_onednn = pytest.mark.skipif(not cpu.AVAILABLE, reason="this PyTorch has no oneDNN")
@@ -254,3 +255,51 @@ def test_training_without_the_file_gives_the_same_losses():
     assert len(losses["with"]) == 9
     for a, b in zip(losses["with"], losses["without"], strict=True):
         assert a == {stream: pytest.approx(value, rel=1e-4) for stream, value in b.items()}
+
+
+# ---- several videos in one pass
+def bags_of(lengths, rgb=4, flow=3):
+    """Bags with streams of these widths, None for 0."""
+    torch.manual_seed(1)
+
+    def features(t, width):
+        return torch.randn(width, t).T if width else None
+
+    return [SimpleNamespace(rgb=features(t, rgb), flow=features(t, flow)) for t in lengths]
+
+
+@pytest.mark.parametrize("widths", [(4, 3), (4, 0), (0, 3)])
+def test_together_gives_what_each_video_alone_has(widths):
+    bags = bags_of([1, 4, 1, 7], *widths)
+    heads = {s: layers(d, 5, 2) for s, d in zip(("rgb", "flow"), widths) if d}
+    others = {s: layers(d, 6, 3) for s, d in zip(("rgb", "flow"), widths) if d}
+    with torch.no_grad(), together(bags):
+        for stream, head in [*heads.items(), *others.items()]:
+            for bag in bags:
+                x = getattr(bag, stream)
+                torch.testing.assert_close(head_forward(*head, x), plain(*head, x))
+                # other features of the same size
+                torch.testing.assert_close(head_forward(*head, x + 1), plain(*head, x + 1))
+
+
+@torch.no_grad()
+def test_together_makes_one_pass_and_nothing_of_it_stays():
+    bags, (conv, linear) = bags_of([5, 3]), layers(4, 5, 2)
+    first, second = (plain(conv, linear, bag.rgb) for bag in bags)
+    with pytest.raises(ZeroDivisionError), together(bags):
+        torch.testing.assert_close(head_forward(conv, linear, bags[0].rgb), first)
+        linear.bias += 1
+        torch.testing.assert_close(head_forward(conv, linear, bags[1].rgb), second)
+        raise ZeroDivisionError
+    torch.testing.assert_close(head_forward(conv, linear, bags[1].rgb), second + 1)
+
+
+@torch.no_grad()
+def test_together_pads_for_a_wider_kernel(monkeypatch):
+    monkeypatch.setattr(cpu, "AVAILABLE", False)
+    bags, (conv, linear) = bags_of([2, 1, 5]), layers(4, 5, 2)
+    conv = nn.Conv1d(4, 5, 7, padding=3)
+    with together(bags):
+        for bag in bags:
+            found = head_forward(conv, linear, bag.rgb)
+            torch.testing.assert_close(found, plain(conv, linear, bag.rgb))

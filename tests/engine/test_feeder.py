@@ -96,52 +96,6 @@ def test_groups_hold_successive_bags_of_so_many_clips_or_one_longer_bag():
     assert groups == [[0, 1, 2], [3], [4, 5]]
 
 
-@pytest.mark.parametrize("streams", [("rgb", "flow"), ("rgb",), ("flow",)])
-def test_scored_ahead_gives_what_each_video_alone_has(streams):
-    rng = np.random.default_rng(0)
-    videos = [
-        SimpleNamespace(
-            name=f"v{i}",
-            rgb=rng.normal(size=(t, 6)).astype(np.float32) if "rgb" in streams else None,
-            flow=rng.normal(size=(t, 5)).astype(np.float32) if "flow" in streams else None,
-            labels=np.ones(2, np.float32),
-        )
-        for i, t in enumerate([1, 4, 1, 7])
-    ]
-    torch.manual_seed(0)
-    branch = EMMIL(6 if "rgb" in streams else None, 5 if "flow" in streams else None, 2).classifier
-    bags = list(TrainingSet(videos).bags())
-
-    def alone(stream, x):  # PyTorch's own layers
-        head = getattr(branch, stream)
-        return head.linear(torch.relu(head.conv(x.T[None])[0].T))
-
-    with torch.no_grad(), loop.scored_ahead(branch, bags):
-        ahead = [branch(bag.rgb, bag.flow) for bag in bags]
-        first = bags[0]
-        other = branch(*(x if x is None else x + 1 for x in (first.rgb, first.flow)))
-        expected_other = {s: alone(s, getattr(first, s) + 1) for s in streams}
-    for bag, logits in zip(bags, ahead):
-        for stream in ("rgb", "flow"):
-            found = getattr(logits, stream)
-            if stream in streams:
-                torch.testing.assert_close(found, alone(stream, getattr(bag, stream)))
-            else:
-                assert found is None
-    for stream in streams:  # features of a rule's own are scored as ever
-        torch.testing.assert_close(getattr(other, stream), expected_other[stream])
-
-
-def test_after_scored_ahead_the_branch_scores_by_its_weights_again():
-    branch, bags = EMMIL(3, 3, 2).assignment, list(TrainingSet(held_videos(2)).bags())
-    with pytest.raises(ZeroDivisionError), torch.no_grad(), loop.scored_ahead(branch, bags):
-        raise ZeroDivisionError
-    with torch.no_grad():
-        before = branch(bags[1].rgb, bags[1].flow).rgb
-        branch.rgb.linear.bias += 1
-        torch.testing.assert_close(branch(bags[1].rgb, bags[1].flow).rgb, before + 1)
-
-
 def test_what_is_held_is_not_copied_again():
     videos = held_videos(1)
     ((bag,),) = TrainingSet(videos).read([[0]])
