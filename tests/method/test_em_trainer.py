@@ -15,6 +15,7 @@ import em_trainer
 import run
 from em_trainer import EStep, MStep, Phase, label_all
 from engine import run_folder
+from engine.labels import label_facts
 from engine.loop import Bag, TrainingSet
 from engine.run_folder import RunFolder, read_labels, read_log
 from formats.files import InputError
@@ -301,12 +302,8 @@ def test_facts_of_labels_by_hand():
     before = [np.array([[1, 1], [0, 0], [0, 0]]), np.array([[0, 0.4]])]
     # 1 of 4 clips has a label above 0.5; pairs without: video 0 class 1, video 1 class 1; 1 of 4
     # clips differs.
-    assert em_trainer.label_facts(labels, before, y) == {
-        "positive": 0.25,
-        "empty": 2,
-        "changed": 0.25,
-    }
-    assert em_trainer.label_facts([np.array([1, 0]), np.array([0])], None, y) == {
+    assert label_facts(labels, before, y) == {"positive": 0.25, "empty": 2, "changed": 0.25}
+    assert label_facts([np.array([1, 0]), np.array([0])], None, y) == {
         "positive": pytest.approx(1 / 3),
         "empty": 1,
         "changed": None,
