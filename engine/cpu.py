@@ -75,14 +75,16 @@ def forward_product(a, b):
 
 
 def head_forward(conv, linear, x):
-    """linear(relu(conv(x))) over the clips x (T, D), for Conv1d(D, H, 3, padding=1). Returns (T,
-    K).
+    """linear(relu(conv(x))) over the clips x (T, D), fast for Conv1d(D, H, 3, padding=1). Returns
+    (T, K).
     """
     if id(x) in _together:
         return _scored_together(conv, linear, x)
     kind = x.device.type
     autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    if not AVAILABLE or kind != "cpu" or x.dtype != torch.float32 or x.requires_grad or autocast:
+    usual = conv.kernel_size == (3,) and conv.padding == (1,)
+    plain = x.dtype == torch.float32 and not x.requires_grad and not autocast
+    if not (AVAILABLE and usual and plain and kind == "cpu"):
         return linear(F.relu(conv(x.T).T)).to(x.dtype)  # PyTorch's own layers
     return _TwoLayers.apply(
         shifted(x, _columns_for(len(x))), len(x), conv.weight, conv.bias, linear.weight, linear.bias

@@ -295,10 +295,15 @@ def test_together_makes_one_pass_and_nothing_of_it_stays():
 
 
 @torch.no_grad()
-def test_together_pads_for_a_wider_kernel(monkeypatch):
-    monkeypatch.setattr(cpu, "AVAILABLE", False)
-    bags, (conv, linear) = bags_of([2, 1, 5]), layers(4, 5, 2)
-    conv = nn.Conv1d(4, 5, 7, padding=3)
+@pytest.mark.parametrize("kernel", [{"kernel_size": 7, "padding": 3}, {"kernel_size": 1}])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_another_kernel_takes_effect_alone_and_together(kernel, dilation):
+    kernel = {**kernel, "dilation": dilation, "padding": kernel.get("padding", 0) * dilation}
+    bags, conv, linear = bags_of([2, 1, 5]), nn.Conv1d(4, 5, **kernel), nn.Linear(5, 2)
+    for bag in bags:
+        torch.testing.assert_close(
+            head_forward(conv, linear, bag.rgb), plain(conv, linear, bag.rgb)
+        )
     with together(bags):
         for bag in bags:
             found = head_forward(conv, linear, bag.rgb)
