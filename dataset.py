@@ -252,13 +252,10 @@ def default_subsets(truth):
     """[training videos with a label, test videos] that a run takes by default; [all annotated
     videos] where the subsets' names do not say which these are."""
     try:
-        train, test = annotation_files.choose_subsets(truth)
+        subsets = annotation_files.choose_subsets(truth)
     except InputError:
         return [list(truth.videos.values())]
-    train, test = (
-        annotation_files.in_subset(truth, subset) if subset is not None else []
-        for subset in (train, test)
-    )
+    train, test = (annotation_files.in_subset(truth, subset) for subset in subsets)
     return [[video for video in train if video.labels], test]
 
 
