@@ -217,13 +217,12 @@ def _video(source, video, classes, shape, in_memory):
         ]
     labels = np.zeros(len(classes), np.float32)
     labels[[classes.index(label) for label in video.labels]] = 1
-    duration = length * source.snippet_seconds if video.duration is None else float(video.duration)
     return Video(
         video.name,
         *streams,
         labels,
-        duration,
-        np.asarray(video.segments, np.float64).reshape(-1, 2),
+        length * source.snippet_seconds if video.duration is None else video.duration,
+        video.segments,
         np.array([classes.index(label) for label in video.segment_labels], np.int64),
         source.snippet_seconds,
     )
