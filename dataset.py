@@ -495,37 +495,30 @@ def geometry_of_segments(source, truth, videos, shapes):
     videos = [video for video in videos if len(video.segments)]
     if not videos:
         return []
-    ends = np.concatenate([video.segments[:, 1] for video in videos])  # (N,)
-    clips = np.concatenate(
-        [np.full(len(video.segments), shapes[video.name][0]) for video in videos]
-    )
-    known = np.concatenate([np.full(len(video.segments), video.duration or 0) for video in videos])
-    late = ends > np.where(known > 0, known, clips * step) + step
+    length = np.array([shapes[video.name][0] for video in videos])  # (n,)
+    known = np.array([video.duration or 0 for video in videos])  # (n,)
     if known.any():
-        return (
-            []
-            if late.mean() < 0.5
-            else [
-                f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of "
-                "their videos: are they in frames instead of seconds? Then every detection counts "
-                "as false"
-            ]
-        )
+        ends = np.concatenate([video.segments[:, 1] for video in videos])  # (N,)
+        until = np.where(known > 0, known, length * step) + step
+        late = ends > np.repeat(until, [len(video.segments) for video in videos])
+        if late.mean() < 0.5:
+            return []
+        return [
+            f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of "
+            "their videos: are they in frames instead of seconds? Then every detection counts "
+            "as false"
+        ]
     last = np.array([video.segments[:, 1].max() for video in videos])  # (n,)
-    length = np.array([shapes[video.name][0] for video in videos])
 
     def past(seconds):
         return int((last > (length + 1) * seconds).sum())
 
     if past(step) > 0.05 * len(videos):
-        fits = next(
-            (known for known in sorted(CONVENTIONS) if past(known) <= 0.05 * len(videos)), None
-        )
-        advice = (
-            f"{fits:.4g} s ({CONVENTIONS[fits]}) is the shortest known clip that fits"
-            if fits
-            else "no known duration of a clip fits: are the segments in frames instead of seconds?"
-        )
+        fitting = [known for known in CONVENTIONS if past(known) <= 0.05 * len(videos)]
+        advice = "no known duration of a clip fits: are the segments in frames instead of seconds?"
+        if fitting:
+            name = CONVENTIONS[min(fitting)]
+            advice = f"{min(fitting):.4g} s ({name}) is the shortest known clip that fits"
         return [
             f"{source.path}: GEOMETRY: with clips of {step:.4g} s, segments of {truth.path} "
             f"end past the clips in {past(step)} of {len(videos)} videos, so times will be "
@@ -541,4 +534,5 @@ def geometry_of_segments(source, truth, videos, shapes):
 
 
 def _ordinal(n):
-    return f"{n}{'th' if 10 <= n % 100 <= 20 else {1: 'st', 2: 'nd', 3: 'rd'}.get(n % 10, 'th')}"
+    endings = {} if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}
+    return f"{n}{endings.get(n % 10, 'th')}"
