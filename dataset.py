@@ -437,11 +437,11 @@ def _say_untrained(truth, train, classes, notes):
 
 
 # ---- geometry
-def implied_snippet_seconds(videos, lengths):
-    """Seconds per clip that make `lengths` {name: T} cover the annotated durations, in the median;
-    None without any."""
-    implied = [video.duration / lengths[video.name] for video in videos if video.duration]
-    return float(np.median(implied)) if implied else None
+def implied_snippet_seconds(videos, shapes):
+    """(median, values of all): seconds per clip that make the clips of `shapes` {name: (T, ...)}
+    cover the annotated durations; the median is None without any."""
+    each = np.array([video.duration / shapes[video.name][0] for video in videos if video.duration])
+    return float(np.median(each)) if len(each) else None, each
 
 
 def fitting_convention(implied):
@@ -454,7 +454,7 @@ def check_geometry(source, truth, videos, shapes, notes):
     """T * snippet_seconds against the annotated durations: the commonest cause of wrong numbers. A
     median off by more than 5% goes to `notes`; InputError where nobody says what snippet_seconds
     is."""
-    implied = implied_snippet_seconds(videos, {name: shape[0] for name, shape in shapes.items()})
+    implied, each = implied_snippet_seconds(videos, shapes)
     fits = ""
     if implied is not None:
         known = fitting_convention(implied)
@@ -477,7 +477,6 @@ def check_geometry(source, truth, videos, shapes, notes):
             f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations "
             f"(median), so times will be wrong; {fits}: check snippet_seconds"
         )
-    each = np.array([video.duration / shapes[video.name][0] for video in videos if video.duration])
     off = np.abs(each / implied - 1) > 0.2
     if off.mean() > 0.1:
         notes.append(

@@ -167,18 +167,16 @@ def print_geometry(source, truth, shapes, notes):
     declared = source.snippet_seconds
     known = f"{declared:g} as declared or given" if declared else "not declared"
     videos = [truth.videos[name] for name in shapes if name in truth.videos] if truth else []
-    lengths = {name: shape[0] for name, shape in shapes.items()}
-    implied = dataset.implied_snippet_seconds(videos, lengths)
+    implied, each = dataset.implied_snippet_seconds(videos, shapes)
     setting = declared
     if implied is None:
         line("snippet_seconds", f"{known}; no annotated durations to compare it with")
     else:
-        each = [video.duration / lengths[video.name] for video in videos if video.duration]
+        low, high = np.percentile(each, (10, 90))
         line(
             "snippet_seconds",
             f"{known}; {implied:.4g} implied by the durations (median; "
-            "{:.4g} to {:.4g} without the outer "
-            "tenths)".format(*np.percentile(each, (10, 90))),
+            f"{low:.4g} to {high:.4g} without the outer tenths)",
         )
         best = dataset.fitting_convention(implied)
         for seconds, meaning in sorted(dataset.CONVENTIONS.items(), reverse=True):
