@@ -26,9 +26,8 @@ CONVENTIONS = {
     0.4: "UntrimmedNet features",
     4 / 30: "ActionFormer on THUMOS14: 4 frames at 30 fps",
 }
-GEOMETRY_TOLERANCE = (
-    0.05  # of the median ratio between clips * snippet_seconds and the annotated duration
-)
+# of the median ratio between clips * snippet_seconds and the annotated duration
+GEOMETRY_TOLERANCE = 0.05
 FRAME_SECONDS = 0.04  # clips closer than this are closer than the frames of most videos
 
 
@@ -444,10 +443,15 @@ def implied_snippet_seconds(videos, shapes):
     return float(np.median(each)) if len(each) else None, each
 
 
+def fits(seconds, implied):
+    """Whether clips of `seconds` fit durations that imply `implied` seconds, within 5%."""
+    return abs(seconds / implied - 1) <= GEOMETRY_TOLERANCE
+
+
 def fitting_convention(implied):
     """The known seconds per clip nearest to `implied`, if within 5% of it, else None."""
     nearest = min(CONVENTIONS, key=lambda known: abs(np.log(known / implied)))
-    return nearest if abs(nearest / implied - 1) <= GEOMETRY_TOLERANCE else None
+    return nearest if fits(nearest, implied) else None
 
 
 def check_geometry(source, truth, videos, shapes, notes):
@@ -455,10 +459,10 @@ def check_geometry(source, truth, videos, shapes, notes):
     median off by more than 5% goes to `notes`; InputError where nobody says what snippet_seconds
     is."""
     implied, each = implied_snippet_seconds(videos, shapes)
-    fits = ""
+    advice = ""
     if implied is not None:
         known = fitting_convention(implied)
-        fits = f"the durations of {truth.path} imply {implied:.4g} s" + (
+        advice = f"the durations of {truth.path} imply {implied:.4g} s" + (
             f"; the known convention {known:.4g} s ({CONVENTIONS[known]}) fits" if known else ""
         )
     if source.snippet_seconds is None:
@@ -466,16 +470,16 @@ def check_geometry(source, truth, videos, shapes, notes):
         raise InputError(
             f"{source.path}: found no snippet_seconds (seconds per clip), expected it "
             "as the attribute snippet_seconds of the file or given as snippet_seconds "
-            f"in opts.py (--snippet-seconds {value}){'; ' + fits if fits else ''}"
+            f"in opts.py (--snippet-seconds {value}){'; ' + advice if advice else ''}"
         )
     notes += geometry_of_segments(source, truth, videos, shapes)
     if implied is None:
         return
-    if abs(source.snippet_seconds / implied - 1) > GEOMETRY_TOLERANCE:
+    if not fits(source.snippet_seconds, implied):
         notes.append(
             f"{source.path}: GEOMETRY: clips of {source.snippet_seconds:.4g} s cover "
             f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations "
-            f"(median), so times will be wrong; {fits}: check snippet_seconds"
+            f"(median), so times will be wrong; {advice}: check snippet_seconds"
         )
     off = np.abs(each / implied - 1) > 0.2
     if off.mean() > 0.1:

@@ -180,19 +180,15 @@ def print_geometry(source, truth, shapes, notes):
         )
         best = dataset.fitting_convention(implied)
         for seconds, meaning in sorted(dataset.CONVENTIONS.items(), reverse=True):
-            verdict = (
-                "no"
-                if abs(seconds / implied - 1) > dataset.GEOMETRY_TOLERANCE
-                else "fits best"
-                if seconds == best
-                else "fits"
-            )
+            verdict = "no"
+            if dataset.fits(seconds, implied):
+                verdict = "fits best" if seconds == best else "fits"
             line(
                 "",
                 f"{seconds:<6.4g} covers {100 * seconds / implied:4.0f}% of the durations: "
                 f"{verdict:9} ({meaning})",
             )
-        if not declared or abs(declared / implied - 1) > dataset.GEOMETRY_TOLERANCE:
+        if not declared or not dataset.fits(declared, implied):
             setting = best or implied
     if truth:
         line(
@@ -204,12 +200,9 @@ def print_geometry(source, truth, shapes, notes):
         return "usable once snippet_seconds is set"
     before = len(notes)
     dataset.check_geometry(source, truth, videos, shapes, notes)
-    odd = any("GEOMETRY" in note for note in notes[before:])
-    return (
-        "usable, but the times would be wrong: see the notes on GEOMETRY and snippet_seconds"
-        if odd
-        else None
-    )
+    if any("GEOMETRY" in note for note in notes[before:]):
+        return "usable, but the times would be wrong: see the notes on GEOMETRY and snippet_seconds"
+    return None
 
 
 def line(key, text):
