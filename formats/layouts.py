@@ -142,7 +142,7 @@ def _h5_file(path):
         if parts and len(parts) == len(file):
             entries = _merged(
                 [
-                    (name, stream, functools.partial(resolve, entry), part)
+                    (name, stream, entry, part)
                     for part, stream in parts.items()
                     for name, entry in _h5_group(file[part], f"{path}: {part}").items()
                 ],
@@ -194,10 +194,7 @@ def _h5_folder(path):
     parts, seconds = [], {one.snippet_seconds for one in found} - {None}
     for file, one in zip(files, found):
         stream = stream_word(file.stem)
-        parts += [
-            (name, stream, functools.partial(resolve, entry), file.name)
-            for name, entry in one.entries.items()
-        ]
+        parts += [(name, stream, entry, file.name) for name, entry in one.entries.items()]
     if len(seconds) > 1:
         raise InputError(
             f"{path}: found files of {' and '.join(f'{s:g}' for s in sorted(seconds))} s per clip, "
@@ -450,7 +447,7 @@ def pair(rgb, flow):
     """Entries of two sets of entries, one per stream."""
     return _merged(
         [
-            (name, stream, functools.partial(resolve, entry), stream)
+            (name, stream, entry, stream)
             for stream, entries in zip(STREAMS, (rgb, flow))
             for name, entry in entries.items()
         ],
@@ -459,8 +456,7 @@ def pair(rgb, flow):
 
 
 def _merged(parts, path):
-    """Entries of (name, stream or None, function that gives {stream: array}, place): put together
-    by video."""
+    """Entries of (name, stream or None, entry, place): put together by video."""
     entries, places = {}, {}
     for name, stream, entry, place in parts:
         stream = stream or "features"
@@ -472,7 +468,7 @@ def _merged(parts, path):
                 f"({', '.join(earlier.values())} and {place})",
             )
         elif not callable(entries.get(name)):
-            entries.setdefault(name, {})[stream] = entry
+            entries.setdefault(name, {})[stream] = functools.partial(resolve, entry)
         earlier[stream] = place
     return entries
 
