@@ -254,7 +254,7 @@ def _joint_file(path, annotations):
 
 def _videoname(folder, annotations):
     """Path of the videoname.npy that belongs to a joint file in `folder`, or None."""
-    places = [Path(annotations)] if annotations is not None and os.path.isdir(annotations) else []
+    places = [] if annotations is None else [Path(annotations)]
     places += [folder, *sorted(folder.glob("*Annotations"))]
     files = [place / "videoname.npy" for place in places]
     return next((file for file in files if file.is_file()), None)
@@ -345,25 +345,22 @@ def _files_here(folder, stream):
 
 def _one_kind(children):
     """The array files among `children`, of the first kind of ARRAY_FILES that is there."""
-    return next(
-        (
-            files
-            for suffixes in ARRAY_FILES
-            if (files := [child for child in children if child.suffix.lower() in suffixes])
-        ),
-        [],
-    )
+    for suffixes in ARRAY_FILES:
+        if files := [child for child in children if child.suffix.lower() in suffixes]:
+            return files
+    return []
 
 
 def _marked(file, stream):
     """(name, stream) of a file that is called VIDEO_rgb, VIDEO-flow, rgb_VIDEO; the file's stem and
     None else."""
-    stem = file.stem
-    last = re.fullmatch(r"(.+?)[-_. ]+(rgb|flow)", stem, re.IGNORECASE)
-    first = re.fullmatch(r"(rgb|flow)[-_. ]+(.+)", stem, re.IGNORECASE)
-    name, word = (last[1], last[2]) if last else (first[2], first[1]) if first else (stem, None)
+    name, word = file.stem, None
+    if last := re.fullmatch(r"(.+?)[-_. ]+(rgb|flow)", file.stem, re.IGNORECASE):
+        name, word = last.groups()
+    elif first := re.fullmatch(r"(rgb|flow)[-_. ]+(.+)", file.stem, re.IGNORECASE):
+        word, name = first.groups()
     if word is None or stream not in (None, word.lower()):
-        return stem, None
+        return file.stem, None
     return name, word.lower()
 
 
@@ -427,7 +424,7 @@ def _released_pt(path):
 
 
 def _numbers(folder):
-    return {file.name for file in folder.glob("*.pt") if not file.name.startswith(".")}
+    return {file.name for file in folder.glob("[!.]*.pt")}
 
 
 # ---- put together
@@ -579,7 +576,7 @@ def nothing_found(path):
             folders.append(child.name)
         else:
             files[child.suffix.lower() or "(no suffix)"] += 1
-    found = [f"{n} {suffix} file{'s' if n > 1 else ''}" for suffix, n in files.most_common(4)]
+    found = [count(n, f"{suffix} file") for suffix, n in files.most_common(4)]
     if folders:
         found.append(f"{count(folders, 'folder')} ({some(folders, 3)})")
     advice = ""
@@ -666,9 +663,9 @@ def in_one_line(where):
 
 def one_line(error):
     system = re.search("error message = '([^']*)'", str(error))  # what HDF5 wraps into a paragraph
-    return (
-        system[1] if system else " ".join(str(error).strip("'\"").split()) or type(error).__name__
-    )
+    if system:
+        return system[1]
+    return " ".join(str(error).strip("'\"").split()) or type(error).__name__
 
 
 def shape_text(shape):
