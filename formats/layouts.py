@@ -212,31 +212,37 @@ def _h5_folder(path):
 
 # ---- one file, many videos
 def _joint_file(path, annotations):
-    """`Found` of a .npy, .pkl or .pt file with all videos: a dict by name, or W-TALC's list in the
-    order of videoname.npy."""
-    joint = "joint" in Path(path).name.lower()
-    if Path(path).suffix in (".pt", ".pth"):
+    """`Found` of a .npy, .pkl or .pt file with all videos, or of the folder of the one
+    *JOINTFeatures.npy: a dict by name, or W-TALC's list in the order of videoname.npy."""
+    if os.path.isdir(path):
+        files = [file for file in visible(path) if file.name.endswith("JOINTFeatures.npy")]
+        if len(files) != 1:
+            raise InputError(
+                f"{path}: found {count(files, 'file')} *JOINTFeatures.npy, expected "
+                "one: name the file"
+            )
+        (path,) = files
+    file = Path(path)
+    joint = "joint" in file.name.lower()
+    if file.suffix in (".pt", ".pth"):
         items = load_pt(path)
-    elif Path(path).suffix in (".pkl", ".pickle"):
+    elif file.suffix in (".pkl", ".pickle"):
         items = npy.index_pickle(path)
     else:
         items = npy.index_object_npy(path)
     if isinstance(items, dict):
-        names = {key: name_text(key, path) for key in items}
-        return Found(
-            "joint-npy",
-            {
-                name: functools.partial(_streams_of, items[key], f"{path}: {name}")
-                for key, name in names.items()
-            },
-            joint=joint,
-        )
+        named = {name_text(key, path): item for key, item in items.items()}
+        entries = {
+            name: functools.partial(_streams_of, item, f"{path}: {name}")
+            for name, item in named.items()
+        }
+        return Found("joint-npy", entries, joint=joint)
     if not isinstance(items, list):
         raise InputError(
             f"{path}: found one array, expected one per video: a dict "
             f"{{video: array}}, or a folder with a file per video"
         )
-    listed = _videoname(Path(path).parent, annotations)
+    listed = _videoname(file.parent, annotations)
     if listed is None:
         raise InputError(
             f"{path}: found no videoname.npy, expected it in the annotation folder: "
@@ -247,9 +253,8 @@ def _joint_file(path, annotations):
         raise InputError(
             f"{path}: found {len(items)} arrays, expected {len(names)}: one per name in {listed}"
         )
-    return Found(
-        "joint-npy", {name: {"features": item} for name, item in zip(names, items)}, joint=joint
-    )
+    entries = {name: {"features": item} for name, item in zip(names, items)}
+    return Found("joint-npy", entries, joint=joint)
 
 
 def _videoname(folder, annotations):
@@ -475,18 +480,6 @@ def _refuse(message):
 
 
 # ---- recognise
-def _joint_npy(path, annotations):
-    if os.path.isdir(path):
-        joint = [file for file in visible(path) if file.name.endswith("JOINTFeatures.npy")]
-        if len(joint) != 1:
-            raise InputError(
-                f"{path}: found {count(joint, 'file')} *JOINTFeatures.npy, expected "
-                "one: name the file"
-            )
-        (path,) = joint
-    return _joint_file(path, annotations)
-
-
 def _hdf5(path, annotations):
     return _h5_folder(path) if os.path.isdir(path) else _h5_file(path)
 
@@ -501,7 +494,7 @@ LAYOUTS = {
     "joint-npy": (
         "One .npy, .pkl or .pt file with all videos, (T, 2D) with RGB first: a dict by "
         "name, or a list in the order of videoname.npy (W-TALC)",
-        _joint_npy,
+        _joint_file,
     ),
     "per-video": (
         "A folder with files per video (.npy, .npz, .pt, .pkl): VIDEO.npy with both streams side "
