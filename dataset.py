@@ -26,9 +26,8 @@ CONVENTIONS = {
     0.4: "UntrimmedNet features",
     4 / 30: "ActionFormer on THUMOS14: 4 frames at 30 fps",
 }
-GEOMETRY_TOLERANCE = (
-    0.05  # of the median ratio between clips * snippet_seconds and the annotated duration
-)
+# of the median ratio between clips * snippet_seconds and the annotated duration
+GEOMETRY_TOLERANCE = 0.05
 FRAME_SECONDS = 0.04  # clips closer than this are closer than the frames of most videos
 
 
@@ -217,13 +216,12 @@ def _video(source, video, classes, shape, in_memory):
         ]
     labels = np.zeros(len(classes), np.float32)
     labels[[classes.index(label) for label in video.labels]] = 1
-    duration = length * source.snippet_seconds if video.duration is None else float(video.duration)
     return Video(
         video.name,
         *streams,
         labels,
-        duration,
-        np.asarray(video.segments, np.float64).reshape(-1, 2),
+        length * source.snippet_seconds if video.duration is None else video.duration,
+        video.segments,
         np.array([classes.index(label) for label in video.segment_labels], np.int64),
         source.snippet_seconds,
     )
@@ -252,13 +250,10 @@ def default_subsets(truth):
     """[training videos with a label, test videos] that a run takes by default; [all annotated
     videos] where the subsets' names do not say which these are."""
     try:
-        train, test = annotation_files.choose_subsets(truth)
+        subsets = annotation_files.choose_subsets(truth)
     except InputError:
         return [list(truth.videos.values())]
-    train, test = (
-        annotation_files.in_subset(truth, subset) if subset is not None else []
-        for subset in (train, test)
-    )
+    train, test = (annotation_files.in_subset(truth, subset) for subset in subsets)
     return [[video for video in train if video.labels], test]
 
 
@@ -441,28 +436,33 @@ def _say_untrained(truth, train, classes, notes):
 
 
 # ---- geometry
-def implied_snippet_seconds(videos, lengths):
-    """Seconds per clip that make `lengths` {name: T} cover the annotated durations, in the median;
-    None without any."""
-    implied = [video.duration / lengths[video.name] for video in videos if video.duration]
-    return float(np.median(implied)) if implied else None
+def implied_snippet_seconds(videos, shapes):
+    """(median, values of all): seconds per clip that make the clips of `shapes` {name: (T, ...)}
+    cover the annotated durations; the median is None without any."""
+    each = np.array([video.duration / shapes[video.name][0] for video in videos if video.duration])
+    return float(np.median(each)) if len(each) else None, each
+
+
+def fits(seconds, implied):
+    """Whether clips of `seconds` fit durations that imply `implied` seconds, within 5%."""
+    return abs(seconds / implied - 1) <= GEOMETRY_TOLERANCE
 
 
 def fitting_convention(implied):
     """The known seconds per clip nearest to `implied`, if within 5% of it, else None."""
     nearest = min(CONVENTIONS, key=lambda known: abs(np.log(known / implied)))
-    return nearest if abs(nearest / implied - 1) <= GEOMETRY_TOLERANCE else None
+    return nearest if fits(nearest, implied) else None
 
 
 def check_geometry(source, truth, videos, shapes, notes):
     """T * snippet_seconds against the annotated durations: the commonest cause of wrong numbers. A
     median off by more than 5% goes to `notes`; InputError where nobody says what snippet_seconds
     is."""
-    implied = implied_snippet_seconds(videos, {name: shape[0] for name, shape in shapes.items()})
-    fits = ""
+    implied, each = implied_snippet_seconds(videos, shapes)
+    advice = ""
     if implied is not None:
         known = fitting_convention(implied)
-        fits = f"the durations of {truth.path} imply {implied:.4g} s" + (
+        advice = f"the durations of {truth.path} imply {implied:.4g} s" + (
             f"; the known convention {known:.4g} s ({CONVENTIONS[known]}) fits" if known else ""
         )
     if source.snippet_seconds is None:
@@ -470,18 +470,17 @@ def check_geometry(source, truth, videos, shapes, notes):
         raise InputError(
             f"{source.path}: found no snippet_seconds (seconds per clip), expected it "
             "as the attribute snippet_seconds of the file or given as snippet_seconds "
-            f"in opts.py (--snippet-seconds {value}){'; ' + fits if fits else ''}"
+            f"in opts.py (--snippet-seconds {value}){'; ' + advice if advice else ''}"
         )
     notes += geometry_of_segments(source, truth, videos, shapes)
     if implied is None:
         return
-    if abs(source.snippet_seconds / implied - 1) > GEOMETRY_TOLERANCE:
+    if not fits(source.snippet_seconds, implied):
         notes.append(
             f"{source.path}: GEOMETRY: clips of {source.snippet_seconds:.4g} s cover "
             f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations "
-            f"(median), so times will be wrong; {fits}: check snippet_seconds"
+            f"(median), so times will be wrong; {advice}: check snippet_seconds"
         )
-    each = np.array([video.duration / shapes[video.name][0] for video in videos if video.duration])
     off = np.abs(each / implied - 1) > 0.2
     if off.mean() > 0.1:
         notes.append(
@@ -499,37 +498,30 @@ def geometry_of_segments(source, truth, videos, shapes):
     videos = [video for video in videos if len(video.segments)]
     if not videos:
         return []
-    ends = np.concatenate([video.segments[:, 1] for video in videos])  # (N,)
-    clips = np.concatenate(
-        [np.full(len(video.segments), shapes[video.name][0]) for video in videos]
-    )
-    known = np.concatenate([np.full(len(video.segments), video.duration or 0) for video in videos])
-    late = ends > np.where(known > 0, known, clips * step) + step
+    length = np.array([shapes[video.name][0] for video in videos])  # (n,)
+    known = np.array([video.duration or 0 for video in videos])  # (n,)
     if known.any():
-        return (
-            []
-            if late.mean() < 0.5
-            else [
-                f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of "
-                "their videos: are they in frames instead of seconds? Then every detection counts "
-                "as false"
-            ]
-        )
+        ends = np.concatenate([video.segments[:, 1] for video in videos])  # (N,)
+        until = np.where(known > 0, known, length * step) + step
+        late = ends > np.repeat(until, [len(video.segments) for video in videos])
+        if late.mean() < 0.5:
+            return []
+        return [
+            f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of "
+            "their videos: are they in frames instead of seconds? Then every detection counts "
+            "as false"
+        ]
     last = np.array([video.segments[:, 1].max() for video in videos])  # (n,)
-    length = np.array([shapes[video.name][0] for video in videos])
 
     def past(seconds):
         return int((last > (length + 1) * seconds).sum())
 
     if past(step) > 0.05 * len(videos):
-        fits = next(
-            (known for known in sorted(CONVENTIONS) if past(known) <= 0.05 * len(videos)), None
-        )
-        advice = (
-            f"{fits:.4g} s ({CONVENTIONS[fits]}) is the shortest known clip that fits"
-            if fits
-            else "no known duration of a clip fits: are the segments in frames instead of seconds?"
-        )
+        fitting = [known for known in CONVENTIONS if past(known) <= 0.05 * len(videos)]
+        advice = "no known duration of a clip fits: are the segments in frames instead of seconds?"
+        if fitting:
+            name = CONVENTIONS[min(fitting)]
+            advice = f"{min(fitting):.4g} s ({name}) is the shortest known clip that fits"
         return [
             f"{source.path}: GEOMETRY: with clips of {step:.4g} s, segments of {truth.path} "
             f"end past the clips in {past(step)} of {len(videos)} videos, so times will be "
@@ -545,4 +537,5 @@ def geometry_of_segments(source, truth, videos, shapes):
 
 
 def _ordinal(n):
-    return f"{n}{'th' if 10 <= n % 100 <= 20 else {1: 'st', 2: 'nd', 3: 'rd'}.get(n % 10, 'th')}"
+    endings = {} if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}
+    return f"{n}{endings.get(n % 10, 'th')}"

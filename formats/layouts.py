@@ -142,7 +142,7 @@ def _h5_file(path):
         if parts and len(parts) == len(file):
             entries = _merged(
                 [
-                    (name, stream, functools.partial(resolve, entry), part)
+                    (name, stream, entry, part)
                     for part, stream in parts.items()
                     for name, entry in _h5_group(file[part], f"{path}: {part}").items()
                 ],
@@ -194,10 +194,7 @@ def _h5_folder(path):
     parts, seconds = [], {one.snippet_seconds for one in found} - {None}
     for file, one in zip(files, found):
         stream = stream_word(file.stem)
-        parts += [
-            (name, stream, functools.partial(resolve, entry), file.name)
-            for name, entry in one.entries.items()
-        ]
+        parts += [(name, stream, entry, file.name) for name, entry in one.entries.items()]
     if len(seconds) > 1:
         raise InputError(
             f"{path}: found files of {' and '.join(f'{s:g}' for s in sorted(seconds))} s per clip, "
@@ -215,31 +212,37 @@ def _h5_folder(path):
 
 # ---- one file, many videos
 def _joint_file(path, annotations):
-    """`Found` of a .npy, .pkl or .pt file with all videos: a dict by name, or W-TALC's list in the
-    order of videoname.npy."""
-    joint = "joint" in Path(path).name.lower()
-    if Path(path).suffix in (".pt", ".pth"):
+    """`Found` of a .npy, .pkl or .pt file with all videos, or of the folder of the one
+    *JOINTFeatures.npy: a dict by name, or W-TALC's list in the order of videoname.npy."""
+    if os.path.isdir(path):
+        files = [file for file in visible(path) if file.name.endswith("JOINTFeatures.npy")]
+        if len(files) != 1:
+            raise InputError(
+                f"{path}: found {count(files, 'file')} *JOINTFeatures.npy, expected "
+                "one: name the file"
+            )
+        (path,) = files
+    file = Path(path)
+    joint = "joint" in file.name.lower()
+    if file.suffix in (".pt", ".pth"):
         items = load_pt(path)
-    elif Path(path).suffix in (".pkl", ".pickle"):
+    elif file.suffix in (".pkl", ".pickle"):
         items = npy.index_pickle(path)
     else:
         items = npy.index_object_npy(path)
     if isinstance(items, dict):
-        names = {key: name_text(key, path) for key in items}
-        return Found(
-            "joint-npy",
-            {
-                name: functools.partial(_streams_of, items[key], f"{path}: {name}")
-                for key, name in names.items()
-            },
-            joint=joint,
-        )
+        named = {name_text(key, path): item for key, item in items.items()}
+        entries = {
+            name: functools.partial(_streams_of, item, f"{path}: {name}")
+            for name, item in named.items()
+        }
+        return Found("joint-npy", entries, joint=joint)
     if not isinstance(items, list):
         raise InputError(
             f"{path}: found one array, expected one per video: a dict "
             f"{{video: array}}, or a folder with a file per video"
         )
-    listed = _videoname(Path(path).parent, annotations)
+    listed = _videoname(file.parent, annotations)
     if listed is None:
         raise InputError(
             f"{path}: found no videoname.npy, expected it in the annotation folder: "
@@ -250,14 +253,13 @@ def _joint_file(path, annotations):
         raise InputError(
             f"{path}: found {len(items)} arrays, expected {len(names)}: one per name in {listed}"
         )
-    return Found(
-        "joint-npy", {name: {"features": item} for name, item in zip(names, items)}, joint=joint
-    )
+    entries = {name: {"features": item} for name, item in zip(names, items)}
+    return Found("joint-npy", entries, joint=joint)
 
 
 def _videoname(folder, annotations):
     """Path of the videoname.npy that belongs to a joint file in `folder`, or None."""
-    places = [Path(annotations)] if annotations is not None and os.path.isdir(annotations) else []
+    places = [] if annotations is None else [Path(annotations)]
     places += [folder, *sorted(folder.glob("*Annotations"))]
     files = [place / "videoname.npy" for place in places]
     return next((file for file in files if file.is_file()), None)
@@ -348,25 +350,22 @@ def _files_here(folder, stream):
 
 def _one_kind(children):
     """The array files among `children`, of the first kind of ARRAY_FILES that is there."""
-    return next(
-        (
-            files
-            for suffixes in ARRAY_FILES
-            if (files := [child for child in children if child.suffix.lower() in suffixes])
-        ),
-        [],
-    )
+    for suffixes in ARRAY_FILES:
+        if files := [child for child in children if child.suffix.lower() in suffixes]:
+            return files
+    return []
 
 
 def _marked(file, stream):
     """(name, stream) of a file that is called VIDEO_rgb, VIDEO-flow, rgb_VIDEO; the file's stem and
     None else."""
-    stem = file.stem
-    last = re.fullmatch(r"(.+?)[-_. ]+(rgb|flow)", stem, re.IGNORECASE)
-    first = re.fullmatch(r"(rgb|flow)[-_. ]+(.+)", stem, re.IGNORECASE)
-    name, word = (last[1], last[2]) if last else (first[2], first[1]) if first else (stem, None)
+    name, word = file.stem, None
+    if last := re.fullmatch(r"(.+?)[-_. ]+(rgb|flow)", file.stem, re.IGNORECASE):
+        name, word = last.groups()
+    elif first := re.fullmatch(r"(rgb|flow)[-_. ]+(.+)", file.stem, re.IGNORECASE):
+        word, name = first.groups()
     if word is None or stream not in (None, word.lower()):
-        return stem, None
+        return file.stem, None
     return name, word.lower()
 
 
@@ -430,7 +429,7 @@ def _released_pt(path):
 
 
 def _numbers(folder):
-    return {file.name for file in folder.glob("*.pt") if not file.name.startswith(".")}
+    return {file.name for file in folder.glob("[!.]*.pt")}
 
 
 # ---- put together
@@ -450,7 +449,7 @@ def pair(rgb, flow):
     """Entries of two sets of entries, one per stream."""
     return _merged(
         [
-            (name, stream, functools.partial(resolve, entry), stream)
+            (name, stream, entry, stream)
             for stream, entries in zip(STREAMS, (rgb, flow))
             for name, entry in entries.items()
         ],
@@ -459,8 +458,7 @@ def pair(rgb, flow):
 
 
 def _merged(parts, path):
-    """Entries of (name, stream or None, function that gives {stream: array}, place): put together
-    by video."""
+    """Entries of (name, stream or None, entry, place): put together by video."""
     entries, places = {}, {}
     for name, stream, entry, place in parts:
         stream = stream or "features"
@@ -472,7 +470,7 @@ def _merged(parts, path):
                 f"({', '.join(earlier.values())} and {place})",
             )
         elif not callable(entries.get(name)):
-            entries.setdefault(name, {})[stream] = entry
+            entries.setdefault(name, {})[stream] = functools.partial(resolve, entry)
         earlier[stream] = place
     return entries
 
@@ -482,18 +480,6 @@ def _refuse(message):
 
 
 # ---- recognise
-def _joint_npy(path, annotations):
-    if os.path.isdir(path):
-        joint = [file for file in visible(path) if file.name.endswith("JOINTFeatures.npy")]
-        if len(joint) != 1:
-            raise InputError(
-                f"{path}: found {count(joint, 'file')} *JOINTFeatures.npy, expected "
-                "one: name the file"
-            )
-        (path,) = joint
-    return _joint_file(path, annotations)
-
-
 def _hdf5(path, annotations):
     return _h5_folder(path) if os.path.isdir(path) else _h5_file(path)
 
@@ -508,7 +494,7 @@ LAYOUTS = {
     "joint-npy": (
         "One .npy, .pkl or .pt file with all videos, (T, 2D) with RGB first: a dict by "
         "name, or a list in the order of videoname.npy (W-TALC)",
-        _joint_npy,
+        _joint_file,
     ),
     "per-video": (
         "A folder with files per video (.npy, .npz, .pt, .pkl): VIDEO.npy with both streams side "
@@ -583,7 +569,7 @@ def nothing_found(path):
             folders.append(child.name)
         else:
             files[child.suffix.lower() or "(no suffix)"] += 1
-    found = [f"{n} {suffix} file{'s' if n > 1 else ''}" for suffix, n in files.most_common(4)]
+    found = [count(n, f"{suffix} file") for suffix, n in files.most_common(4)]
     if folders:
         found.append(f"{count(folders, 'folder')} ({some(folders, 3)})")
     advice = ""
@@ -670,9 +656,9 @@ def in_one_line(where):
 
 def one_line(error):
     system = re.search("error message = '([^']*)'", str(error))  # what HDF5 wraps into a paragraph
-    return (
-        system[1] if system else " ".join(str(error).strip("'\"").split()) or type(error).__name__
-    )
+    if system:
+        return system[1]
+    return " ".join(str(error).strip("'\"").split()) or type(error).__name__
 
 
 def shape_text(shape):

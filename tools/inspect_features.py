@@ -167,34 +167,28 @@ def print_geometry(source, truth, shapes, notes):
     declared = source.snippet_seconds
     known = f"{declared:g} as declared or given" if declared else "not declared"
     videos = [truth.videos[name] for name in shapes if name in truth.videos] if truth else []
-    lengths = {name: shape[0] for name, shape in shapes.items()}
-    implied = dataset.implied_snippet_seconds(videos, lengths)
+    implied, each = dataset.implied_snippet_seconds(videos, shapes)
     setting = declared
     if implied is None:
         line("snippet_seconds", f"{known}; no annotated durations to compare it with")
     else:
-        each = [video.duration / lengths[video.name] for video in videos if video.duration]
+        low, high = np.percentile(each, (10, 90))
         line(
             "snippet_seconds",
             f"{known}; {implied:.4g} implied by the durations (median; "
-            "{:.4g} to {:.4g} without the outer "
-            "tenths)".format(*np.percentile(each, (10, 90))),
+            f"{low:.4g} to {high:.4g} without the outer tenths)",
         )
         best = dataset.fitting_convention(implied)
         for seconds, meaning in sorted(dataset.CONVENTIONS.items(), reverse=True):
-            verdict = (
-                "no"
-                if abs(seconds / implied - 1) > dataset.GEOMETRY_TOLERANCE
-                else "fits best"
-                if seconds == best
-                else "fits"
-            )
+            verdict = "no"
+            if dataset.fits(seconds, implied):
+                verdict = "fits best" if seconds == best else "fits"
             line(
                 "",
                 f"{seconds:<6.4g} covers {100 * seconds / implied:4.0f}% of the durations: "
                 f"{verdict:9} ({meaning})",
             )
-        if not declared or abs(declared / implied - 1) > dataset.GEOMETRY_TOLERANCE:
+        if not declared or not dataset.fits(declared, implied):
             setting = best or implied
     if truth:
         line(
@@ -206,12 +200,9 @@ def print_geometry(source, truth, shapes, notes):
         return "usable once snippet_seconds is set"
     before = len(notes)
     dataset.check_geometry(source, truth, videos, shapes, notes)
-    odd = any("GEOMETRY" in note for note in notes[before:])
-    return (
-        "usable, but the times would be wrong: see the notes on GEOMETRY and snippet_seconds"
-        if odd
-        else None
-    )
+    if any("GEOMETRY" in note for note in notes[before:]):
+        return "usable, but the times would be wrong: see the notes on GEOMETRY and snippet_seconds"
+    return None
 
 
 def line(key, text):
