@@ -216,14 +216,11 @@ def phase_table(records):
     the last phase of the same step, NaN in the first. empty: positive bags without positive clip.
     NaN where the log has no value. Records of other stages are left out.
     """
-    phases = {}
-    for epoch, record in enumerate(record for record in records if "phase" in record):
-        row = {"phase": record["phase"], "step": record["step"], "epoch": epoch}
-        for key in ("positive", "changed", "empty"):
-            row[key] = math.nan if record.get(key) is None else record[key]
-        phases.setdefault(record["phase"], row)
+    ours = [record for record in records if "phase" in record]
     columns = ["phase", "step", "epoch", "positive", "changed", "empty"]
-    return pd.DataFrame(phases.values(), columns=columns)
+    table = pd.DataFrame(ours, columns=columns).assign(epoch=range(len(ours)))
+    table = table.drop_duplicates("phase", ignore_index=True)
+    return table.astype({"positive": float, "changed": float})
 
 
 def training_figure(*paths, records, width=PAGE):
