@@ -208,6 +208,15 @@ def _thumbnail_row(axes, thumbnails):
 # --------------------------------------------------------------------------------------- training
 
 
+def split_log(records):
+    """(EM-MIL's records of log.jsonl, {every other stage: its records}), in order."""
+    ours, others = [], {}
+    for record in records:
+        of_stage = ours if "phase" in record else others.setdefault(record["stage"], [])
+        of_stage.append(record)
+    return ours, others
+
+
 def phase_table(records):
     """EM-MIL's phases from the records of log.jsonl: a DataFrame with a row per phase, in order.
 
@@ -216,7 +225,7 @@ def phase_table(records):
     the last phase of the same step, NaN in the first. empty: positive bags without positive clip.
     NaN where the log has no value. Records of other stages are left out.
     """
-    ours = [record for record in records if "phase" in record]
+    ours, _ = split_log(records)
     columns = ["phase", "step", "epoch", "positive", "changed", "empty"]
     table = pd.DataFrame(ours, columns=columns).assign(epoch=range(len(ours)))
     table = table.drop_duplicates("phase", ignore_index=True)
@@ -230,11 +239,7 @@ def training_figure(*paths, records, width=PAGE):
     share one axis of epochs, with a grey band behind each E phase. Every other stage (a video-level
     classifier) has a panel. Nothing is drawn without a record.
     """
-    ours = [record for record in records if "phase" in record]
-    others = {}
-    for record in records:
-        if "phase" not in record:
-            others.setdefault(record["stage"], []).append(record)
+    ours, others = split_log(records)
     phases = phase_table(records)
     labels = bool(phases["positive"].notna().any())
     n_panels = bool(ours) + labels + len(others)

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from formats.files import write_atomically
-from report.figures import phase_table
+from report.figures import phase_table, split_log
 
 MAX_ROWS = 8  # classes of a video, first those with ground truth, then the best detections
 MAX_POINTS = 400  # of a curve
@@ -243,13 +243,9 @@ def curves(log):
     E steps), series of {name, x: epochs, y: values}. EM-MIL's losses share one chart, its
     pseudo-labels another, and every other stage has one.
     """
-    ours = [record for record in log if "phase" in record]
-    stages = defaultdict(list)
-    for record in log:
-        if "phase" not in record:
-            stages[record["stage"]].append(record)
+    ours, others = split_log(log)
     charts = _em_mil_charts(ours) if ours else []
-    for stage, records in stages.items():
+    for stage, records in others.items():
         epochs = [(number, "", record) for number, record in enumerate(records, 1)]
         charts.append(_chart(stage, "loss", _loss_series(epochs)))
     return charts
