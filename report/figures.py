@@ -104,17 +104,17 @@ class Timeline:
     thumbnails: tuple = ()
 
 
-def localization_figure(*paths, timeline, width=COLUMN):
+def localization_figure(*paths, timeline):
     """Fig. 5 of the paper: score map, ground truth and predictions on one time axis."""
     scores = np.asarray(timeline.scores, np.float64)
     edges = np.arange(len(scores) + 1) * timeline.snippet_seconds  # (T + 1,)
     known = timeline.ground_truth is not None
     heights = [0.14, 0.9, 0.36 if known else 0.22]
     if len(timeline.thumbnails):
-        heights.insert(0, 0.09 * width)
+        heights.insert(0, 0.09 * COLUMN)
     # Two names that are too long for one line of 8 point text.
-    apart = len(timeline.label) + len(timeline.video) > 14 * (width - 0.8)
-    with _figure(paths, width, sum(heights) + 0.72 + 0.13 * apart) as figure:
+    apart = len(timeline.label) + len(timeline.video) > 14 * (COLUMN - 0.8)
+    with _figure(paths, COLUMN, sum(heights) + 0.72 + 0.13 * apart) as figure:
         grid = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         *top, strip, curve, bars = grid
         grid[0].set_title(timeline.label + "\n" * apart, loc="left", fontweight="bold")
@@ -232,7 +232,7 @@ def phase_table(records):
     return table.astype({"positive": float, "changed": float})
 
 
-def training_figure(*paths, records, width=PAGE):
+def training_figure(*paths, records):
     """Training curves from the records of log.jsonl: losses (logarithmic axis) and pseudo-labels.
 
     records: dicts, one per epoch, with `loss` (dict by name). Those with a `phase` are EM-MIL's and
@@ -245,7 +245,7 @@ def training_figure(*paths, records, width=PAGE):
     n_panels = bool(ours) + labels + len(others)
     if not n_panels:
         return
-    with _figure(paths, width, 0.3 + 1.75 * n_panels) as figure:
+    with _figure(paths, PAGE, 0.3 + 1.75 * n_panels) as figure:
         panels = iter(figure.subplots(n_panels, 1, squeeze=False)[:, 0])
         if ours:
             _loss_panel(next(panels), ours)
@@ -329,7 +329,7 @@ def _finish_panel(axes, title, ylabel, xlabel, em_mil=()):
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def convergence_figure(*paths, phases, width=COLUMN):
+def convergence_figure(*paths, phases):
     """How EM-MIL's pseudo-labels shrink from all-positive bags (Sec. 3.4), over the epochs.
 
     phases: a `phase_table`, or those of several runs of one schedule below each other (pd.concat).
@@ -348,7 +348,7 @@ def convergence_figure(*paths, phases, width=COLUMN):
     ]
     if not panels:
         return
-    with _figure(paths, width, 0.45 + 1.2 * len(panels)) as figure:
+    with _figure(paths, COLUMN, 0.45 + 1.2 * len(panels)) as figure:
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (column, name) in zip(grid, panels):
             _phase_lines(axes, phases, column, STEPS, LINES)
@@ -373,7 +373,7 @@ def _phase_lines(axes, phases, column, names, lines):
 # ----------------------------------------------------------------------------------- curves, heat
 
 
-def curve_figure(*paths, x, curves, xlabel, ylabel, mark=None, width=COLUMN):
+def curve_figure(*paths, x, curves, xlabel, ylabel, mark=None):
     """Curves, such as mAP over lambda or gamma, with bands of ± one standard deviation over runs.
 
     x: (n,). curves: {name: fractions (n,) or (runs, n)}, drawn in percent. mark: (x, text) of a
@@ -381,10 +381,10 @@ def curve_figure(*paths, x, curves, xlabel, ylabel, mark=None, width=COLUMN):
     """
     names = [*curves, *([mark[1]] if mark else [])]
     # Two columns where the names in characters of 7 points fit into half the width.
-    columns = 2 if max(map(len, names)) <= 11 * width - 10 else 1
+    columns = 2 if max(map(len, names)) <= 11 * COLUMN - 10 else 1
     n_runs = max(len(np.atleast_2d(values)) for values in curves.values())
     lines = -(-len(names) // columns) + (n_runs > 1)
-    with _figure(paths, width, 0.62 * width + 0.15 * lines) as figure:
+    with _figure(paths, COLUMN, 0.62 * COLUMN + 0.15 * lines) as figure:
         axes = figure.subplots()
         for look, (name, values) in zip(cycle(LINES), curves.items()):
             _band(axes, x, values, look, name)
