@@ -155,8 +155,9 @@ def _score_curve(axes, scores, edges, timeline):
     margin = 0.06 * np.ptp(scores) or 0.1  # a constant L has no range
     axes.set_ylim(scores.min() - margin, scores.max() + margin)
     axes.set_ylabel("score L\n– – threshold", fontsize=7)
-    for start, end in () if timeline.ground_truth is None else timeline.ground_truth:
-        axes.axvspan(start, end, color=RED, alpha=0.12, linewidth=0)
+    if timeline.ground_truth is not None:
+        for start, end in timeline.ground_truth:
+            axes.axvspan(start, end, color=RED, alpha=0.12, linewidth=0)
 
 
 def _segment_bars(axes, timeline):
@@ -167,9 +168,7 @@ def _segment_bars(axes, timeline):
     for middle, (_, segments, colour) in enumerate(rows):
         spans = [(start, end - start) for start, end in segments]
         # The edge keeps the shortest segment visible.
-        axes.broken_barh(
-            spans, (middle - 0.35, 0.7), facecolor=colour, edgecolor=colour, linewidth=0.3
-        )
+        axes.broken_barh(spans, (middle - 0.35, 0.7), color=colour, linewidth=0.3)
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     for tick, (_, _, colour) in zip(axes.get_yticklabels(), rows):
         tick.set_color(colour)
@@ -355,7 +354,7 @@ def convergence_figure(*paths, phases):
             axes.set_ylabel(name)
             axes.set_ylim(bottom=0)
             axes.grid(True)
-        grid[0].legend(loc="best", title=_band_title(len(phases) // phases["phase"].nunique()))
+        grid[0].legend(title=_band_title(len(phases) // phases["phase"].nunique()))
         grid[-1].set_xlabel("epochs trained before the phase")
         figure.align_ylabels()
 
@@ -439,11 +438,8 @@ def heat_figure(*paths, x, y, values, xlabel, ylabel, title, mark=None):
                 color=colour,
             )
         if mark is not None:
-            _outline(
-                axes,
-                int(np.abs(np.asarray(x) - mark[0]).argmin()),
-                int(np.abs(np.asarray(y) - mark[1]).argmin()),
-            )
+            column, row = (np.abs(np.subtract(of, at)).argmin() for of, at in zip((x, y), mark))
+            _outline(axes, column, row)
         for spine in axes.spines.values():
             spine.set_visible(False)
         axes.tick_params(length=0)

@@ -156,13 +156,12 @@ def _video(scores, truth, detections, ap):
         own | set(best) | set(scores.passed),
         key=lambda label: (label not in own, -best.get(label, -math.inf), label),
     )
+    n_scored = 0 if scores.p is None else scores.p.shape[1]
     rows = [
         {
             "c": label,
             "g": int(label in scores.passed),
-            "p": _packed(scores.p[:, label])
-            if scores.p is not None and label < scores.p.shape[1]
-            else "",
+            "p": _packed(scores.p[:, label]) if label < n_scored else "",
             "t": [segment for c, *segment in truth if c == label],
             "d": [
                 (_number(start, 3), _number(end, 3), _number(score, 4), kind)
