@@ -332,11 +332,10 @@ def table_of(results):
     """The comparison as a table of text, in percent."""
     table = [["mAP (%) at tIoU", "A", "B", "B - A", "t-test", "Wilcoxon", "videos"]]
     for column, c in results["columns"].items():
-        name = column if isinstance(column, str) else f"{column:g}"
         low, high = c["videos"]
         table.append(
             [
-                "avg" if name == "all" else name,
+                tables.column_name(column),
                 tables.mean_std(c["a"]),
                 tables.mean_std(c["b"]),
                 f"{100 * c['difference']:+.1f}",

@@ -43,7 +43,7 @@ def map_table(rows, published=None, compare=None):
     published = {name: _by_column(values) for name, values in (published or {}).items()}
     shown = rows or published
     columns = list(dict.fromkeys(column for values in shown.values() for column in values))
-    table = [["mAP (%) at tIoU", *map(_head, columns)]]
+    table = [["mAP (%) at tIoU", *map(column_name, columns)]]
     for method, values in rows.items():
         table.append([method, *(mean_std(values.get(column)) for column in columns)])
     for name, values in published.items():
@@ -84,7 +84,7 @@ def map_frame(rows):
         n_runs = max(np.size(value) for value in values.values())
         columns = {}
         for column, value in _by_column(values).items():
-            columns[_head(column)] = np.broadcast_to(value, n_runs)
+            columns[column_name(column)] = np.broadcast_to(value, n_runs)
         for run in range(n_runs):
             numbers = {head: float(value[run]) for head, value in columns.items()}
             lines.append({"method": method, "run": run + 1, **numbers})
@@ -117,7 +117,8 @@ def _by_column(values):
     return {_key(column): value for column, value in values.items()}
 
 
-def _head(column):
+def column_name(column):
+    """A tIoU, or the name of an average, as a table's head."""
     if column == "all":
         return "avg"
     return column if isinstance(column, str) else f"{column:g}"
