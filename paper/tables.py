@@ -212,11 +212,11 @@ def page_timing(s):
                 f"{entry['device']}, {entry['threads']} threads, PyTorch "
                 f"{entry['versions']['torch']}"
             )
-        paper = [theirs.pop(label)] if label in theirs else []
-        body.append([label, _seconds(spent), _seconds(paper)])
+        paper = theirs.pop(label, None)
+        body.append([label, tables.mean_std(spent, 1), tables.mean_std(paper, 1)])
     if not rows:
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
-    body += [[label, "-", _seconds([value])] for label, value in theirs.items()]
+    body += [[label, "-", f"{value:.1f}"] for label, value in theirs.items()]
     text = (
         f"Wall time of training alone, from the logs of the runs; on "
         f"{'; '.join(sorted(places))}. Runs side by side (--jobs) slow each other down: for a "
@@ -227,10 +227,3 @@ def page_timing(s):
     return Page(
         [(text, body)], pd.DataFrame(rows), {"paper_seconds": published.SECONDS}, [], papers=True
     )
-
-
-def _seconds(values):
-    if not values:
-        return "-"
-    mean = f"{np.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"

@@ -16,17 +16,18 @@ import pandas as pd
 from formats.files import write_atomically
 
 
-def mean_std(values, digits=1):
+def mean_std(values, scale=100):
     """Fractions of one or several runs as percent: "27.3", "27.3 ± 1.2"; "-" for none or a NaN.
 
-    The number behind ± is the sample standard deviation (n - 1) over the runs.
+    The number behind ± is the sample standard deviation (n - 1) over the runs. scale: 1 for what is
+    no fraction, such as seconds.
     """
-    values = 100 * np.atleast_1d(np.asarray([] if values is None else values, np.float64))
+    values = scale * np.atleast_1d(np.asarray([] if values is None else values, np.float64))
     if not values.size or np.isnan(values).any():
         return "-"
     if values.size == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+        return f"{values[0]:.1f}"
+    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
 
 
 def map_table(rows, published=None, compare=None):
