@@ -8,7 +8,7 @@ import pandas as pd
 import opts
 from engine import console
 from formats.files import load_json
-from paper.runs import finished, flags_of
+from paper.runs import finished, flags_of, load_environment
 from report import tables
 from report.summary import tested
 
@@ -67,7 +67,7 @@ def head(s, title, variants, page):
 
 def _made_with(folders):
     """Code and PyTorch of the runs, the same for all of them (see paper/runs.py)."""
-    entries = [load_json(folder / "environment.json")[-1] for folder in folders]
+    entries = [load_environment(folder) for folder in folders]
     commits = set()
     for entry in entries:
         changes = " with local changes" if entry["dirty"] else ""
