@@ -62,22 +62,17 @@ class TrainingSet:
 
     def _bag(self, i):
         video = self.videos[i]
-        return self._moved(
-            Bag(i, video.name, self._tensor(video.rgb), self._tensor(video.flow), self.labels[i])
-        )
+        rgb, flow = self._moved(video.rgb), self._moved(video.flow)
+        return Bag(i, video.name, rgb, flow, self.labels[i])
 
-    def _tensor(self, features):
+    def _moved(self, features):
         if features is None:
             return None
         tensor = torch.from_numpy(np.asarray(features))
         # Only from pinned memory does a copy to the GPU run beside the training.
-        return tensor.pin_memory() if self.device.type == "cuda" else tensor
-
-    def _moved(self, bag):
-        rgb, flow = (
-            x if x is None else x.to(self.device, non_blocking=True) for x in (bag.rgb, bag.flow)
-        )
-        return bag._replace(rgb=rgb, flow=flow)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def bags(self):
         """All bags of this process, in the order of the set."""
@@ -276,7 +271,7 @@ def _summed(names, history):
 
 
 def _check_finite(history, steps, where):
-    bad = (~torch.isfinite(history).all(dim=1)).nonzero() if len(history) else []
+    bad = (~torch.isfinite(history).all(dim=1)).nonzero()
     if len(bad):
         step = int(bad[0])
         videos = ", ".join(name for names in everywhere(steps[step]) for name in names)
