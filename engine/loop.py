@@ -6,6 +6,7 @@ it is compared with.
 
 import collections
 import contextlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -254,6 +255,28 @@ def train_epoch(batches, loss, optimizers, where=""):
         names, history = _summed(names, history)
     _check_finite(history, steps, where)
     return dict(zip(names, history.double().mean(dim=0).tolist()))
+
+
+def train_method(method, optimizer, run, bar, of_epoch):
+    """All epochs of a method of one stage that are not done yet, with a record of each in the log.
+
+    method: has `name`, `epochs`, `settings.lr`. of_epoch(epoch, rng) -> (batches, loss, videos):
+    what `train_epoch` takes, and the number of videos for the log. bar: may be None.
+    """
+    for epoch in run.epochs(method.name, method.epochs):
+        began = time.perf_counter()
+        batches, loss, videos = of_epoch(epoch, run.generator(method.name, epoch))
+        losses = train_epoch(batches, loss, [optimizer], where=f"{method.name}, epoch {epoch + 1}")
+        run.log(
+            stage=method.name,
+            epoch=epoch + 1,
+            lr=method.settings.lr,
+            loss=losses,
+            videos=videos,
+            seconds=round(time.perf_counter() - began, 4),
+        )
+        if bar is not None:
+            bar.update(losses)
 
 
 def _summed(names, history):
