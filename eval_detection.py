@@ -132,10 +132,8 @@ def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=
     edges = np.searchsorted(found.label, np.arange(len(found.classes) + 1))
     for c, (first, last) in enumerate(zip(edges[:-1], edges[1:])):
         if found.n_segments[c]:
-            hit, counted = (
-                found.hit[:, first:last],
-                found.hit[:, first:last] | ~found.forgiven[first:last],
-            )
+            hit = found.hit[:, first:last]
+            counted = hit | ~found.forgiven[first:last]
             ap[:, c] = average_precision(hit, counted, found.score[first:last], found.n_segments[c])
 
     scored = found.n_segments > 0
@@ -323,19 +321,12 @@ def _ap_11_points(hit, counted, score, n_segments):
     t; among ties hits first."""
     if not hit.shape[1]:
         return np.zeros(len(hit))
-    tie = np.cumsum(
-        np.diff(score, prepend=score[:1]) != 0
-    )  # (n,) number of the run of equal scores
+    # (n,) number of the run of equal scores
+    tie = np.cumsum(np.diff(score, prepend=score[:1]) != 0)
     hits_first = np.argsort(2 * tie + ~hit, axis=1, kind="stable")
-    hit, counted = (
-        np.take_along_axis(hit, hits_first, axis=1),
-        np.take_along_axis(counted, hits_first, axis=1),
-    )
-    hits = np.cumsum(hit, axis=1)
-    precision, recall = (
-        hits / np.maximum(np.cumsum(counted, axis=1), 1),
-        hits / n_segments,
-    )  # (T, n)
+    hit, counted = (np.take_along_axis(x, hits_first, axis=1) for x in (hit, counted))
+    hits = np.cumsum(hit, axis=1)  # (T, n)
+    precision, recall = hits / np.maximum(np.cumsum(counted, axis=1), 1), hits / n_segments
     # As in the kit's 0:0.1:1, the point 0.3 is 0.1 * 3 = 0.30000000000000004, which a
     # recall of 36/120 does not reach.
     points = [np.where(recall >= 0.1 * tenth, precision, 0).max(axis=1) for tenth in range(11)]
@@ -376,10 +367,10 @@ def check(table, source, columns):
     def refuse(wrong, what, expected):
         if wrong.any():
             row = int(np.argmax(wrong))
+            more = f" and {wrong.sum() - 1:,} more" if wrong.sum() > 1 else ""
             raise bad_input(
                 f"{source}: {table['video'].iloc[row]}: found {what(table.iloc[row])} in row "
-                f"{row + 1}{f' and {wrong.sum() - 1:,} more' if wrong.sum() > 1 else ''}, "
-                f"expected {expected}"
+                f"{row + 1}{more}, expected {expected}"
             )
 
     for name in columns:
@@ -418,9 +409,8 @@ def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECAL
     gt_video, video = _video_codes(ground_truth, detections)
     order = np.lexsort((-detections["score"].to_numpy(dtype=float), video))
     video = video[order]
-    rank = np.arange(len(video)) - np.searchsorted(
-        video, video
-    )  # (N,) place of a proposal within its video
+    # (N,) place of a proposal within its video
+    rank = np.arange(len(video)) - np.searchsorted(video, video)
     order, video, rank = (values[rank < numbers.max()] for values in (order, video, rank))
 
     start, end = (times[order] for times in _times(detections))
@@ -450,10 +440,7 @@ def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", 
     index = pd.Index(found.classes, dtype=object)
     scored = found.n_segments[found.label] > 0
     rows, label, hit, forgiven = (
-        found.rows[scored],
-        found.label[scored],
-        found.hit[0][scored],
-        found.forgiven[scored],
+        part[scored] for part in (found.rows, found.label, found.hit[0], found.forgiven)
     )
     gt_video, video = _video_codes(ground_truth, detections)
     gt_label = index.get_indexer(ground_truth["label"])
@@ -759,10 +746,9 @@ def _main_subset(truth):
 
 def _some(names):
     """The first few of many names, for a message."""
-    names = sorted(names)
-    return ", ".join(map(repr, names[:5])) + (
-        f" and {len(names) - 5} more" if len(names) > 5 else ""
-    )
+    from formats.files import some
+
+    return some(map(repr, sorted(names)))
 
 
 def classes_to_show(ap, each=5):
@@ -788,11 +774,9 @@ def print_results(results, per_class=False):
     for name, score in r["protocols"].items():
         ap = np.array(score["ap"])
         shown = list(range(len(r["classes"]))) if per_class else classes_to_show(ap)
-        part = (
-            ""
-            if len(shown) == len(r["classes"])
-            else f", the {len(shown)} best and worst (all: --per-class)"
-        )
+        part = ""
+        if len(shown) < len(r["classes"]):
+            part = f", the {len(shown)} best and worst (all: --per-class)"
         wide = max(13, *(len(r["classes"][c]) for c in shown))
         print(f"\nAP (%) at tIoU by class, {name}{part}")
         _print_row("", heads + ["#GT"], wide=wide)
