@@ -82,11 +82,11 @@ def write(s, name, lines, page):
     """Prints and writes a page, `lines` its head; returns its Markdown for a folder beside it."""
     folder = s.folder(name)
     console.printed("\n" + "\n".join(lines) + "\n")
-    console.printed("\n\n".join(_block(text, table, tables.text) for text, table in page.blocks))
+    console.printed("\n\n".join(tables.block(*block, tables.text) for block in page.blocks))
     console.printed(f"\nFiles: {folder}/")
     title, *about = lines
     body = [f"# {title}", *about]
-    body += [_block(text, table, tables.markdown) for text, table in page.blocks]
+    body += [tables.block(*block, tables.markdown) for block in page.blocks]
     pictures = [f"![{file}]({file})" for file in page.figures]
     tables.write_text(folder / f"{name}.md", "\n\n".join(body + pictures))
     tables.write_csv(folder / f"{name}.csv", page.frame)
@@ -105,10 +105,6 @@ def write(s, name, lines, page):
         },
     )
     return "\n\n".join(body + [f"![{file}](../{folder.name}/{file})" for file in page.figures])
-
-
-def _block(text, table, printed):
-    return text if table is None else f"{text}\n\n{printed(table)}"
 
 
 def write_all(s, texts):

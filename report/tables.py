@@ -102,6 +102,11 @@ def text(table):
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
 
 
+def block(caption, table, printed):
+    """A caption and its table, if there is one, by `text` or `markdown`."""
+    return caption if table is None else f"{caption}\n\n{printed(table)}"
+
+
 def markdown(table):
     """A table for Markdown, aligned like `text`."""
     rows = [[cell.replace("|", "\\|") for cell in row] for row in table]
