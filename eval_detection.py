@@ -132,10 +132,8 @@ def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=
     edges = np.searchsorted(found.label, np.arange(len(found.classes) + 1))
     for c, (first, last) in enumerate(zip(edges[:-1], edges[1:])):
         if found.n_segments[c]:
-            hit, counted = (
-                found.hit[:, first:last],
-                found.hit[:, first:last] | ~found.forgiven[first:last],
-            )
+            hit = found.hit[:, first:last]
+            counted = hit | ~found.forgiven[first:last]
             ap[:, c] = average_precision(hit, counted, found.score[first:last], found.n_segments[c])
 
     scored = found.n_segments > 0
@@ -212,14 +210,9 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
     start, end = _times(detections)
     start, end, group = start[order], end[order], (label * n_videos + video)[order]
 
-    gt_group = gt_label * n_videos + gt_video
-    gt_order = np.argsort(
-        gt_group, kind="stable"
-    )  # within a class and video the rows keep their order
-    gt_order = gt_order[gt_label[gt_order] >= 0]
-    gt_start, gt_end = (times[gt_order] for times in _times(ground_truth))
+    gt_group = gt_label * n_videos + gt_video  # negative, no detection's, where it is not scored
     det, gt, tiou = tiou_pairs(
-        group, start, end, gt_group[gt_order], gt_start, gt_end, protocol, min(tious)
+        group, start, end, gt_group, *_times(ground_truth), protocol, min(tious)
     )
 
     # One list of choices per chooser, best first; thresholds are independent, so each has
@@ -227,23 +220,16 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
     best_first = np.lexsort((order[det], -tiou, gt) if thumos else (-gt, -tiou, det))
     det, gt, tiou = det[best_first], gt[best_first], tiou[best_first]
     level, pair = np.nonzero(_reaches(tiou, tious[:, None], protocol))
-    det, gt = level * len(order) + det[pair], level * len(gt_order) + gt[pair]
+    det, gt = level * len(order) + det[pair], level * len(ground_truth) + gt[pair]
     made = serial_choice(gt, det) if thumos else serial_choice(det, gt)
     hit = np.zeros((len(tious), len(order)), dtype=bool)
     hit.flat[det[made]] = True
     found = np.zeros((len(tious), len(ground_truth)), dtype=bool)
-    found[gt[made] // len(gt_order), gt_order[gt[made] % len(gt_order)]] = True
+    found.flat[gt[made]] = True
 
     forgiven = np.zeros(len(order), dtype=bool)
-    by_video = np.argsort(ambiguous_video, kind="stable")
     touched, _, _ = tiou_pairs(
-        video[order],
-        start,
-        end,
-        ambiguous_video[by_video],
-        *(times[by_video] for times in _times(ambiguous)),
-        protocol,
-        0.0,
+        video[order], start, end, ambiguous_video, *_times(ambiguous), protocol, 0.0
     )
     forgiven[touched] = True
     n_segments = np.bincount(gt_label[gt_label >= 0], minlength=len(classes))
@@ -268,11 +254,13 @@ def _checked_classes(ground_truth, detections, protocol, ambiguous, classes):
 def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
     """All (detection, segment) pairs of one group that overlap, with a tIoU of at least `least`.
 
-    group, start, end (N,): detections; gt_group, gt_start, gt_end (G,): segments, sorted by group.
+    group, start, end (N,): detections; gt_group, gt_start, gt_end (G,): segments.
     Returns detection indices, segment indices and tIoU, (P,) each. The quotient is the official
     program's to the last bit: intersection over the sum of lengths less the intersection, or over
     the extent of both (thumos kits).
     """
+    gt_order = np.argsort(gt_group, kind="stable")
+    gt_group = gt_group[gt_order]
     first = np.searchsorted(gt_group, group, side="left")
     count = np.searchsorted(gt_group, group, side="right") - first  # (N,)
     upto = np.cumsum(count)
@@ -282,7 +270,7 @@ def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
     for low, high in zip(cuts[:-1], cuts[1:]):
         n = count[low:high]
         det = np.repeat(np.arange(low, high), n)
-        gt = np.arange(len(det)) + np.repeat(first[low:high] - (np.cumsum(n) - n), n)
+        gt = gt_order[np.arange(len(det)) + np.repeat(first[low:high] - (np.cumsum(n) - n), n)]
         shared = np.minimum(end[det], gt_end[gt]) - np.maximum(start[det], gt_start[gt])
         det, gt, shared = det[shared > 0], gt[shared > 0], shared[shared > 0]
         if protocol == "activitynet":
@@ -333,19 +321,12 @@ def _ap_11_points(hit, counted, score, n_segments):
     t; among ties hits first."""
     if not hit.shape[1]:
         return np.zeros(len(hit))
-    tie = np.cumsum(
-        np.diff(score, prepend=score[:1]) != 0
-    )  # (n,) number of the run of equal scores
+    # (n,) number of the run of equal scores
+    tie = np.cumsum(np.diff(score, prepend=score[:1]) != 0)
     hits_first = np.argsort(2 * tie + ~hit, axis=1, kind="stable")
-    hit, counted = (
-        np.take_along_axis(hit, hits_first, axis=1),
-        np.take_along_axis(counted, hits_first, axis=1),
-    )
-    hits = np.cumsum(hit, axis=1)
-    precision, recall = (
-        hits / np.maximum(np.cumsum(counted, axis=1), 1),
-        hits / n_segments,
-    )  # (T, n)
+    hit, counted = (np.take_along_axis(x, hits_first, axis=1) for x in (hit, counted))
+    hits = np.cumsum(hit, axis=1)  # (T, n)
+    precision, recall = hits / np.maximum(np.cumsum(counted, axis=1), 1), hits / n_segments
     # As in the kit's 0:0.1:1, the point 0.3 is 0.1 * 3 = 0.30000000000000004, which a
     # recall of 36/120 does not reach.
     points = [np.where(recall >= 0.1 * tenth, precision, 0).max(axis=1) for tenth in range(11)]
@@ -386,10 +367,10 @@ def check(table, source, columns):
     def refuse(wrong, what, expected):
         if wrong.any():
             row = int(np.argmax(wrong))
+            more = f" and {wrong.sum() - 1:,} more" if wrong.sum() > 1 else ""
             raise bad_input(
                 f"{source}: {table['video'].iloc[row]}: found {what(table.iloc[row])} in row "
-                f"{row + 1}{f' and {wrong.sum() - 1:,} more' if wrong.sum() > 1 else ''}, "
-                f"expected {expected}"
+                f"{row + 1}{more}, expected {expected}"
             )
 
     for name in columns:
@@ -428,23 +409,13 @@ def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECAL
     gt_video, video = _video_codes(ground_truth, detections)
     order = np.lexsort((-detections["score"].to_numpy(dtype=float), video))
     video = video[order]
-    rank = np.arange(len(video)) - np.searchsorted(
-        video, video
-    )  # (N,) place of a proposal within its video
+    # (N,) place of a proposal within its video
+    rank = np.arange(len(video)) - np.searchsorted(video, video)
     order, video, rank = (values[rank < numbers.max()] for values in (order, video, rank))
 
-    gt_order = np.argsort(gt_video, kind="stable")
-    start, end = _times(detections)
-    gt_start, gt_end = _times(ground_truth)
+    start, end = (times[order] for times in _times(detections))
     det, gt, tiou = tiou_pairs(
-        video,
-        start[order],
-        end[order],
-        gt_video[gt_order],
-        gt_start[gt_order],
-        gt_end[gt_order],
-        "activitynet",
-        tious.min(),
+        video, start, end, gt_video, *_times(ground_truth), "activitynet", tious.min()
     )
     needed = np.full((len(tious), len(ground_truth)), np.inf)  # proposals until a segment is found
     for level, threshold in enumerate(tious):
@@ -469,25 +440,13 @@ def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", 
     index = pd.Index(found.classes, dtype=object)
     scored = found.n_segments[found.label] > 0
     rows, label, hit, forgiven = (
-        found.rows[scored],
-        found.label[scored],
-        found.hit[0][scored],
-        found.forgiven[scored],
+        part[scored] for part in (found.rows, found.label, found.hit[0], found.forgiven)
     )
     gt_video, video = _video_codes(ground_truth, detections)
-    gt_order = np.argsort(gt_video, kind="stable")
-    gt_label = index.get_indexer(ground_truth["label"])[gt_order]
-    start, end = _times(detections)
-    gt_start, gt_end = _times(ground_truth)
+    gt_label = index.get_indexer(ground_truth["label"])
+    start, end = (times[rows] for times in _times(detections))
     det, gt, overlap = tiou_pairs(
-        video[rows],
-        start[rows],
-        end[rows],
-        gt_video[gt_order],
-        gt_start[gt_order],
-        gt_end[gt_order],
-        protocol,
-        min(0.1, tiou),
+        video[rows], start, end, gt_video, *_times(ground_truth), protocol, min(0.1, tiou)
     )
     own = gt_label[gt] == label[det]
     most = np.lexsort((own, overlap, det))  # each detection's largest overlap comes last
@@ -787,10 +746,9 @@ def _main_subset(truth):
 
 def _some(names):
     """The first few of many names, for a message."""
-    names = sorted(names)
-    return ", ".join(map(repr, names[:5])) + (
-        f" and {len(names) - 5} more" if len(names) > 5 else ""
-    )
+    from formats.files import some
+
+    return some(map(repr, sorted(names)))
 
 
 def classes_to_show(ap, each=5):
@@ -816,11 +774,9 @@ def print_results(results, per_class=False):
     for name, score in r["protocols"].items():
         ap = np.array(score["ap"])
         shown = list(range(len(r["classes"]))) if per_class else classes_to_show(ap)
-        part = (
-            ""
-            if len(shown) == len(r["classes"])
-            else f", the {len(shown)} best and worst (all: --per-class)"
-        )
+        part = ""
+        if len(shown) < len(r["classes"]):
+            part = f", the {len(shown)} best and worst (all: --per-class)"
         wide = max(13, *(len(r["classes"][c]) for c in shown))
         print(f"\nAP (%) at tIoU by class, {name}{part}")
         _print_row("", heads + ["#GT"], wide=wide)

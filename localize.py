@@ -77,9 +77,8 @@ def runs(mask):
     NOTE(paper): a run that is still open at the last clip ends at T; the released code drops it.
     """
     labelled, n = ndimage.label(np.asarray(mask, bool))
-    return (
-        [(found.start, found.stop) for (found,) in ndimage.find_objects(labelled, n)] if n else []
-    )
+    found = ndimage.find_objects(labelled, n) if n else []
+    return [(run.start, run.stop) for (run,) in found]
 
 
 def gate(video_scores, gate_threshold):
@@ -179,7 +178,6 @@ def detect(video, snippet_seconds, curves, video_scores, classes, rule, propose=
             np.asarray(found, float).reshape(-1, 2) * snippet_seconds, video.duration
         ).T
         inside = t_end > t_start
-        past_end = np.count_nonzero(~inside)
         t_start, t_end, scores = t_start[inside], t_end[inside], scores[inside]
         if rule.nms is not None:
             kept, scores = nms(t_start, t_end, scores, rule.nms, rule.soft)
@@ -187,7 +185,7 @@ def detect(video, snippet_seconds, curves, video_scores, classes, rule, propose=
         counts.update(
             pairs=1,
             pairs_constant=int(curve.max() == curve.min()),
-            past_end=int(past_end),
+            past_end=int(np.count_nonzero(~inside)),
             pairs_empty=int(not len(scores)),
             proposals=len(scores),
         )

@@ -274,10 +274,8 @@ class Opts:
             _check(f, getattr(self, f.name))
         if self.soft_nms and self.nms is None:
             raise OptionError("--soft-nms: found without --nms, expected --nms with its tIoU")
-        starts = [
-            1,
-            *(1 + n for n in itertools.accumulate(epochs for _, epochs, _, _ in schedule(self))),
-        ][:-1]
+        lengths = [epochs for _, epochs, _, _ in self.phases]
+        starts = list(itertools.accumulate(lengths[:-1], initial=1))
         if (
             self.boost != 1
             and self.boost_from not in starts
@@ -320,9 +318,8 @@ def schedule(o):
 
     if o.joint != "off":
         return [("EM", 1, lr(e), "bag" if e == 1 else "frozen") for e in range(1, total + 1)]
-    lengths = [min(o.cycle, o.cycle_epochs - e) for e in range(0, o.cycle_epochs, o.cycle)] + [
-        1
-    ] * o.alternate_epochs
+    lengths = [min(o.cycle, o.cycle_epochs - e) for e in range(0, o.cycle_epochs, o.cycle)]
+    lengths += [1] * o.alternate_epochs
     rows, epoch = [], 1
     for k, epochs in enumerate(lengths):
         rows.append(("ME"[k % 2], epochs, lr(epoch), "bag" if k == 0 else "frozen"))
@@ -343,7 +340,9 @@ def choices_of(f):
 
 def _check(f, value):
     choices, values = choices_of(f), f.metadata["values"]
-    for v in value if isinstance(value, tuple) else () if value is None else (value,):
+    if value is None:
+        return
+    for v in value if isinstance(value, tuple) else (value,):
         if choices and v not in choices:
             raise OptionError(f"{flag_of(f)}: found {v!r}, expected one of {', '.join(choices)}")
         if values and not _in_range(v, values):
@@ -366,13 +365,8 @@ def _kind(f):
 
 def show(value):
     """A value as its flag would take it; "none" where there is none."""
-    return (
-        " ".join(map(str, value)) or "none"
-        if isinstance(value, tuple)
-        else "none"
-        if value in (None, "")
-        else str(value)
-    )
+    words = value if isinstance(value, tuple) else (value,)
+    return " ".join(str(word) for word in words if word is not None) or "none"
 
 
 def _defaults(f):
@@ -410,8 +404,8 @@ def parse(argv=None, prog="run.py"):
         _add_flag(parser, f)
     argv = sys.argv[1:] if argv is None else argv
     for word in argv:
-        if str(word).split("=")[0] in REMOVED:
-            flag = word.split("=")[0]
+        flag = word.split("=")[0]
+        if flag in REMOVED:
             raise OptionError(
                 f"{flag}: found an option of an earlier version, expected none: {REMOVED[flag]}"
             )
@@ -448,12 +442,12 @@ def _add_arguments(parser):
 
 def _add_flag(parser, f):
     text = f"{f.metadata['help']} [{_defaults(f)}]".replace("%", "%%")
-    if f.type in (bool, "bool"):
+    if f.type is bool:
         how = {"action": argparse.BooleanOptionalAction}
     else:
         choices, kind = choices_of(f), _kind(f)
         metavar = "|".join(choices) if choices else kind.__name__.upper().replace("STR", "TEXT")
-        many = f.type in (tuple, "tuple")
+        many = f.type is tuple
         how = {"type": kind, "nargs": "+" if many else None, "metavar": metavar}
     # no default, so that `given` holds what flags set
     parser.add_argument(flag_of(f), dest=f.name, default=argparse.SUPPRESS, help=text, **how)

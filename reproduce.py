@@ -167,7 +167,7 @@ def _run_commands(s):
     for name in names:
         s.variants |= COMMANDS[name].needs(s)
     wanted = [runs.planned(s, variant, seed) for variant in s.variants for seed in s.seeds]
-    runs.train(s, wanted, s.args.jobs)
+    runs.train(s, wanted)
     texts, code = [], 0
     for name in names:
         s.folder(name).mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,6 @@ training, localizer.
 It weighs the clips by an attention over time that does not depend on the class. T clips, C classes.
 """
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 import localize
-from engine.loop import Adam, train_epoch
+from engine.loop import Adam, train_method
 
 
 @dataclass(frozen=True)
@@ -60,23 +59,11 @@ class UntrimmedNet(nn.Module):
             losses = [attention_mil_loss(*self(bag.rgb, bag.flow), bag.y) for bag in bags]
             return {"attention-mil": sum(losses) / len(bags)}
 
+        def of_epoch(_, rng):
+            return train_set.shuffled(rng), loss, len(train_set)
+
         optimizer = run.register(f"adam {self.name}", Adam(self.parameters(), self.settings.lr))
-        for epoch in run.epochs(self.name, self.epochs):
-            began = time.perf_counter()
-            batches = train_set.shuffled(run.generator(self.name, epoch))
-            losses = train_epoch(
-                batches, loss, [optimizer], where=f"{self.name}, epoch {epoch + 1}"
-            )
-            run.log(
-                stage=self.name,
-                epoch=epoch + 1,
-                lr=self.settings.lr,
-                loss=losses,
-                videos=len(train_set),
-                seconds=round(time.perf_counter() - began, 4),
-            )
-            if bar is not None:
-                bar.update(losses)
+        train_method(self, optimizer, run, bar, of_epoch)
 
     @torch.no_grad()
     def scores(self, rgb, flow):

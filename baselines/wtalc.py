@@ -4,7 +4,6 @@ It averages each class's highest clips, and makes similar what videos of one cla
 clips, C classes, B videos of a batch, F = D + D' features of a clip.
 """
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 import localize
 from engine.distributed import world
-from engine.loop import Adam, train_epoch
+from engine.loop import Adam, train_method
 
 BATCH = 10  # videos per step and process ...
 PAIRS = 3  # ... of which the first 2 * PAIRS are pairs that share a class
@@ -75,31 +74,18 @@ class WTALC(nn.Module):
         optimizer = run.register(
             f"adam {self.name}", Adam(self.parameters(), self.settings.lr, WEIGHT_DECAY)
         )
-        self.train()
-        for epoch in run.epochs(self.name, self.epochs):
-            began = time.perf_counter()
-            rng = run.generator(self.name, epoch)
+
+        def of_epoch(epoch, rng):
             steps = min(ITERATIONS, self.settings.wtalc_iterations - ITERATIONS * epoch)
-            batches = [
+            indices = [
                 [train_set.mine[i] for i in batch]
                 for batch in paired_batches(labels, steps, rng.spawn(ranks)[rank])
             ]
-            losses = train_epoch(
-                ((bags, n_videos) for bags in train_set.read(batches)),
-                lambda bags: self.losses(bags, pairs, rng),
-                [optimizer],
-                where=f"{self.name}, epoch {epoch + 1}",
-            )
-            run.log(
-                stage=self.name,
-                epoch=epoch + 1,
-                lr=self.settings.lr,
-                loss=losses,
-                videos=n_videos * steps,
-                seconds=round(time.perf_counter() - began, 4),
-            )
-            if bar is not None:
-                bar.update(losses)
+            batches = ((bags, n_videos) for bags in train_set.read(indices))
+            return batches, lambda bags: self.losses(bags, pairs, rng), n_videos * steps
+
+        self.train()
+        train_method(self, optimizer, run, bar, of_epoch)
 
     def losses(self, bags, pairs, rng):
         """Both losses of one batch, 0.5 each. bags: pairs first."""

@@ -6,6 +6,7 @@ it is compared with.
 
 import collections
 import contextlib
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -67,22 +68,17 @@ class TrainingSet:
 
     def _bag(self, i):
         video = self.videos[i]
-        return self._moved(
-            Bag(i, video.name, self._tensor(video.rgb), self._tensor(video.flow), self.labels[i])
-        )
+        rgb, flow = self._moved(video.rgb), self._moved(video.flow)
+        return Bag(i, video.name, rgb, flow, self.labels[i])
 
-    def _tensor(self, features):
+    def _moved(self, features):
         if features is None:
             return None
         tensor = torch.from_numpy(np.asarray(features))
         # Only from pinned memory does a copy to the GPU run beside the training.
-        return tensor.pin_memory() if self.device.type == "cuda" else tensor
-
-    def _moved(self, bag):
-        rgb, flow = (
-            x if x is None else x.to(self.device, non_blocking=True) for x in (bag.rgb, bag.flow)
-        )
-        return bag._replace(rgb=rgb, flow=flow)
+        if self.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.device, non_blocking=True)
 
     def bags(self):
         """All bags of this process, in the order of the set."""
@@ -238,6 +234,28 @@ def train_epoch(batches, loss, optimizers, where=""):
     return dict(zip(names, history.double().mean(dim=0).tolist()))
 
 
+def train_method(method, optimizer, run, bar, of_epoch):
+    """All epochs of a method of one stage that are not done yet, with a record of each in the log.
+
+    method: has `name`, `epochs`, `settings.lr`. of_epoch(epoch, rng) -> (batches, loss, videos):
+    what `train_epoch` takes, and the number of videos for the log. bar: may be None.
+    """
+    for epoch in run.epochs(method.name, method.epochs):
+        began = time.perf_counter()
+        batches, loss, videos = of_epoch(epoch, run.generator(method.name, epoch))
+        losses = train_epoch(batches, loss, [optimizer], where=f"{method.name}, epoch {epoch + 1}")
+        run.log(
+            stage=method.name,
+            epoch=epoch + 1,
+            lr=method.settings.lr,
+            loss=losses,
+            videos=videos,
+            seconds=round(time.perf_counter() - began, 4),
+        )
+        if bar is not None:
+            bar.update(losses)
+
+
 def _summed(names, history):
     """The losses' names and the sum of the processes' parts, (steps, losses).
 
@@ -253,7 +271,7 @@ def _summed(names, history):
 
 
 def _check_finite(history, steps, where):
-    bad = (~torch.isfinite(history).all(dim=1)).nonzero() if len(history) else []
+    bad = (~torch.isfinite(history).all(dim=1)).nonzero()
     if len(bad):
         step = int(bad[0])
         videos = ", ".join(name for names in everywhere(steps[step]) for name in names)

@@ -7,8 +7,8 @@ the videos)?
 """
 
 import argparse
+import dataclasses
 import glob
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +21,15 @@ import opts
 from engine import console, run_folder
 from engine.jobs import setup
 from formats.detections import read_detections
-from formats.files import InputError, load_json, some
+from formats.files import InputError, some
+from paper.runs import load_environment
 from report import tables
 
 WILCOXON_FROM = 6  # pairs: with fewer, no result has p < 0.05
 INTERVAL = (2.5, 97.5)  # percent
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Group:
     """Runs that differ in nothing but the seed."""
 
@@ -94,12 +95,10 @@ def read_group(pattern, method=None):
     folders = []
     named = [pattern] if Path(pattern).exists() else glob.glob(str(pattern))
     for path in sorted(map(Path, named)):
-        found = (
-            [path]
-            if (path / "results.json").exists()
-            else [folder for folder in sorted(path.glob("*")) if (folder / "results.json").exists()]
-        )
-        folders += found
+        if (path / "results.json").exists():
+            folders.append(path)
+        else:
+            folders += sorted(results.parent for results in path.glob("*/results.json"))
     if not folders:
         raise InputError(f"{pattern}: found no finished run, expected at least one")
     first, detections = None, {}
@@ -113,21 +112,13 @@ def read_group(pattern, method=None):
                 "runs that differ in their seed alone"
             )
         detections |= one.detections
-    return Group(
-        str(pattern),
-        first.o,
-        first.environment,
-        first.fingerprint,
-        first.truth,
-        first.ambiguous,
-        detections,
-    )
+    return dataclasses.replace(first, name=str(pattern), detections=detections)
 
 
 def _read_run(folder, method):
     """A Group of one run."""
     o = opts.resolve({}, setup.saved_options(folder / "opts.json"))
-    entries = load_json(folder / "environment.json")
+    environment = load_environment(folder)
     method = method or o.method[0]
     if method not in o.method:
         raise InputError(
@@ -139,7 +130,7 @@ def _read_run(folder, method):
     return Group(
         str(folder),
         o,
-        entries[-1],
+        environment,
         about["fingerprint"],
         truth,
         setup.segments_of(folder / "ambiguous.csv"),
@@ -191,7 +182,7 @@ def _some(group):
 # -------------------------------------------------------------------------------------- statistics
 
 
-def compare(a, b, tious, protocol, resamples, seed=0):
+def compare(a, b, tious, protocol, resamples):
     """All numbers of the comparison, by column (tIoU or name of an average), as fractions.
 
     `seeds` of the pairs, `differs` (see `differences`), and `columns`: {column: {"a", "b": mAP of
@@ -199,7 +190,7 @@ def compare(a, b, tious, protocol, resamples, seed=0):
     interval}}; a p that cannot be worked out is None.
     """
     seeds = sorted(set(a.detections) & set(b.detections))
-    samples = bootstrap(a, b, seeds, tious, protocol, resamples, seed)
+    samples = bootstrap(a, b, seeds, tious, protocol, resamples)
     before, after = (_map_by_seed(group, seeds, tious, protocol) for group in (a, b))
     columns = {}
     for column in samples:
@@ -244,12 +235,12 @@ def _columns(tious, values):
 def paired_tests(differences):
     """p of the paired t-test and of Wilcoxon's signed-rank test, from (n,) differences; or None."""
     differences, n = np.asarray(differences, float), len(differences)
-    moving = n > 1 and np.ptp(differences) > 1e-9  # not equal but for rounding
-    t = stats.ttest_rel(differences, np.zeros(n)).pvalue if moving else None
-    wilcoxon = None
+    t = wilcoxon = None
+    if n > 1 and np.ptp(differences) > 1e-9:  # not equal but for rounding
+        t = float(stats.ttest_rel(differences, np.zeros(n)).pvalue)
     if n >= WILCOXON_FROM and np.any(differences):
         wilcoxon = float(stats.wilcoxon(differences).pvalue)
-    return {"t": None if t is None else float(t), "wilcoxon": wilcoxon}
+    return {"t": t, "wilcoxon": wilcoxon}
 
 
 def bootstrap(a, b, seeds, tious, protocol, resamples, seed=0):
@@ -332,11 +323,10 @@ def table_of(results):
     """The comparison as a table of text, in percent."""
     table = [["mAP (%) at tIoU", "A", "B", "B - A", "t-test", "Wilcoxon", "videos"]]
     for column, c in results["columns"].items():
-        name = column if isinstance(column, str) else f"{column:g}"
         low, high = c["videos"]
         table.append(
             [
-                "avg" if name == "all" else name,
+                tables.column_name(column),
                 tables.mean_std(c["a"]),
                 tables.mean_std(c["b"]),
                 f"{100 * c['difference']:+.1f}",
@@ -349,4 +339,6 @@ def table_of(results):
 
 
 def _p(value):
-    return "-" if value is None else f"{value:.3f}" if value >= 0.001 else "<0.001"
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if value >= 0.001 else "<0.001"

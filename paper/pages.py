@@ -8,7 +8,7 @@ import pandas as pd
 import opts
 from engine import console
 from formats.files import load_json
-from paper.runs import finished, flags_of
+from paper.runs import finished, flags_of, load_environment
 from report import tables
 from report.summary import tested
 
@@ -67,7 +67,7 @@ def head(s, title, variants, page):
 
 def _made_with(folders):
     """Code and PyTorch of the runs, the same for all of them (see paper/runs.py)."""
-    entries = [load_json(folder / "environment.json")[-1] for folder in folders]
+    entries = [load_environment(folder) for folder in folders]
     commits = set()
     for entry in entries:
         changes = " with local changes" if entry["dirty"] else ""
@@ -82,11 +82,11 @@ def write(s, name, lines, page):
     """Prints and writes a page, `lines` its head; returns its Markdown for a folder beside it."""
     folder = s.folder(name)
     console.printed("\n" + "\n".join(lines) + "\n")
-    console.printed("\n\n".join(_block(text, table, tables.text) for text, table in page.blocks))
+    console.printed("\n\n".join(tables.block(*block, tables.text) for block in page.blocks))
     console.printed(f"\nFiles: {folder}/")
     title, *about = lines
     body = [f"# {title}", *about]
-    body += [_block(text, table, tables.markdown) for text, table in page.blocks]
+    body += [tables.block(*block, tables.markdown) for block in page.blocks]
     pictures = [f"![{file}]({file})" for file in page.figures]
     tables.write_text(folder / f"{name}.md", "\n\n".join(body + pictures))
     tables.write_csv(folder / f"{name}.csv", page.frame)
@@ -105,10 +105,6 @@ def write(s, name, lines, page):
         },
     )
     return "\n\n".join(body + [f"![{file}](../{folder.name}/{file})" for file in page.figures])
-
-
-def _block(text, table, printed):
-    return text if table is None else f"{text}\n\n{printed(table)}"
 
 
 def write_all(s, texts):

@@ -94,8 +94,8 @@ def locked(pool):
         ) from None
 
 
-def train(s, wanted, jobs=None):
-    """Trains the planned runs that are not done, `jobs` side by side; failures go to s.failed.
+def train(s, wanted):
+    """Trains the planned runs that are not done, --jobs side by side; failures go to s.failed.
 
     A run that an earlier reproduce.py, killed since, has left at work is waited for. A stop
     (Stopped) ends the runs that were started here; the next call resumes them.
@@ -104,7 +104,8 @@ def train(s, wanted, jobs=None):
     _say_other_runs(s, todo)
     if not todo:
         return
-    jobs = min(jobs or _jobs(), len(todo))
+    usual = 1 if torch.cuda.is_available() else min(4, cores())
+    jobs = min(s.args.jobs or usual, len(todo))
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs))
     memory = {"feature_memory": files.free_memory() / 2 / jobs / 1e9} if jobs > 1 else {}
     console.printed(
@@ -165,10 +166,6 @@ def _differences(folder, o, code):
 def load_environment(folder):
     """The last entry of a run's environment.json: where and with what it was made."""
     return load_json(folder / "environment.json")[-1]
-
-
-def _jobs():
-    return 1 if torch.cuda.is_available() else min(4, cores())
 
 
 def cores():
@@ -251,7 +248,9 @@ def _last_line(folder):
 def _trained(one, length):
     """Epochs of a run that are done, from the lines of its log."""
     log = one.folder / run_folder.LOG
-    return length if one.done else log.read_bytes().count(b"\n") if log.exists() else 0
+    if one.done:
+        return length
+    return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
 def _epochs(o):
@@ -282,18 +281,19 @@ def finished(s, variant):
 
 def opened(s, variant):
     """Yields the variant's finished runs, one in memory at a time. InputError for none."""
-    runs, segment = finished(s, variant), tuple(eval_detection.SEGMENT)
+    runs = finished(s, variant)
     if not runs:
         raise InputError(f"{s.pool}: found no finished run of {variant}, expected at least one")
     for seed, one in runs.items():
-        o = one.o
         _check_code(one.folder, s.code)
         records, classes, snippet_seconds = clip_scores.read(one.folder / "clip_scores.h5")
-        outside = setup.outside_scores(o, [record.name for record in records], classes)
-        truth = setup.segments_of(one.folder / "ground_truth.csv", (*segment, "label"))
-        ambiguous = setup.segments_of(one.folder / "ambiguous.csv", segment)
+        outside = setup.outside_scores(one.o, [record.name for record in records], classes)
+        truth = setup.segments_of(
+            one.folder / "ground_truth.csv", (*eval_detection.SEGMENT, "label")
+        )
+        ambiguous = setup.segments_of(one.folder / "ambiguous.csv")
         scored = scoring.Scored(records, classes, snippet_seconds, truth, ambiguous)
-        yield Finished(seed, one.folder, o, scored, outside)
+        yield Finished(seed, one.folder, one.o, scored, outside)
 
 
 def _check_code(folder, code):

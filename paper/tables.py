@@ -113,6 +113,10 @@ def _draw_rows(path, s, tious, values, papers):
     for label, row in papers.items():
         if all(tiou in row for tiou in tious):
             curves[label] = np.array([row[tiou] for tiou in tious]) / 100
+    _draw_curves(path, tious, curves, protocol)
+
+
+def _draw_curves(path, tious, curves, protocol):
     figures.curve_figure(
         path, x=tious, curves=curves, xlabel="tIoU threshold", ylabel=f"mAP (%), {protocol}"
     )
@@ -164,33 +168,19 @@ def page_table3(s):
     )
     rows = {label: {c: of[c] for c in shown(tious)} for label, of in values.items()}
     papers = {f"{row.method} (paper)": {0.5: row.map} for row in published.TABLE3}
+    blocks = [(text, None)]
     if s.o.dataset == "thumos14":
-        blocks = [
-            (text, None),
-            (f"Protocol {protocol}. {published.NOTE}", tables.map_table(rows, papers)),
-        ]
+        blocks.append((f"Protocol {protocol}. {published.NOTE}", tables.map_table(rows, papers)))
     else:
-        blocks = [
-            (text, None),
+        blocks += [
             (f"Protocol {protocol}", tables.map_table(rows)),
             ("The paper's Table 3, on THUMOS14." + ELSEWHERE, tables.map_table({}, papers)),
         ]
     curves = {label: _curve(of, tious) for label, of in values.items()}
-    figures.curve_figure(
-        s.folder("table3") / "table3.png",
-        x=tious,
-        curves=curves,
-        xlabel="tIoU threshold",
-        ylabel=f"mAP (%), {protocol}",
-    )
+    _draw_curves(s.folder("table3") / "table3.png", tious, curves, protocol)
     frame = tables.map_frame(values).assign(protocol=protocol)
-    return Page(
-        blocks,
-        frame,
-        {"published": [row._asdict() for row in published.TABLE3]},
-        ["table3.png"],
-        papers=True,
-    )
+    data = {"published": [row._asdict() for row in published.TABLE3]}
+    return Page(blocks, frame, data, ["table3.png"], papers=True)
 
 
 # ---------------------------------------------------------------------------------------- timing
@@ -212,11 +202,11 @@ def page_timing(s):
                 f"{entry['device']}, {entry['threads']} threads, PyTorch "
                 f"{entry['versions']['torch']}"
             )
-        paper = [theirs.pop(label)] if label in theirs else []
-        body.append([label, _seconds(spent), _seconds(paper)])
+        paper = theirs.pop(label, None)
+        body.append([label, tables.mean_std(spent, 1), tables.mean_std(paper, 1)])
     if not rows:
         raise InputError(f"{s.pool}: found no finished run, expected at least one")
-    body += [[label, "-", _seconds([value])] for label, value in theirs.items()]
+    body += [[label, "-", f"{value:.1f}"] for label, value in theirs.items()]
     text = (
         f"Wall time of training alone, from the logs of the runs; on "
         f"{'; '.join(sorted(places))}. Runs side by side (--jobs) slow each other down: for a "
@@ -227,10 +217,3 @@ def page_timing(s):
     return Page(
         [(text, body)], pd.DataFrame(rows), {"paper_seconds": published.SECONDS}, [], papers=True
     )
-
-
-def _seconds(values):
-    if not values:
-        return "-"
-    mean = f"{np.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {np.std(values, ddof=1):.1f}"

@@ -104,17 +104,17 @@ class Timeline:
     thumbnails: tuple = ()
 
 
-def localization_figure(*paths, timeline, width=COLUMN):
+def localization_figure(*paths, timeline):
     """Fig. 5 of the paper: score map, ground truth and predictions on one time axis."""
     scores = np.asarray(timeline.scores, np.float64)
     edges = np.arange(len(scores) + 1) * timeline.snippet_seconds  # (T + 1,)
     known = timeline.ground_truth is not None
     heights = [0.14, 0.9, 0.36 if known else 0.22]
     if len(timeline.thumbnails):
-        heights.insert(0, 0.09 * width)
+        heights.insert(0, 0.09 * COLUMN)
     # Two names that are too long for one line of 8 point text.
-    apart = len(timeline.label) + len(timeline.video) > 14 * (width - 0.8)
-    with _figure(paths, width, sum(heights) + 0.72 + 0.13 * apart) as figure:
+    apart = len(timeline.label) + len(timeline.video) > 14 * (COLUMN - 0.8)
+    with _figure(paths, COLUMN, sum(heights) + 0.72 + 0.13 * apart) as figure:
         grid = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
         *top, strip, curve, bars = grid
         grid[0].set_title(timeline.label + "\n" * apart, loc="left", fontweight="bold")
@@ -155,8 +155,9 @@ def _score_curve(axes, scores, edges, timeline):
     margin = 0.06 * np.ptp(scores) or 0.1  # a constant L has no range
     axes.set_ylim(scores.min() - margin, scores.max() + margin)
     axes.set_ylabel("score L\n– – threshold", fontsize=7)
-    for start, end in () if timeline.ground_truth is None else timeline.ground_truth:
-        axes.axvspan(start, end, color=RED, alpha=0.12, linewidth=0)
+    if timeline.ground_truth is not None:
+        for start, end in timeline.ground_truth:
+            axes.axvspan(start, end, color=RED, alpha=0.12, linewidth=0)
 
 
 def _segment_bars(axes, timeline):
@@ -167,9 +168,7 @@ def _segment_bars(axes, timeline):
     for middle, (_, segments, colour) in enumerate(rows):
         spans = [(start, end - start) for start, end in segments]
         # The edge keeps the shortest segment visible.
-        axes.broken_barh(
-            spans, (middle - 0.35, 0.7), facecolor=colour, edgecolor=colour, linewidth=0.3
-        )
+        axes.broken_barh(spans, (middle - 0.35, 0.7), color=colour, linewidth=0.3)
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     for tick, (_, _, colour) in zip(axes.get_yticklabels(), rows):
         tick.set_color(colour)
@@ -208,6 +207,15 @@ def _thumbnail_row(axes, thumbnails):
 # --------------------------------------------------------------------------------------- training
 
 
+def split_log(records):
+    """(EM-MIL's records of log.jsonl, {every other stage: its records}), in order."""
+    ours, others = [], {}
+    for record in records:
+        of_stage = ours if "phase" in record else others.setdefault(record["stage"], [])
+        of_stage.append(record)
+    return ours, others
+
+
 def phase_table(records):
     """EM-MIL's phases from the records of log.jsonl: a DataFrame with a row per phase, in order.
 
@@ -216,34 +224,27 @@ def phase_table(records):
     the last phase of the same step, NaN in the first. empty: positive bags without positive clip.
     NaN where the log has no value. Records of other stages are left out.
     """
-    phases = {}
-    for epoch, record in enumerate(record for record in records if "phase" in record):
-        row = {"phase": record["phase"], "step": record["step"], "epoch": epoch}
-        for key in ("positive", "changed", "empty"):
-            row[key] = math.nan if record.get(key) is None else record[key]
-        phases.setdefault(record["phase"], row)
+    ours, _ = split_log(records)
     columns = ["phase", "step", "epoch", "positive", "changed", "empty"]
-    return pd.DataFrame(phases.values(), columns=columns)
+    table = pd.DataFrame(ours, columns=columns).assign(epoch=range(len(ours)))
+    table = table.drop_duplicates("phase", ignore_index=True)
+    return table.astype({"positive": float, "changed": float})
 
 
-def training_figure(*paths, records, width=PAGE):
+def training_figure(*paths, records):
     """Training curves from the records of log.jsonl: losses (logarithmic axis) and pseudo-labels.
 
     records: dicts, one per epoch, with `loss` (dict by name). Those with a `phase` are EM-MIL's and
     share one axis of epochs, with a grey band behind each E phase. Every other stage (a video-level
     classifier) has a panel. Nothing is drawn without a record.
     """
-    ours = [record for record in records if "phase" in record]
-    others = {}
-    for record in records:
-        if "phase" not in record:
-            others.setdefault(record["stage"], []).append(record)
+    ours, others = split_log(records)
     phases = phase_table(records)
     labels = bool(phases["positive"].notna().any())
     n_panels = bool(ours) + labels + len(others)
     if not n_panels:
         return
-    with _figure(paths, width, 0.3 + 1.75 * n_panels) as figure:
+    with _figure(paths, PAGE, 0.3 + 1.75 * n_panels) as figure:
         panels = iter(figure.subplots(n_panels, 1, squeeze=False)[:, 0])
         if ours:
             _loss_panel(next(panels), ours)
@@ -327,7 +328,7 @@ def _finish_panel(axes, title, ylabel, xlabel, em_mil=()):
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
 
 
-def convergence_figure(*paths, phases, width=COLUMN):
+def convergence_figure(*paths, phases):
     """How EM-MIL's pseudo-labels shrink from all-positive bags (Sec. 3.4), over the epochs.
 
     phases: a `phase_table`, or those of several runs of one schedule below each other (pd.concat).
@@ -346,14 +347,14 @@ def convergence_figure(*paths, phases, width=COLUMN):
     ]
     if not panels:
         return
-    with _figure(paths, width, 0.45 + 1.2 * len(panels)) as figure:
+    with _figure(paths, COLUMN, 0.45 + 1.2 * len(panels)) as figure:
         grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
         for axes, (column, name) in zip(grid, panels):
             _phase_lines(axes, phases, column, STEPS, LINES)
             axes.set_ylabel(name)
             axes.set_ylim(bottom=0)
             axes.grid(True)
-        grid[0].legend(loc="best", title=_band_title(len(phases) // phases["phase"].nunique()))
+        grid[0].legend(title=_band_title(len(phases) // phases["phase"].nunique()))
         grid[-1].set_xlabel("epochs trained before the phase")
         figure.align_ylabels()
 
@@ -371,7 +372,7 @@ def _phase_lines(axes, phases, column, names, lines):
 # ----------------------------------------------------------------------------------- curves, heat
 
 
-def curve_figure(*paths, x, curves, xlabel, ylabel, mark=None, width=COLUMN):
+def curve_figure(*paths, x, curves, xlabel, ylabel, mark=None):
     """Curves, such as mAP over lambda or gamma, with bands of ± one standard deviation over runs.
 
     x: (n,). curves: {name: fractions (n,) or (runs, n)}, drawn in percent. mark: (x, text) of a
@@ -379,10 +380,10 @@ def curve_figure(*paths, x, curves, xlabel, ylabel, mark=None, width=COLUMN):
     """
     names = [*curves, *([mark[1]] if mark else [])]
     # Two columns where the names in characters of 7 points fit into half the width.
-    columns = 2 if max(map(len, names)) <= 11 * width - 10 else 1
+    columns = 2 if max(map(len, names)) <= 11 * COLUMN - 10 else 1
     n_runs = max(len(np.atleast_2d(values)) for values in curves.values())
     lines = -(-len(names) // columns) + (n_runs > 1)
-    with _figure(paths, width, 0.62 * width + 0.15 * lines) as figure:
+    with _figure(paths, COLUMN, 0.62 * COLUMN + 0.15 * lines) as figure:
         axes = figure.subplots()
         for look, (name, values) in zip(cycle(LINES), curves.items()):
             _band(axes, x, values, look, name)
@@ -437,11 +438,8 @@ def heat_figure(*paths, x, y, values, xlabel, ylabel, title, mark=None):
                 color=colour,
             )
         if mark is not None:
-            _outline(
-                axes,
-                int(np.abs(np.asarray(x) - mark[0]).argmin()),
-                int(np.abs(np.asarray(y) - mark[1]).argmin()),
-            )
+            column, row = (np.abs(np.subtract(of, at)).argmin() for of, at in zip((x, y), mark))
+            _outline(axes, column, row)
         for spine in axes.spines.values():
             spine.set_visible(False)
         axes.tick_params(length=0)

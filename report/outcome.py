@@ -85,5 +85,5 @@ def write_page(path, about, scored, table, videos, rule, compared=None, log=()):
         "gate": rule.gate,
         "clip": scored.snippet_seconds,
     }
-    content = page.page_content(about, list(scored.classes), rule, videos, table, compared, log)
-    page.write_page(path, content)
+    data = page.page_content(list(scored.classes), rule, videos, table, compared, log)
+    page.write_page(path, about, data)

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from formats.files import write_atomically
-from report.figures import phase_table
+from report.figures import phase_table, split_log
 
 MAX_ROWS = 8  # classes of a video, first those with ground truth, then the best detections
 MAX_POINTS = 400  # of a curve
@@ -97,8 +97,8 @@ class Evaluation:
     tiou: float = 0.5
 
 
-def page_content(about, classes, rule, videos, detections, evaluation=None, log=()):
-    """(about, what page.js reads) of what a run found.
+def page_content(classes, rule, videos, detections, evaluation=None, log=()):
+    """What page.js reads of what a run found.
 
     classes: C names, in the order of p's columns. rule: {"lam", "gammas", "gate", "clip"}, Eq. 9
     and Sec. 3.5 as the run applied them. videos: `Scores` of each video, in any iterable, read
@@ -107,33 +107,11 @@ def page_content(about, classes, rule, videos, detections, evaluation=None, log=
     Raises ValueError where scores are outside [0, 1] or q and p do not fit together.
     """
     truth, kinds, found, video_ap = detections[:0], [""] * len(detections), (), {}
+    scored = {"tiou": None, "ap": [], "kinds": [], "lengths": [], "sides": []}
     if evaluation is not None:
         truth, kinds, found = evaluation.truth, evaluation.kinds, evaluation.found
-        video_ap = evaluation.video_ap
-    names = list(dict.fromkeys([*classes, *truth["label"], *detections["label"]]))
-    index, order = ({name: k for k, name in enumerate(of)} for of in (names, KINDS))
-    segments, detected = defaultdict(list), defaultdict(list)
-    for (video, start, end, label), hit in zip(_rows(truth, SEGMENT), found):
-        segments[video].append((index[label], _number(start, 3), _number(end, 3), int(hit)))
-    for (video, start, end, label, score), kind in zip(_rows(detections, DETECTION), kinds):
-        detected[video].append((index[label], start, end, score, order[kind]))
-    data = {
-        "classes": names,
-        "rule": rule,
-        "styles": KINDS,
-        "charts": curves(log),
-        "videos": [
-            _video(s, segments[s.name], detected[s.name], video_ap.get(s.name)) for s in videos
-        ],
-        "tiou": None,
-        "ap": [],
-        "kinds": [],
-        "lengths": [],
-        "sides": [],
-    }
-    if evaluation is not None:
-        count, n = Counter(kinds), evaluation.segments
-        data |= {
+        video_ap, count, n = evaluation.video_ap, Counter(kinds), evaluation.segments
+        scored = {
             "tiou": evaluation.tiou,
             "ap": [
                 (name, _number(ap, 4), int(n[name])) for name, ap in evaluation.class_ap.items()
@@ -142,7 +120,23 @@ def page_content(about, classes, rule, videos, detections, evaluation=None, log=
             "lengths": by_length(truth["t_end"] - truth["t_start"], found),
             "sides": by_side(truth, detections[np.asarray(kinds) == "localization"]),
         }
-    return about, data
+    names = list(dict.fromkeys([*classes, *truth["label"], *detections["label"]]))
+    index, order = ({name: k for k, name in enumerate(of)} for of in (names, KINDS))
+    segments, detected = defaultdict(list), defaultdict(list)
+    for (video, start, end, label), hit in zip(_rows(truth, SEGMENT), found):
+        segments[video].append((index[label], _number(start, 3), _number(end, 3), int(hit)))
+    for (video, start, end, label, score), kind in zip(_rows(detections, DETECTION), kinds):
+        detected[video].append((index[label], start, end, score, order[kind]))
+    return {
+        "classes": names,
+        "rule": rule,
+        "styles": KINDS,
+        "charts": curves(log),
+        "videos": [
+            _video(s, segments[s.name], detected[s.name], video_ap.get(s.name)) for s in videos
+        ],
+        **scored,
+    }
 
 
 def _rows(table, columns):
@@ -162,13 +156,12 @@ def _video(scores, truth, detections, ap):
         own | set(best) | set(scores.passed),
         key=lambda label: (label not in own, -best.get(label, -math.inf), label),
     )
+    n_scored = 0 if scores.p is None else scores.p.shape[1]
     rows = [
         {
             "c": label,
             "g": int(label in scores.passed),
-            "p": _packed(scores.p[:, label])
-            if scores.p is not None and label < scores.p.shape[1]
-            else "",
+            "p": _packed(scores.p[:, label]) if label < n_scored else "",
             "t": [segment for c, *segment in truth if c == label],
             "d": [
                 (_number(start, 3), _number(end, 3), _number(score, 4), kind)
@@ -249,13 +242,9 @@ def curves(log):
     E steps), series of {name, x: epochs, y: values}. EM-MIL's losses share one chart, its
     pseudo-labels another, and every other stage has one.
     """
-    ours = [record for record in log if "phase" in record]
-    stages = defaultdict(list)
-    for record in log:
-        if "phase" not in record:
-            stages[record["stage"]].append(record)
+    ours, others = split_log(log)
     charts = _em_mil_charts(ours) if ours else []
-    for stage, records in stages.items():
+    for stage, records in others.items():
         epochs = [(number, "", record) for number, record in enumerate(records, 1)]
         charts.append(_chart(stage, "loss", _loss_series(epochs)))
     return charts
@@ -302,12 +291,12 @@ def _chart(title, y, series, shade=(), percent=False):
 
 
 # ---- writing
-def write_page(path, content):
-    """Writes what `page_content` gives as one HTML file, whole or not at all.
+def write_page(path, about, data):
+    """Writes `About` and what `page_content` gives as one HTML file, whole or not at all.
 
     Raises InputError where it cannot be written.
     """
-    (about, data), here = content, Path(__file__).parent
+    here = Path(__file__).parent
     script = (here / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     text = Template((here / "page.html").read_text(encoding="utf-8")).substitute(

@@ -178,19 +178,17 @@ def as_text(blocks, per_class=False):
     """The page for the terminal, the mAP tables last; by-class AP of the best and worst classes
     unless `per_class`.
     """
-    parts = []
-    for text, table, short in blocks:
-        table = table if per_class or short is None else short
-        parts.append(text if table is None else f"{text}\n\n{tables.text(table)}")
-    return "\n\n".join(parts)
+    return "\n\n".join(
+        tables.block(text, table if per_class or short is None else short, tables.text)
+        for text, table, short in blocks
+    )
 
 
 def as_markdown(blocks):
     """The page for table.md, the mAP tables first, every class."""
-    parts = []
-    for text, table, _ in reversed(blocks):
-        parts.append(text if table is None else f"{text}\n\n{tables.markdown(table)}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(
+        tables.block(text, table, tables.markdown) for text, table, _ in reversed(blocks)
+    )
 
 
 def for_page(blocks):

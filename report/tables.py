@@ -16,17 +16,18 @@ import pandas as pd
 from formats.files import write_atomically
 
 
-def mean_std(values, digits=1):
+def mean_std(values, scale=100):
     """Fractions of one or several runs as percent: "27.3", "27.3 ± 1.2"; "-" for none or a NaN.
 
-    The number behind ± is the sample standard deviation (n - 1) over the runs.
+    The number behind ± is the sample standard deviation (n - 1) over the runs. scale: 1 for what is
+    no fraction, such as seconds.
     """
-    values = 100 * np.atleast_1d(np.asarray([] if values is None else values, np.float64))
+    values = scale * np.atleast_1d(np.asarray([] if values is None else values, np.float64))
     if not values.size or np.isnan(values).any():
         return "-"
     if values.size == 1:
-        return f"{values[0]:.{digits}f}"
-    return f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}"
+        return f"{values[0]:.1f}"
+    return f"{values.mean():.1f} ± {values.std(ddof=1):.1f}"
 
 
 def map_table(rows, published=None, compare=None):
@@ -43,7 +44,7 @@ def map_table(rows, published=None, compare=None):
     published = {name: _by_column(values) for name, values in (published or {}).items()}
     shown = rows or published
     columns = list(dict.fromkeys(column for values in shown.values() for column in values))
-    table = [["mAP (%) at tIoU", *map(_head, columns)]]
+    table = [["mAP (%) at tIoU", *map(column_name, columns)]]
     for method, values in rows.items():
         table.append([method, *(mean_std(values.get(column)) for column in columns)])
     for name, values in published.items():
@@ -84,7 +85,7 @@ def map_frame(rows):
         n_runs = max(np.size(value) for value in values.values())
         columns = {}
         for column, value in _by_column(values).items():
-            columns[_head(column)] = np.broadcast_to(value, n_runs)
+            columns[column_name(column)] = np.broadcast_to(value, n_runs)
         for run in range(n_runs):
             numbers = {head: float(value[run]) for head, value in columns.items()}
             lines.append({"method": method, "run": run + 1, **numbers})
@@ -99,6 +100,11 @@ def text(table):
         cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:])]
         lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
     return "\n".join([lines[0], "-" * (sum(widths) + 2 * len(widths) - 2), *lines[1:]])
+
+
+def block(caption, table, printed):
+    """A caption and its table, if there is one, by `text` or `markdown`."""
+    return caption if table is None else f"{caption}\n\n{printed(table)}"
 
 
 def markdown(table):
@@ -117,7 +123,8 @@ def _by_column(values):
     return {_key(column): value for column, value in values.items()}
 
 
-def _head(column):
+def column_name(column):
+    """A tIoU, or the name of an average, as a table's head."""
     if column == "all":
         return "avg"
     return column if isinstance(column, str) else f"{column:g}"

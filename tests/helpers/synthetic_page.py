@@ -96,10 +96,9 @@ def evaluation(truth, detections):
     )
 
 
-def content(found, evaluated=True, about=ABOUT, log=LOG, gammas=(GAMMA,)):
+def content(found, evaluated=True, log=LOG, gammas=(GAMMA,)):
     """page_content of `results`."""
     return page.page_content(
-        about,
         found.classes,
         rule(LAM, gammas, GATE, SNIPPET_SECONDS),
         found.scores.values(),

@@ -57,9 +57,9 @@ def show(browser, tmp_path):
     """Opens a page; at the end none may have written to the console or asked for an address."""
     opened, problems = [], []
 
-    def show(content, width=1280, **context):
+    def show(content, about=synthetic.ABOUT, width=1280, **context):
         path = tmp_path / f"report{len(opened)}.html"
-        report_page.write_page(path, content)
+        report_page.write_page(path, about, content)
         tab = browser.new_page(viewport={"width": width, "height": 900}, **context)
         tab.on("console", lambda message: problems.append(message.text))
         tab.on("pageerror", lambda error: problems.append(str(error)))
@@ -240,7 +240,6 @@ def test_ground_truth_after_the_end_of_its_video_is_drawn_inside(show):
     found = pd.DataFrame([("v", 2.0, 4.0, "x", 0.5)], columns=report_page.DETECTION)
     scores = report_page.Scores("v", 10.0, np.zeros(10), np.zeros((10, 1)), [0])
     content = report_page.page_content(
-        synthetic.ABOUT,
         ["x"],
         synthetic.rule(0.8, (0.15,), 0.15, 1.0),
         [scores],
@@ -258,7 +257,6 @@ def test_ground_truth_after_the_end_of_its_video_is_drawn_inside(show):
 def test_a_page_of_no_videos(show):
     tab = show(
         report_page.page_content(
-            synthetic.ABOUT,
             ["x"],
             synthetic.rule(0.8, (0.15,), 0.15, 1.0),
             [],
@@ -327,9 +325,7 @@ def test_a_constant_score_has_no_proposal(show):
     ]
     none = pd.DataFrame(columns=report_page.DETECTION)
     tab = show(
-        report_page.page_content(
-            synthetic.ABOUT, ["x"], synthetic.rule(0.8, (0.15,), 0.15, 1.0), scores, none
-        )
+        report_page.page_content(["x"], synthetic.rule(0.8, (0.15,), 0.15, 1.0), scores, none)
     )
     for lam in ("0", "0.1", "0.3", "0.7", "1"):
         tab.locator("#lam").fill(lam)
@@ -435,7 +431,6 @@ def test_a_folder_of_videos_plays_beside_the_timeline(show, tmp_path):
     seconds = 10.0
     q = np.linspace(0, 1, 16)
     content = report_page.page_content(
-        synthetic.ABOUT,
         ["ride"],
         synthetic.rule(0.8, (0.15,), 0.15, 0.625),
         [report_page.Scores(name, seconds, q, q[:, None], [0]) for name in ("Bikes", "elsewhere")],
@@ -497,9 +492,7 @@ def test_names_from_outside_stay_words(show, found):
         EVIL[0], [(EVIL[1], EVIL[2])], [(EVIL[1], [["a", EVIL[0]], [EVIL[1], EVIL[2]]])], [EVIL[0]]
     )
     tab = show(
-        synthetic.content(
-            evil, about=about, log=[{"stage": EVIL[0], "epoch": 1, "loss": {EVIL[1]: 1.0}}]
-        )
+        synthetic.content(evil, log=[{"stage": EVIL[0], "epoch": 1, "loss": {EVIL[1]: 1.0}}]), about
     )
     assert tab.title() == EVIL[0] == tab.inner_text("h1")
     assert tab.locator("script").count() == 2 and tab.locator("img").count() == 0

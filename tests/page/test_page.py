@@ -24,8 +24,8 @@ def detections(*rows):
     return pd.DataFrame(rows, columns=page.DETECTION)
 
 
-def written(content, folder):
-    page.write_page(folder / "report.html", content)
+def written(content, folder, about=synthetic.ABOUT):
+    page.write_page(folder / "report.html", about, content)
     text = (folder / "report.html").read_text()
     return text, json.loads(
         re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1]
@@ -151,13 +151,8 @@ def test_content_by_hand():
         page.Scores("v", 6.0, np.linspace(0, 1, 12), np.zeros((12, 3)), [1]),
         page.Scores("w", 3.0, np.ones(6), np.ones((6, 3)), [2]),
     ]
-    _, content = page.page_content(
-        synthetic.ABOUT,
-        ["walk", "kick", "jump"],
-        RULE,
-        scores,
-        found,
-        synthetic.evaluation(segments, found),
+    content = page.page_content(
+        ["walk", "kick", "jump"], RULE, scores, found, synthetic.evaluation(segments, found)
     )
     v, w = content["videos"]
     jump, kick = v["r"]  # with ground truth first
@@ -178,13 +173,8 @@ def test_classes_beyond_the_limit_are_counted():
     found = detections(*[("v", 0, 1, f"c{k}", k / 20) for k in range(12)])
     scores = page.Scores("v", 5.0, np.zeros(10), np.zeros((10, 12)), list(range(12)))
     segments = truth(("v", 3, 4, "c0"))
-    _, content = page.page_content(
-        synthetic.ABOUT,
-        [f"c{k}" for k in range(12)],
-        RULE,
-        [scores],
-        found,
-        synthetic.evaluation(segments, found),
+    content = page.page_content(
+        [f"c{k}" for k in range(12)], RULE, [scores], found, synthetic.evaluation(segments, found)
     )
     (video,) = content["videos"]
     assert video["h"] == 12 - page.MAX_ROWS
@@ -196,7 +186,7 @@ def test_scores_are_kept_to_16_bits(tmp_path):
     q, p = rng.random(50), rng.random((50, 2))
     q[:2] = 0, 1
     content = page.page_content(
-        synthetic.ABOUT, ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1])], detections()
+        ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1])], detections()
     )
     video = written(content, tmp_path)[1]["videos"][0]
     for packed, values in (
@@ -209,7 +199,7 @@ def test_scores_are_kept_to_16_bits(tmp_path):
     assert np.frombuffer(base64.b64decode(video["q"]), "<u2")[:2].tolist() == [0, 65535]
     q[:2] = -1e-6, 1 + 1e-6  # rounding of a weighted mean
     content = page.page_content(
-        synthetic.ABOUT, ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1])], detections()
+        ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1])], detections()
     )
     video = written(content, tmp_path)[1]["videos"][0]
     assert np.frombuffer(base64.b64decode(video["q"]), "<u2")[:2].tolist() == [0, 65535]
@@ -226,9 +216,7 @@ def test_scores_are_kept_to_16_bits(tmp_path):
 )
 def test_scores_that_are_none(q, p, words):
     with pytest.raises(ValueError, match=words):
-        page.page_content(
-            synthetic.ABOUT, ["x"], RULE, [page.Scores("v", 5.0, q, p, [0])], detections()
-        )
+        page.page_content(["x"], RULE, [page.Scores("v", 5.0, q, p, [0])], detections())
 
 
 # -------------------------------------------------------------------------------- the file
@@ -239,7 +227,6 @@ def test_text_from_outside_is_escaped(tmp_path):
     about = page.About(evil, [(evil, evil)], [(evil, [[evil, evil], [evil, evil]])], [evil])
     found = detections((evil, 0, 1, evil, 1.0))
     content = page.page_content(
-        about,
         [evil],
         RULE,
         [page.Scores(evil, 5.0, None, None, [0])],
@@ -247,7 +234,7 @@ def test_text_from_outside_is_escaped(tmp_path):
         synthetic.evaluation(truth((evil, 0, 1, evil)), found),
         [{"stage": evil, "loss": {evil: 1.0}}],
     )
-    text, data = written(content, tmp_path)
+    text, data = written(content, tmp_path, about)
     assert text.count("<script") == 2 and text.count("</script") == 2 and "<!--" not in text
     assert (
         data["classes"] == [evil]
@@ -285,7 +272,9 @@ def test_the_same_results_give_the_same_file(tmp_path):
 )
 def test_size(tmp_path, n_videos, n_classes, seconds, limit):
     page.write_page(
-        tmp_path / "report.html", synthetic.content(synthetic.results(n_videos, n_classes, seconds))
+        tmp_path / "report.html",
+        synthetic.ABOUT,
+        synthetic.content(synthetic.results(n_videos, n_classes, seconds)),
     )
     assert (tmp_path / "report.html").stat().st_size < limit
 
@@ -293,5 +282,7 @@ def test_size(tmp_path, n_videos, n_classes, seconds, limit):
 def test_a_page_that_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match="expected a folder to write in"):
         page.write_page(
-            tmp_path / "absent" / "report.html", synthetic.content(synthetic.results(1, 2, 30))
+            tmp_path / "absent" / "report.html",
+            synthetic.ABOUT,
+            synthetic.content(synthetic.results(1, 2, 30)),
         )

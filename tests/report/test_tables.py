@@ -33,7 +33,7 @@ def test_map_table_of_published_rows_alone_has_their_columns():
 def test_mean_std_is_percent_with_sample_deviation():
     assert tables.mean_std(0.3049) == tables.mean_std([0.3049]) == "30.5"
     assert tables.mean_std([0.10, 0.12, 0.14]) == "12.0 ± 2.0"  # sqrt((4 + 0 + 4) / 2) = 2
-    assert tables.mean_std([0.10, 0.12, 0.14], digits=2) == "12.00 ± 2.00"
+    assert tables.mean_std([10, 12, 14], scale=1) == "12.0 ± 2.0"
     assert tables.mean_std(None) == tables.mean_std([]) == tables.mean_std([0.1, np.nan]) == "-"
 
 
