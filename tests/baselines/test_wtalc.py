@@ -241,9 +241,8 @@ def test_paired_batches_begin_with_three_pairs_of_different_videos_of_a_class():
 
 def test_paired_batches_of_few_videos():
     rng = np.random.default_rng(0)
-    two = np.array(
-        paired_batches(np.array([[1, 0], [1, 1]]), 20, rng)
-    )  # fewer than 10: videos repeat
+    # fewer than 10: videos repeat
+    two = np.array(paired_batches(np.array([[1, 0], [1, 1]]), 20, rng))
     assert two.shape == (20, 10) and (two[:, 0:6:2] + two[:, 1:6:2] == 1).all()
     alone = np.array(paired_batches(np.eye(3), 100, rng))  # one video a class: no pairs to be had
     assert alone.shape == (100, 10) and set(alone[:, 0]) == {0, 1, 2}

@@ -101,8 +101,8 @@ def test_statistics_of_a_ramp():
             np.log(1 + slopes * 32 / np.sin(np.pi * k / 64)).ravel(),  # |FFT of 0..63|
             slopes,
             slopes * 32,  # step; second half minus first half
-            [1, 0, 0],
-        ]  # correlations xy, xz, yz
+            [1, 0, 0],  # correlations xy, xz, yz
+        ]
         np.testing.assert_allclose(row, np.concatenate(expected), rtol=1e-6, atol=1e-6)
 
 

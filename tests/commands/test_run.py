@@ -32,10 +32,8 @@ SHORT = [
 
 
 def write_set(folder):
-    return [
-        *commands.write_set(folder, n_test=5)[:6],
-        *SHORT,
-    ]  # the set's flags without the length of training
+    # the set's flags without the length of training
+    return [*commands.write_set(folder, n_test=5)[:6], *SHORT]
 
 
 @pytest.fixture(scope="module")

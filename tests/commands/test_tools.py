@@ -127,9 +127,8 @@ def test_an_interrupted_conversion_leaves_no_file(tmp_path, monkeypatch, capsys)
 
     def interrupted(source, name):
         if name == NAMES[3]:
-            assert (
-                len(list(out.iterdir())) == 1
-            )  # the conversion is under way, beside its final name
+            # the conversion is under way, beside its final name
+            assert len(list(out.iterdir())) == 1
             raise KeyboardInterrupt
         return read(source, name)
 

@@ -100,9 +100,8 @@ def test_the_derivative_against_finite_differences():
         ).sum()
 
     at = before_relu()
-    assert (
-        (at > 0).any() and (at < 0).any() and np.abs(at).min() > 1e-3
-    )  # away from the ReLU's corner
+    # away from the ReLU's corner
+    assert (at > 0).any() and (at < 0).any() and np.abs(at).min() > 1e-3
     for array, gradient in zip(values, found, strict=True):
         expected = np.zeros_like(array)
         for index in np.ndindex(array.shape):
@@ -159,9 +158,8 @@ def test_a_head_under_autocast_is_near_float32():
         assert y.shape == (17, 3) and y.dtype == torch.float32
         grads.append(torch.autograd.grad(y.square().sum(), parameters_of(conv, linear)))
     for half, full in zip(*grads, strict=True):
-        assert (
-            0 < (half - full).norm() < 0.1 * full.norm()
-        )  # bfloat16 has 8 bits, and a ReLU may tip over
+        # bfloat16 has 8 bits, and a ReLU may tip over
+        assert 0 < (half - full).norm() < 0.1 * full.norm()
 
 
 @needs_onednn

@@ -60,9 +60,8 @@ def test_a_step_for_each_batch_and_the_mean_over_the_steps():
 
     found = train_epoch(batches, loss, [Adam(network.parameters(), 0.1)])
     assert found == {name: pytest.approx(sum(values) / 2) for name, values in expected.items()}
-    assert expected["square"][0] == pytest.approx(
-        (4 + 16) / 2 / 2 + 4 / 2
-    )  # w = 2: clips 2, 4 and -2
+    # w = 2: clips 2, 4 and -2
+    assert expected["square"][0] == pytest.approx((4 + 16) / 2 / 2 + 4 / 2)
     torch.testing.assert_close(network.weight, plain.weight)
 
 

@@ -212,9 +212,8 @@ def test_told_to_stop_at_anything_else(whole, tmp_path, monkeypatch, capsys, mod
         patch.setattr(module, name, signalled)
         code, error = stops(["--resume", folder], capsys)
     assert code == 130 and one_line(error, "stopped by SIGINT")  # the last one is what ended it
-    assert ("go on with" in error) == (
-        module not in (dataset, features)
-    )  # before, the run has not been touched
+    # before, the run has not been touched
+    assert ("go on with" in error) == (module not in (dataset, features))
     assert not (folder / "results.json").exists() and not list(folder.glob(".*.????????.*"))
     run.main(["--resume", str(folder)])
     assert remains(folder) == remains(whole)
@@ -276,9 +275,8 @@ def test_other_code_goes_with_resume_only(flags, tmp_path, capsys):
 def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes(flags, tmp_path):
     folder = tmp_path / "run"
     child = start([*flags, "--out", folder], tmp_path / "output")
-    until(
-        lambda: log_lines(folder) >= 8, child
-    )  # both classifiers and EM-MIL's first phase and a half
+    # both classifiers and EM-MIL's first phase and a half
+    until(lambda: log_lines(folder) >= 8, child)
     child.kill()
     child.join()
     before = read_log(folder)

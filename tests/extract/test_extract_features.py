@@ -113,9 +113,8 @@ def test_rows_are_the_networks_features_of_the_clips(whole, folder, weights):
     frames = [videos.picture(i)[16:240, 16:240] for i in (15, 20, 25)]
     expected = network.features(np.stack(frames)[None])[0]
     found = content(whole)["b"]["rgb"][1]
-    assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(
-        expected
-    )  # what the codec loses
+    # what the codec loses
+    assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(expected)
     others = content(whole)["b"]["rgb"][[0, 2]]
     assert (np.linalg.norm(others - expected, axis=1) > 0.05 * np.linalg.norm(expected)).all()
 
@@ -240,9 +239,8 @@ def test_killed_between_and_within_videos_and_started_again(whole, folder, weigh
     assert process.returncode == 143 and "Traceback" not in error
     assert error.splitlines()[-1] == "stopped: finished videos are kept, the same command goes on"
     assert not out.exists() and not (parts / "c.npz").exists()
-    (parts / ".b.12345678.npz").write_bytes(
-        b"half a video"
-    )  # what a kill in the middle of writing leaves
+    # what a kill in the middle of writing leaves
+    (parts / ".b.12345678.npz").write_bytes(b"half a video")
 
     process = start(*call)
     _, error = process.communicate(timeout=120)

@@ -144,9 +144,8 @@ def test_a_broken_tail_counts_as_far_as_it_goes(tmp_path):
 
 
 def test_a_damaged_frame_shows_the_one_before_it(tmp_path):
-    path = videos.numbered(
-        tmp_path / "v.mkv", 100, codec="mpeg4", options={"g": "1"}
-    )  # no frame needs another
+    # no frame needs another
+    path = videos.numbered(tmp_path / "v.mkv", 100, codec="mpeg4", options={"g": "1"})
     data = path.read_bytes()
     with av.open(str(path)) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
@@ -162,9 +161,8 @@ def test_files_without_a_video(tmp_path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video\n" * 50)
     videos.numbered(tmp_path / "whole.mp4", 50)
-    (tmp_path / "cut.mp4").write_bytes(
-        (tmp_path / "whole.mp4").read_bytes()[:-200]
-    )  # its index is at the end
+    # its index is at the end
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "whole.mp4").read_bytes()[:-200])
     videos.sound_only(tmp_path / "sound.mp4")
     for name, found in {
         "empty": "an empty file",

@@ -530,9 +530,8 @@ def test_a_few_segments_past_the_end_are_no_frames(tmp_path):
     )
     videos = load(path).videos
     assert annotations.time_unit_problem("gt.json", videos.values()) is None
-    assert (
-        annotations.time_unit_problem("gt.json", [videos["b"]]) is None
-    )  # 0.3 s past the end is no unit
+    # 0.3 s past the end is no unit
+    assert annotations.time_unit_problem("gt.json", [videos["b"]]) is None
     assert annotations.time_unit_problem("gt.json", []) is None
 
 

@@ -111,11 +111,8 @@ def test_real_canonical_file():
     if not folder.is_dir():
         pytest.skip("hapt30 lies beside the repository")
     data = feature_files.load(folder / "features.h5", folder / "annotations.json", **SUBSETS)
-    assert (len(data.train), len(data.test), len(data.classes)) == (
-        491,
-        206,
-        12,
-    )  # 18 and 3 excerpts have no label
+    # 18 and 3 excerpts have no label
+    assert (len(data.train), len(data.test), len(data.classes)) == (491, 206, 12)
     assert data.snippet_seconds == 0.64 and data.feature_bytes == (491 + 206) * 45 * 222 * 4
     with h5py.File(folder / "features.h5") as file:
         for video in data.test[::20]:
@@ -168,10 +165,8 @@ def test_released_numbers_are_in_order(tmp_path):
     source = features.open_features(
         write(tmp_path, streams, writer=feature_files.released_pt)["features"]
     )
-    assert source.names == [
-        *list(streams)[1::2],
-        *list(streams)[0::2],
-    ]  # testSet, trainSet; 2.pt before 10.pt
+    # testSet, trainSet; 2.pt before 10.pt
+    assert source.names == [*list(streams)[1::2], *list(streams)[0::2]]
 
 
 # ------------------------------------------------------------------------------------------------

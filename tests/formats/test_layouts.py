@@ -197,9 +197,8 @@ def test_names_in_a_pickle_are_utf_8_or_latin_1(tmp_path):
     array = pickle.dumps(np.ones((2, 4), np.float32), 2)[2:-1]  # without protocol and stop
     for name, raw in (("Café", "Café".encode()), ("Café", "Café".encode("latin1"))):
         path = tmp_path / "f.pkl"
-        path.write_bytes(
-            b"\x80\x02}U" + bytes([len(raw)]) + raw + array + b"s."
-        )  # Python 2's {str: array}
+        # Python 2's {str: array}
+        path.write_bytes(b"\x80\x02}U" + bytes([len(raw)]) + raw + array + b"s.")
         assert features.open_features(path).names == [name]
     np.save(tmp_path / "v.npy", {b"Caf\xe9": np.ones((2, 4))})
     assert features.open_features(tmp_path / "v.npy").names == ["Café"]
@@ -226,10 +225,8 @@ def test_four_hdf5_files(tmp_path, streams, truth):
 
 def test_advice_to_give_the_folder_around_part_of_a_set_works(tmp_path, streams, truth):
     four_hdf5(tmp_path / "h", streams)
-    for allow_missing in (
-        False,
-        True,
-    ):  # without the whole test subset there is nothing to go on with
+    # without the whole test subset there is nothing to go on with
+    for allow_missing in (False, True):
         line = line_of(
             load,
             tmp_path / "h" / "rgb_val.h5",

@@ -250,9 +250,8 @@ def test_spatial_axes_are_no_crops(tmp_path, streams, truth):
 def test_transposed_arrays_are_asked_about_and_the_command_turns_them(
     tmp_path, streams, truth, capsys, declared
 ):
-    long = feature_files.features(
-        (80, 91, 120, 99, 130, 77)
-    )  # odd widths: neither halves nor mixed widths
+    # odd widths: neither halves nor mixed widths
+    long = feature_files.features((80, 91, 120, 99, 130, 77))
     feature_files.write_json(truth, feature_files.database(long))
     folder = files(
         tmp_path / "my features", {name: np.concatenate(pair, 1).T for name, pair in long.items()}

@@ -71,9 +71,8 @@ def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
 
 # ------------------------------------------------------------------------------------------------
 # children
-FORKS = multiprocessing.get_context(
-    "forkserver"
-)  # its server has never computed, so that forking it is safe
+# its server has never computed, so that forking it is safe
+FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["commands", "matplotlib.figure", "matplotlib.backends.backend_agg"])
 
 
@@ -84,9 +83,8 @@ def start(argv, output, file_limit=None, save_every=-1):
     file_limit: largest size in bytes of a file that it may write, the nearest thing to a full disk.
     save_every: seconds between checkpoints; by default there is one after every epoch.
     """
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        sys.path
-    )  # for the server, which starts with the first
+    # for the server, which starts with the first
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     process = FORKS.Process(
         target=_child, args=([str(a) for a in argv], str(output), file_limit, save_every)
     )

@@ -17,7 +17,6 @@ MODULES = {
     for path in (ROOT / place).glob("*.py")
 }
 
-FILES = {"formats.files"}
 ALLOWED = {
     "opts": set(),
     "pseudo_labels": set(),

@@ -776,9 +776,8 @@ def wtalc_lengths_disagree(folder, arguments):
 
 @pytest.mark.parametrize("function, expected", CASES)
 def test_bad_input(tmp_path, arguments, function, expected):
-    assert (
-        feature_files.load(**arguments).notes == ()
-    )  # the set is sound but for what the case does to it
+    # the set is sound but for what the case does to it
+    assert feature_files.load(**arguments).notes == ()
     function(tmp_path, arguments)
     with pytest.raises(InputError) as caught:
         feature_files.load(**arguments)

@@ -245,9 +245,8 @@ def test_object_arrays_of_every_pickle_protocol(tmp_path, protocol):
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("scale", [1, 2000])
 def test_arrays_in_arrays_load_and_index_in_every_protocol(tmp_path, protocol, scale):
-    features = [
-        np.repeat(a, scale, axis=1) if scale > 1 else a for a in FEATURES
-    ]  # scale 2000: left on disk
+    # scale 2000: left on disk
+    features = [np.repeat(a, scale, axis=1) if scale > 1 else a for a in FEATURES]
     features[3] = np.asfortranarray(features[3])
     path = write_pickle(
         tmp_path / "a.npy", pickle.dumps(objects(*features), protocol), (len(features),)
@@ -574,9 +573,8 @@ def test_the_index_takes_lists_rows_and_a_list_in_a_scalar(tmp_path):
     for item, expected in zip(index_object_npy(tmp_path / "a.npy"), FEATURES, strict=True):
         same(item.read(), expected)
 
-    np.save(
-        tmp_path / "a.npy", np.arange(12, dtype=np.float32).reshape(2, 3, 2)
-    )  # what equal lengths become
+    # what equal lengths become
+    np.save(tmp_path / "a.npy", np.arange(12, dtype=np.float32).reshape(2, 3, 2))
     items = index_object_npy(tmp_path / "a.npy")
     assert [item.shape for item in items] == [(3, 2)] * 2
     same(items[1].read(), np.arange(6, 12, dtype=np.float32).reshape(3, 2))

@@ -193,9 +193,8 @@ def test_equal_overlap_takes_the_later_ground_truth():
 
 def test_equal_overlap_takes_the_earlier_detection_in_thumos():
     truth = ground_truth(("a", 0, 10, "x"))
-    found = detections(
-        ("a", 0, 8, "x", 0.1), ("a", 2, 10, "x", 0.9)
-    )  # tIoU 0.8 both: the first row is the hit
+    # tIoU 0.8 both: the first row is the hit
+    found = detections(("a", 0, 8, "x", 0.1), ("a", 2, 10, "x", 0.9))
     for protocol in ("thumos-2014", "thumos-2015"):
         assert evaluate(truth, found, 0.5, protocol).map[0] == 0.5
         assert evaluate(truth, found[::-1], 0.5, protocol).map[0] == 1
@@ -205,13 +204,11 @@ def test_thumos_ground_truths_choose_in_row_order():
     """Whoever chooses first takes the detection that both want, and the other may be left
     with too little."""
     found = detections(("a", 0, 10, "x", 0.9), ("a", 2, 10, "x", 0.8))
-    greedy = ground_truth(
-        ("a", 0, 9, "x"), ("a", 0, 10, "x")
-    )  # [0, 9] takes [0, 10] (0.9); [0, 10] gets [2, 10] (0.8)
+    # [0, 9] takes [0, 10] (0.9); [0, 10] gets [2, 10] (0.8)
+    greedy = ground_truth(("a", 0, 9, "x"), ("a", 0, 10, "x"))
     assert evaluate(greedy, found, 0.75, "thumos-2015").map[0] == 1
-    other = ground_truth(
-        ("a", 0, 10, "x"), ("a", 0, 9, "x")
-    )  # [0, 10] takes its equal; [0, 9] is left with 0.7
+    # [0, 10] takes its equal; [0, 9] is left with 0.7
+    other = ground_truth(("a", 0, 10, "x"), ("a", 0, 9, "x"))
     assert evaluate(other, found, 0.75, "thumos-2015").map[0] == 0.5
 
 
@@ -542,8 +539,8 @@ def test_error_profile_by_hand():
         ("a", 60, 70, "x", 0.4),  # background
         ("a", 29.5, 60, "x", 0.3),  # localization: 10/30.5 of x, 0.5/40 of y
         ("b", 0, 10, "x", 0.2),  # background: nothing in this video
-        ("a", 0, 10, "w", 0.1),
-    )  # a class without ground truth: not counted
+        ("a", 0, 10, "w", 0.1),  # a class without ground truth: not counted
+    )
     expected = {
         "true positive": 1,
         "double detection": 1,
@@ -587,8 +584,8 @@ def test_detection_kinds_by_hand():
         ("b", 0, 10, "x", 0.9),  # true positive
         ("b", 20, 30, "x", 0.6),  # wrong label
         ("b", 20, 23, "y", 0.5),  # localization, tIoU 0.3
-        ("b", 20, 23, "x", 0.4),
-    )  # confusion
+        ("b", 20, 23, "x", 0.4),  # confusion
+    )
     kinds, hit = detection_kinds(truth, found)
     assert kinds.tolist() == [
         "background",
@@ -633,8 +630,8 @@ def test_video_ap_by_hand():
         ("a", 40, 50, "y", 0.1),  # of a, y: 1
         ("b", 0, 10, "x", 0.05),  # of b: 1, whatever stands in other videos
         ("b", 0, 10, "y", 0.9),  # a class that b does not have
-        ("d", 0, 10, "x", 0.9),
-    )  # a video without ground truth
+        ("d", 0, 10, "x", 0.9),  # a video without ground truth
+    )
     assert video_ap(truth, found) == {"a": (1 / 4 + 1) / 2, "b": 1, "c": 0}
     assert video_ap(truth, found[:0]) == {"a": 0, "b": 0, "c": 0}
 

@@ -62,8 +62,8 @@ def test_by_side_by_hand():
         ("a", 9, 14, "x", 1),  # early
         ("a", 15, 30, "x", 1),  # late
         ("a", 19, 43, "x", 1),  # 1 s of 10 to 20, 3 s of 40 to 50: early
-        ("b", 4, 10, "x", 1),
-    )  # ends with the segment: inside
+        ("b", 4, 10, "x", 1),  # ends with the segment: inside
+    )
     assert page.by_side(segments, shifted) == list(zip(page.SIDES, (2, 2, 2, 1)))
     assert page.by_side(segments, shifted[:0]) == []
 

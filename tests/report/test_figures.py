@@ -251,15 +251,13 @@ def test_convergence_figure_averages_runs(tmp_path, drawn):
     found = lines(positive)
     np.testing.assert_allclose(found["E step, labels for q (Eq. 3)"], [[2, 55], [4, 30]])
     np.testing.assert_allclose(found["M step, labels for p (Eq. 5)"], [[0, 105], [3, 45]])
-    band = (
-        positive.collections[0].get_paths()[0].get_extents()
-    )  # ± sqrt(2 * 5 ** 2) around 105 and 45
+    # ± sqrt(2 * 5 ** 2) around 105 and 45
+    band = positive.collections[0].get_paths()[0].get_extents()
     np.testing.assert_allclose([band.y0, band.y1], [45 - 50**0.5, 105 + 50**0.5])
     figures.convergence_figure(tmp_path / "b.png", phases=one.assign(map=[0.1, 0.2, 0.3, 0.4]))
     assert len(drawn[1].axes) == 3 and "diagnostic" in drawn[1].axes[2].get_ylabel()
-    figures.convergence_figure(
-        tmp_path / "c.png", phases=one[:1]
-    )  # one phase: nothing has changed yet
+    # one phase: nothing has changed yet
+    figures.convergence_figure(tmp_path / "c.png", phases=one[:1])
     figures.convergence_figure(tmp_path / "d.png", phases=figures.phase_table(CLASSIFIER))
     assert len(drawn[2].axes) == 1 and not (tmp_path / "d.png").exists()
 
@@ -283,9 +281,8 @@ def test_curve_figure(tmp_path, drawn):
 
 
 def test_heat_figure(tmp_path, drawn):
-    values = np.array(
-        [[[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], [[0.3, 0.2, 0.3], [0.4, 0.5, 0.6]]]
-    )  # (runs, y, x)
+    # (runs, y, x)
+    values = np.array([[[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]], [[0.3, 0.2, 0.3], [0.4, 0.5, 0.6]]])
     figures.heat_figure(
         tmp_path / "a.png",
         x=[0, 0.5, 1],
