@@ -69,10 +69,8 @@ def scores_of(model, v):
 
 def test_the_settings_above_are_those_of_all_methods():
     assert SETTINGS.keys() == METHODS.keys()
-    assert all(method.name == name for name, method in METHODS.items()) and set(CLASSIFIERS) == {
-        "untrimmednet",
-        "wtalc",
-    }
+    assert all(method.name == name for name, method in METHODS.items())
+    assert set(CLASSIFIERS) == {"untrimmednet", "wtalc"}
 
 
 @pytest.mark.parametrize(

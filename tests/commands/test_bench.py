@@ -77,9 +77,8 @@ def test_a_set_from_disk_trains_alike_streamed_and_in_memory(tmp_path):
     bench.write_set(tmp_path, [5, 9, 2], 6, 2, 0.5)
     phases = [em_trainer.Phase("M", 1, 1e-3, "bag"), em_trainer.Phase("E", 1, 1e-3, "frozen")]
     found = [bench.train_from_disk(tmp_path, limit, phases) for limit in (None, 0)]
-    assert [f["in_memory"] for f in found] == [True, False] and all(
-        len(f["epochs_s"]) == 2 for f in found
-    )
+    assert [f["in_memory"] for f in found] == [True, False]
+    assert all(len(f["epochs_s"]) == 2 for f in found)
     assert found[0]["feature_bytes"] == (5 + 9 + 2 + 1) * 12 * 4
     assert found[0]["loss"] == found[1]["loss"]
 

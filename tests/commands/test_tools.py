@@ -231,9 +231,8 @@ def test_inspection_of_a_sound_set(tmp_path, capsys):
     assert lines["clips"] == [
         "1 to 30 per video, median 8.5, 67 in all; streams cut to equal length in 0 videos"
     ]
-    assert lines["rgb values"] == ["-2.5 to 4, 50.0% zeros"] and lines["flow values"][0].endswith(
-        " 0.0% zeros"
-    )
+    assert lines["rgb values"] == ["-2.5 to 4, 50.0% zeros"]
+    assert lines["flow values"][0].endswith(" 0.0% zeros")
     seconds = lines["snippet_seconds"]
     assert seconds[0].startswith("0.5 as declared or given; 0.5 implied by the durations")
     assert [line.split()[0] for line in seconds[1:]] == ["1.25", "0.64", "0.6", "0.4", "0.1333"]
@@ -286,9 +285,8 @@ def test_inspection_without_annotations(tmp_path, capsys):
     paths, _ = write(tmp_path, feature_files.released_pt)
     inspect_features.main([str(paths["features"])])
     lines = report(capsys)
-    assert lines["videos"] == ["6, no annotations given"] and lines["layout"][0].startswith(
-        "released-pt: "
-    )
+    assert lines["videos"] == ["6, no annotations given"]
+    assert lines["layout"][0].startswith("released-pt: ")
     assert lines["snippet_seconds"] == ["not declared; no annotated durations to compare it with"]
     assert lines["verdict"] == ["usable once snippet_seconds is set"]
 

@@ -139,9 +139,8 @@ def test_pytorch_s_own_layers(why, monkeypatch):
     x = torch.randn(9, 12, dtype=dtype, requires_grad=why == "a gradient of the features")
     with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
         found, expected = head_forward(conv, linear, x), plain(conv, linear, x)
-    assert found.dtype == dtype and expected.dtype == (
-        torch.bfloat16 if why == "autocast" else dtype
-    )
+    assert found.dtype == dtype
+    assert expected.dtype == (torch.bfloat16 if why == "autocast" else dtype)
     torch.testing.assert_close(found, expected.to(dtype))
     if x.requires_grad:
         a, b = (torch.autograd.grad(y.square().sum(), x)[0] for y in (found, expected))

@@ -142,14 +142,11 @@ def test_two_processes_are_one_with_two_videos_a_step(tiny, tmp_path):
         for name in ("one", "two")
     )
     ours = [record for record in two if "phase" in record]
-    assert len(ours) == 3 and [r["stage"] for r in ours] == [
-        r["stage"] for r in one if "phase" in r
-    ]
+    assert len(ours) == 3
+    assert [r["stage"] for r in ours] == [r["stage"] for r in one if "phase" in r]
     for a, b in zip(ours, (r for r in one if "phase" in r)):
-        assert a["videos"] == b["videos"] == 7 and (a["positive"], a["empty"]) == (
-            b["positive"],
-            b["empty"],
-        )
+        assert a["videos"] == b["videos"] == 7
+        assert (a["positive"], a["empty"]) == (b["positive"], b["empty"])
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
     states = [load_checkpoint(tmp_path / name) for name in ("one", "two")]
     for name, weight in states[0]["parts"]["em-mil"].items():
@@ -158,9 +155,8 @@ def test_two_processes_are_one_with_two_videos_a_step(tiny, tmp_path):
         )
     # UntrimmedNet takes a video of each process a step, so its results differ from those of a
     # process alone.
-    assert states[1]["done"] == states[0]["done"] and [
-        r for r in two if r["stage"] == "untrimmednet"
-    ]
+    assert states[1]["done"] == states[0]["done"]
+    assert [r for r in two if r["stage"] == "untrimmednet"]
     rows = json.loads((tmp_path / "two" / "results.json").read_text())
     assert rows["test"]["videos"] == 3 and set(rows["methods"]) == {"em-mil", "untrimmednet"}
 

@@ -253,10 +253,8 @@ def test_other_code_is_refused_or_recorded(whole, tmp_path, monkeypatch, capsys)
     assert json.loads((folder / "environment.json").read_text()) == [first]
     run.main(["--resume", str(folder), "--other-code"])
     both = json.loads((folder / "environment.json").read_text())
-    assert both[0] == first and [entry["code"] for entry in both] == [
-        first["code"],
-        "0123456789abcdef",
-    ]
+    assert both[0] == first
+    assert [entry["code"] for entry in both] == [first["code"], "0123456789abcdef"]
     assert (folder / "results.json").exists()
 
 
@@ -313,9 +311,8 @@ def test_no_room_for_a_checkpoint(flags, whole, tmp_path):
     code, _, error = command(
         [*flags, "--out", tmp_path / "run"], tmp_path / "output", file_limit=limit
     )
-    assert code == 2 and one_line(
-        error, f"error: {tmp_path / 'run' / CHECKPOINT}: found File too large"
-    )
+    assert code == 2
+    assert one_line(error, f"error: {tmp_path / 'run' / CHECKPOINT}: found File too large")
     assert load_checkpoint(tmp_path / "run")["done"], "the checkpoint before this one"
     assert not list((tmp_path / "run").glob(".*.????????.*"))
     assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
@@ -425,9 +422,8 @@ def test_two_runs_in_one_folder(flags, whole, tmp_path):
         second = command(["--resume", tmp_path / "run"], tmp_path / "second")
     finally:
         os.kill(child.pid, signal.SIGCONT)
-    assert second[0] == 2 and one_line(
-        second[2], f"error: {tmp_path / 'run'}: in use by another run"
-    )
+    assert second[0] == 2
+    assert one_line(second[2], f"error: {tmp_path / 'run'}: in use by another run")
     assert ended(child, tmp_path / "output")[0] == 0
     assert remains(tmp_path / "run") == remains(whole)
 
@@ -485,11 +481,8 @@ def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, recwarn, what):
     left = sorted(folder.iterdir())
     code, error = stops(["--resume", folder], capsys)
     what_to_do = "train again" if what == "old" else "expected"
-    assert (
-        code == 2
-        and one_line(error, f"error: {path}: ", "found", what_to_do)
-        and "executed" not in error
-    )
+    assert code == 2 and one_line(error, f"error: {path}: ", "found", what_to_do)
+    assert "executed" not in error
     assert sorted(folder.iterdir()) == left
     code, error = stops(["--predict", folder, "--features", "nowhere.h5"], capsys)
     assert code == 2 and one_line(error, "error: ")
@@ -512,9 +505,8 @@ def test_a_folder_without_a_run(tmp_path, capsys):
             code, error = stops([job, tmp_path / folder], capsys)
             assert code == 2 and one_line(error, f"error: {tmp_path / folder}/opts.json: {said}")
         code, error = stops(["--predict", tmp_path / folder, "--features", "x.h5"], capsys)
-        assert code == 2 and one_line(
-            error, f"error: {tmp_path / folder}/{CHECKPOINT}: found no such file"
-        )
+        assert code == 2
+        assert one_line(error, f"error: {tmp_path / folder}/{CHECKPOINT}: found no such file")
     assert not (tmp_path / "absent").exists()
 
 
@@ -581,9 +573,8 @@ def test_changed_options_are_refused_by_name(whole, tmp_path, capsys, changed):
     folder = trained_only(whole, tmp_path / "run")
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     code, error = stops(["--resume", folder, *changed], capsys)
-    assert code == 2 and one_line(
-        error, f"error: {changed[0]}: cannot be changed of {folder}, which has begun"
-    )
+    assert code == 2
+    assert one_line(error, f"error: {changed[0]}: cannot be changed of {folder}, which has begun")
     code, error = stops(["--resume", folder, "--lr", "0.01", *changed], capsys)
     assert code == 2 and "--lr" in error and changed[0] in error
     code, error = stops(["--resume", folder, "--weight-of-nothing", "1"], capsys)
@@ -695,10 +686,8 @@ def test_the_same_bits(flags, whole, tmp_path, other, save_every):
 def test_another_seed_gives_other_bits(flags, whole, tmp_path):
     assert command([*flags, "--seed", "2", "--out", tmp_path / "run"], tmp_path / "output")[0] == 0
     left, expected = remains(tmp_path / "run"), remains(whole)
-    assert (
-        left["checkpoint"]["parts"] != expected["checkpoint"]["parts"]
-        and left["scores"] != expected["scores"]
-    )
+    assert left["checkpoint"]["parts"] != expected["checkpoint"]["parts"]
+    assert left["scores"] != expected["scores"]
 
 
 def test_opts_json_alone_repeats_the_run(whole, tmp_path):

@@ -109,10 +109,8 @@ def test_sizes(tmp_path):
 
 def test_the_centre():
     image = np.arange(256 * 455).reshape(256, 455)
-    assert (
-        frames.centre(image)[0, 0] == 16 * 455 + 115
-        and frames.centre(image)[-1, -1] == 239 * 455 + 338
-    )
+    assert frames.centre(image)[0, 0] == 16 * 455 + 115
+    assert frames.centre(image)[-1, -1] == 239 * 455 + 338
 
 
 @pytest.mark.parametrize(

@@ -156,10 +156,8 @@ def other_port(saved):
         *place, layer, name = key.split(".")
         place = [place[0].lower(), *(branches[branch] for branch in place[1:])]
         renamed[".".join([*place, {"bn": "batch3d"}.get(layer, layer), name])] = value
-    assert (
-        "mixed_3b.branch_1.1.batch3d.running_mean" in renamed
-        and "conv3d_1a_7x7.conv3d.weight" in renamed
-    )
+    assert "mixed_3b.branch_1.1.batch3d.running_mean" in renamed
+    assert "conv3d_1a_7x7.conv3d.weight" in renamed
     return {
         **renamed,
         "conv3d_0c_1x1.conv3d.weight": torch.zeros(400, 1024, 1, 1, 1),

@@ -97,11 +97,8 @@ def test_activitynet_json(tmp_path):
         taxonomy=[],
     )
     truth = load(path)
-    assert (
-        list(truth.videos) == ["b", "a", "c"]
-        and truth.classes == ("Dive", "Run", "Swim")
-        and truth.notes == ()
-    )
+    assert list(truth.videos) == ["b", "a", "c"] and truth.classes == ("Dive", "Run", "Swim")
+    assert truth.notes == ()
     assert truth.path == str(path) and truth.ambiguous.empty
     b, a, c = truth.videos.values()
     assert (b.name, b.subset, b.duration, b.segment_labels, b.labels, b.alias) == (
@@ -134,14 +131,10 @@ def test_odd_segments_are_dropped_or_kept_and_counted(tmp_path):
         "c, 2.0 s)",
     )
     a, b, c = truth.videos.values()
-    assert (
-        a.segments.tolist() == [[1, 2]]
-        and a.segment_labels == ("Run",)
-        and a.labels == ("Dive", "Run")
-    )
-    assert (
-        len(b.segments) == 0 and b.labels == ("Swim",) and truth.classes == ("Dive", "Run", "Swim")
-    )
+    assert a.segments.tolist() == [[1, 2]] and a.segment_labels == ("Run",)
+    assert a.labels == ("Dive", "Run")
+    assert len(b.segments) == 0 and b.labels == ("Swim",)
+    assert truth.classes == ("Dive", "Run", "Swim")
     assert c.segments.tolist() == [[8, 12], [1, 11.5], [1, 10.05]]
 
 
@@ -151,11 +144,8 @@ def test_ambiguous_segments_are_no_class(tmp_path):
         {"a": video([("Run", 1, 2), ("Ambiguous", 3, 4)]), "b": video([("Ambiguous", 5, 6)])},
     )
     truth = load(path)
-    assert (
-        truth.classes == ("Run",)
-        and truth.videos["b"].labels == ()
-        and len(truth.videos["a"].segments) == 1
-    )
+    assert truth.classes == ("Run",) and truth.videos["b"].labels == ()
+    assert len(truth.videos["a"].segments) == 1
     assert truth.ambiguous.values.tolist() == [["a", 3, 4, "Ambiguous"], ["b", 5, 6, "Ambiguous"]]
     assert truth.notes == (
         f"{path}: 2 segments of class Ambiguous set aside: no class to learn or to score",
@@ -290,9 +280,8 @@ def test_labels_without_times(tmp_path, how):
         "a": ("train", ("Dive", "Run"), []),
         "b": ("test", ("Run",), [[1, 2]]),
     }
-    assert truth.notes == () and table(truth.videos.values()).values.tolist() == [
-        ["b", 1, 2, "Run"]
-    ]
+    assert truth.notes == ()
+    assert table(truth.videos.values()).values.tolist() == [["b", 1, 2, "Run"]]
     assert annotations.choose_subsets(truth) == ("train", "test")
 
 
@@ -426,10 +415,8 @@ def test_charades_as_json(tmp_path):
         "N11GT": ("testing", ("c092",), [[1, 2]]),
         "0IH69": ("testing", (), []),
     }
-    assert (
-        truth.videos["46GP8"].segment_labels == ("92", "147")
-        and truth.videos["46GP8"].duration == 24.83
-    )
+    assert truth.videos["46GP8"].segment_labels == ("92", "147")
+    assert truth.videos["46GP8"].duration == 24.83
 
 
 def test_charades_as_csv(tmp_path):
@@ -574,9 +561,8 @@ def test_wtalc_arrays_of_other_make(tmp_path):
         labels_all=None,
     )
     truth = load(folder)
-    assert truth.videos["v_c"].segments.tolist() == [[5, 6]] and truth.videos["v_c"].labels == (
-        "Dive",
-    )
+    assert truth.videos["v_c"].segments.tolist() == [[5, 6]]
+    assert truth.videos["v_c"].labels == ("Dive",)
     assert truth.videos["v_c"].duration is None and truth.notes == ()
     (folder / "Ambiguous_test.txt").write_text("v_a  1 2\n")
     assert load(folder).ambiguous.values.tolist() == [["v_a", 1, 2, "Ambiguous"]]
@@ -740,10 +726,8 @@ def test_a_wtalc_folder_with_a_hostile_pickle(tmp_path):
 
 def test_evalkit_folder_keeps_the_order_of_the_class_list_and_of_the_files(tmp_path):
     truth = load(write_evalkit(tmp_path / "kit"))
-    assert list(truth.videos) == ["video_b", "video_a"] and truth.classes == (
-        "BaseballPitch",
-        "BasketballDunk",
-    )
+    assert list(truth.videos) == ["video_b", "video_a"]
+    assert truth.classes == ("BaseballPitch", "BasketballDunk")
     assert table(in_subset(truth, "test")).values.tolist() == [
         ["video_b", 1, 2, "BasketballDunk"],
         ["video_a", 3, 4, "BasketballDunk"],
@@ -753,9 +737,8 @@ def test_evalkit_folder_keeps_the_order_of_the_class_list_and_of_the_files(tmp_p
         ["video_c", 7, 8, "Ambiguous"],
         ["video_b", 9, 9.5, "Ambiguous"],
     ]
-    assert (
-        truth.videos["video_b"].labels == ("BaseballPitch", "BasketballDunk") and truth.notes == ()
-    )
+    assert truth.videos["video_b"].labels == ("BaseballPitch", "BasketballDunk")
+    assert truth.notes == ()
 
 
 BAD_KIT = [
@@ -842,9 +825,8 @@ def test_thumos14_folders_of_both_subsets(tmp_path, layout):
     if layout == "with a class list":
         (folder / "detclasslist.txt").write_text("79 Shotput\n26 Diving\n")
     if layout == "two folders":
-        assert {v.subset for v in load(val).videos.values()} == {"validation"} and load(
-            test
-        ).notes == ()
+        assert {v.subset for v in load(val).videos.values()} == {"validation"}
+        assert load(test).notes == ()
         test.rename(folder / "val" / "test")  # at one depth below the folder that is given
         folder = folder / "val"
     truth = load(folder)
@@ -1090,9 +1072,8 @@ def test_the_table_of_nothing_and_of_videos_without_segments(tmp_path):
     ):
         made = table(videos)
         assert list(made) == ["video", "t_start", "t_end", "label"] and made.values.tolist() == rows
-        assert made["t_start"].dtype == made[
-            "t_end"
-        ].dtype == float and made.index.tolist() == list(range(len(rows)))
+        assert made["t_start"].dtype == made["t_end"].dtype == float
+        assert made.index.tolist() == list(range(len(rows)))
 
 
 def test_videos_made_by_hand_are_tabled_in_their_order():
@@ -1205,18 +1186,15 @@ def test_the_published_ground_truths_agree_with_each_other():
     for other in (basnet, kit):
         for name, theirs in other.videos.items():
             ours = wtalc.videos[name]
-            assert (
-                sorted(zip(ours.segments.tolist(), ours.segment_labels))
-                == sorted(zip(theirs.segments.tolist(), theirs.segment_labels))
-                and ours.labels == theirs.labels
+            assert sorted(zip(ours.segments.tolist(), ours.segment_labels)) == sorted(
+                zip(theirs.segments.tolist(), theirs.segment_labels)
             )
+            assert ours.labels == theirs.labels
 
     anonymous = load(DATA / "activitynet12/ActivityNet1.2-Annotations")
     by_alias = {video.alias: video for video in anonymous.videos.values()}
-    assert (
-        len(by_alias) == 7202
-        and wtalc_names(DATA / "activitynet12/ActivityNet1.2-Annotations")[0] == "video_4"
-    )
+    assert len(by_alias) == 7202
+    assert wtalc_names(DATA / "activitynet12/ActivityNet1.2-Annotations")[0] == "video_4"
     for name, theirs in activitynet.videos.items():
         ours = by_alias[name]
         np.testing.assert_array_equal(ours.segments, theirs.segments)

@@ -192,13 +192,11 @@ def test_labels_and_segments(tmp_path, streams):
     found = videos(data)
     assert found[train].labels.tolist() == [1, 0, 1] and found[train].labels.dtype == np.float32
     assert found[test].labels.tolist() == [1, 1, 0]
-    assert found[test].segments.tolist() == [[0, 0.25], [0.25, 0.5]] and found[
-        test
-    ].segment_labels.tolist() == [1, 0]
+    assert found[test].segments.tolist() == [[0, 0.25], [0.25, 0.5]]
+    assert found[test].segment_labels.tolist() == [1, 0]
     assert found[test].segment_labels.dtype == np.int64
-    assert (
-        train_2 not in found and has(data.notes, "1 training video without any label", train_2) == 1
-    )
+    assert train_2 not in found
+    assert has(data.notes, "1 training video without any label", train_2) == 1
     assert found[names[3]].labels.tolist() == [0, 0, 0] and found[names[3]].segments.shape == (0, 2)
     for video in data.train:  # nothing but the video's labels
         assert video.segments.shape == (0, 2) and video.segment_labels.shape == (0,)
@@ -272,9 +270,8 @@ def test_surplus_features_are_said(tmp_path, streams):
     surplus = list(database)[0]
     del database[surplus]
     data = feature_files.load(**write(tmp_path, streams, database))
-    assert (
-        surplus not in videos(data) and has(data.notes, "1 video without annotation", surplus) == 1
-    )
+    assert surplus not in videos(data)
+    assert has(data.notes, "1 video without annotation", surplus) == 1
 
 
 @pytest.mark.parametrize(
@@ -325,10 +322,8 @@ def test_types_are_converted_and_said(tmp_path, dtype, said):
     data = feature_files.load(**write(tmp_path, streams))
     for video in videos(data).values():
         assert video.rgb.dtype == np.float32 and np.array_equal(video.rgb, values)
-    assert (
-        len(data.notes) == said
-        and has(data.notes, f"2 videos of type {dtype} converted to float32") == said
-    )
+    assert len(data.notes) == said
+    assert has(data.notes, f"2 videos of type {dtype} converted to float32") == said
 
 
 def test_big_finite_values_are_no_infinities(tmp_path):
@@ -437,15 +432,11 @@ def test_memory_limit_decides(tmp_path, streams):
     arguments = write(tmp_path, streams)
     size = sum(rgb.size + flow.size for rgb, flow in streams.values()) * 4
     data = feature_files.load(**arguments, memory_limit=size)
-    assert (
-        data.feature_bytes == size and data.in_memory and isinstance(data.train[0].rgb, np.ndarray)
-    )
+    assert data.feature_bytes == size and data.in_memory
+    assert isinstance(data.train[0].rgb, np.ndarray)
     data = feature_files.load(**arguments, memory_limit=size - 1)
-    assert (
-        data.feature_bytes == size
-        and not data.in_memory
-        and isinstance(data.train[0].rgb, features.StoredArray)
-    )
+    assert data.feature_bytes == size and not data.in_memory
+    assert isinstance(data.train[0].rgb, features.StoredArray)
     assert has(data.notes, "stay on disk") == 1
 
 

@@ -44,9 +44,8 @@ def test_detections_come_back_as_they_were_written(tmp_path, suffix):
     )
     pd.testing.assert_frame_equal(back, expected, check_exact=True)
     write_detections(THUMOS[:0], path)
-    assert len(read_detections(path)) == 0 and list(read_detections(path).columns) == list(
-        THUMOS.columns
-    )
+    assert len(read_detections(path)) == 0
+    assert list(read_detections(path).columns) == list(THUMOS.columns)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
@@ -208,9 +207,8 @@ def test_ambiguous_segments_of_either_form(tmp_path):
     (tmp_path / "a.txt").write_text("a  1 2.5\n\n")
     for name in ("a.csv", "a.txt"):
         table = read_ambiguous(tmp_path / name)
-        assert list(table) == ["video", "t_start", "t_end"] and table.values.tolist() == [
-            ["a", 1, 2.5]
-        ]
+        assert list(table) == ["video", "t_start", "t_end"]
+        assert table.values.tolist() == [["a", 1, 2.5]]
     for name, text, says in (
         ("b.csv", "video,start\n", "expected video, t_start, t_end"),
         ("b.csv", "video,start,end\na,2,1\n", "line 2: a: found end 1 before start 2"),
@@ -247,11 +245,8 @@ def test_under_youtube_ids(tmp_path):
     """Written under the YouTube ids and read back against the names, the table is the same."""
     aliases = {"a": "ID3456789ab", "b": None}
     renamed = under_aliases(FOUND, aliases)
-    assert renamed["video"].tolist() == ["ID3456789ab", "b", "b"] and FOUND["video"].tolist() == [
-        "a",
-        "b",
-        "b",
-    ]
+    assert renamed["video"].tolist() == ["ID3456789ab", "b", "b"]
+    assert FOUND["video"].tolist() == ["a", "b", "b"]
     write_detections(renamed, tmp_path / "d.json")
     back, _ = with_known_names(read_detections(tmp_path / "d.json"), "d.json", ["a", "b"], aliases)
     pd.testing.assert_frame_equal(back, FOUND.astype({"t_start": float, "t_end": float}))

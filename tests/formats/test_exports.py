@@ -47,10 +47,8 @@ def test_fiftyone(tmp_path):
 
 def test_labelstudio(tmp_path):
     a, b, empty = export("labelstudio", tmp_path)
-    assert (
-        b["data"] == {"video": "/data/local-files/?d=b.mp4", "name": "b"}
-        and b["predictions"][0]["score"] == 0.9
-    )
+    assert b["data"] == {"video": "/data/local-files/?d=b.mp4", "name": "b"}
+    assert b["predictions"][0]["score"] == 0.9
     assert b["predictions"][0]["result"] == [
         # Frames from 1, 25 a second: 1.02 s lies in frame 26, second 4 begins with frame 101,
         # second 5 ends with frame 125.

@@ -52,11 +52,8 @@ def test_stream_in_the_files_name(tmp_path, streams, truth, suffix, upper):
     stream_in_name(tmp_path / "f", streams, suffix, upper)
     data = load(tmp_path / "f", truth)
     check(data, streams)
-    assert (
-        data.layout == "per-video"
-        and "told by the files' names" in data.notes[0]
-        and len(data.notes) == 1
-    )
+    assert data.layout == "per-video" and "told by the files' names" in data.notes[0]
+    assert len(data.notes) == 1
 
 
 def test_stream_before_the_name_and_video_features_extra_files(tmp_path, streams, truth):
@@ -217,10 +214,8 @@ def test_four_hdf5_files(tmp_path, streams, truth):
     four_hdf5(tmp_path / "h", streams)
     data = load(tmp_path / "h", truth)
     check(data, streams)
-    assert (
-        data.layout == "hdf5"
-        and "4 files read as one set: flow_test.h5, flow_val.h5" in data.notes[0]
-    )
+    assert data.layout == "hdf5"
+    assert "4 files read as one set: flow_test.h5, flow_val.h5" in data.notes[0]
 
 
 def test_advice_to_give_the_folder_around_part_of_a_set_works(tmp_path, streams, truth):
@@ -364,7 +359,5 @@ def test_features_of_other_videos_are_shown(tmp_path, streams, truth):
     for allow_missing in (False, True):
         line = line_of(load, tmp_path / "f", truth, allow_missing=allow_missing)
         assert f"found no features for 6 of 6 videos of {truth}: {NAMES[0]}" in line
-        assert (
-            "found there: clip-0, clip-1, clip-2 and 3 more" in line
-            and "--allow-missing" not in line
-        )
+        assert "found there: clip-0, clip-1, clip-2 and 3 more" in line
+        assert "--allow-missing" not in line

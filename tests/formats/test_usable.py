@@ -355,9 +355,8 @@ def test_every_kind_of_missing_is_one_rule(tmp_path, streams, truth, kind, which
     assert sorted(videos(data)) == sorted(set(NAMES) - {name})
     assert any(name in note and "left out" in note for note in data.notes)
     segments = [note for note in data.notes if "count as missed" in note]
-    assert len(segments) == says and (
-        not says or "1 test video of these with 1 segments" in segments[0]
-    )
+    assert len(segments) == says
+    assert not says or "1 test video of these with 1 segments" in segments[0]
 
     code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
     assert (code, "--allow-missing" in verdict(out)) == (
@@ -388,11 +387,8 @@ def test_a_video_that_no_split_uses_stops_nobody(tmp_path, streams, truth, kind,
     truth.write_text(json.dumps(content))
     assert len(videos(load(folder, truth))) == 5
     code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
-    assert (
-        code == 0
-        and verdict(out) == "ready"
-        and "that no subset in use needs cannot be used" in out
-    )
+    assert code == 0 and verdict(out) == "ready"
+    assert "that no subset in use needs cannot be used" in out
     code, out, err = tool(
         capsys, convert_features, folder, truth, tmp_path / "out.h5", "--snippet-seconds", "0.5"
     )
@@ -429,9 +425,8 @@ def test_training_videos_without_times_and_test_videos_without_segments(tmp_path
     source = features.open_features(folder, snippet_seconds=SECONDS)
     data = dataset.load(source, truth, train_subset="train", test_subset="test")
     assert [video.labels.tolist() for video in data.train] == [[1, 0]] * 3
-    assert [len(video.segments) for video in data.test] == [0] * 3 and [
-        v.name for v in data.test
-    ] == NAMES[1::2]
+    assert [len(video.segments) for video in data.test] == [0] * 3
+    assert [v.name for v in data.test] == NAMES[1::2]
     assert data.test[0].duration == 0.5  # 1 clip
     assert data.notes == ("gt: 1 class without a training video: b",)
 

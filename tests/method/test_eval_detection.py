@@ -776,9 +776,8 @@ def test_command_leaves_out_videos(files, capsys):
         "c",
     )
     assert "left out: b, c" in out and "2 videos, 1 of them with 2 segments, 2 classes" in out
-    assert results["detections"] == 2 and results["protocols"]["activitynet"]["averages"][
-        "all"
-    ] == pytest.approx(0.5)
+    assert results["detections"] == 2
+    assert results["protocols"]["activitynet"]["averages"]["all"] == pytest.approx(0.5)
 
 
 def test_command_without_detections(files, capsys):
@@ -849,19 +848,14 @@ def test_videos_of_detections_and_of_excluded_ones_go_by_other_names(files, caps
         detections(*[(form.format(row[0]), *row[1:]) for row in rows]), files / "other.csv"
     )
     results, out = command(capsys, files / "gt.json", files / "other.csv")
-    assert (
-        results["protocols"]["activitynet"]["map"] == [0.5] * 7
-        and results["detections_outside"] == 0
-    )
+    assert results["protocols"]["activitynet"]["map"] == [0.5] * 7
+    assert results["detections_outside"] == 0
     assert f"2 of 2 videos have another form of their name, such as {form.format('a')} for a" in out
     results, out = command(
         capsys, files / "gt.json", files / "other.csv", "--exclude-video", form.format("b")
     )
-    assert (
-        results["excluded_videos"] == ["b"]
-        and results["detections"] == 1
-        and "left out: b\n" in out
-    )
+    assert results["excluded_videos"] == ["b"] and results["detections"] == 1
+    assert "left out: b\n" in out
 
 
 def test_detections_outside_of_their_videos_get_a_note(files, capsys):
@@ -914,10 +908,8 @@ def test_ambiguous_segments_beside_a_ground_truth_in_csv(files, capsys):
     assert given["protocols"] == results["protocols"]
     (files / "ambiguous.csv").unlink()
     results, out = command(capsys, files / "ground_truth.csv", *arguments)
-    assert (
-        results["protocols"]["thumos-2015"]["map"] == [0.125]
-        and "no Ambiguous segments, for" in out
-    )
+    assert results["protocols"]["thumos-2015"]["map"] == [0.125]
+    assert "no Ambiguous segments, for" in out
 
 
 def many_classes(folder, n):
@@ -1106,9 +1098,8 @@ def test_the_command_runs_as_a_program(files):
         capture_output=True,
         text=True,
     )
-    assert (
-        done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    )
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_terminal_without_the_signs_and_a_reader_that_has_gone(files):

@@ -82,9 +82,8 @@ def spans(axes):
 def test_localization_figure_shows_scores_truth_and_predictions_in_seconds(tmp_path, drawn):
     fig5(tmp_path / "a.png", tmp_path / "a.pdf")
     strip, curve, bars = drawn[0].axes
-    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG" and (
-        tmp_path / "a.pdf"
-    ).read_bytes()[:4] == b"%PDF"
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / "a.pdf").read_bytes()[:4] == b"%PDF"
     np.testing.assert_array_equal(strip.images[0].get_array(), [[0.1, 0.9, 0.8, 0.2]])
     assert strip.images[0].get_extent() == [0, 8.0, 0, 1]
     values, edges, _ = curve.patches[0].get_data()
@@ -95,9 +94,8 @@ def test_localization_figure_shows_scores_truth_and_predictions_in_seconds(tmp_p
         ("prediction", figures.BLUE),
         ("ground truth", figures.RED),
     ]
-    assert bars.get_xlabel() == "time (s)" and all(
-        axes.get_xlim() == (0, 8.5) for axes in drawn[0].axes
-    )
+    assert bars.get_xlabel() == "time (s)"
+    assert all(axes.get_xlim() == (0, 8.5) for axes in drawn[0].axes)
     assert strip.get_title("left") == "jump" and strip.get_title("right") == "v1"
 
 
@@ -295,10 +293,8 @@ def test_heat_figure(tmp_path, drawn):
     )
     (axes,) = drawn[0].axes
     assert [t.get_text() for t in axes.texts] == ["20.0", "20.0", "30.0", "40.0", "50.0", "60.0"]
-    assert axes.images[0].origin == "lower" and [t.get_text() for t in axes.get_yticklabels()] == [
-        "0",
-        "0.15",
-    ]
+    assert axes.images[0].origin == "lower"
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["0", "0.15"]
     assert {patch.get_xy() for patch in axes.patches} == {(0.5, 0.5)}  # the cell of column 1, row 1
 
 
