@@ -7,6 +7,8 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from errors import Evil, cases, line_of
+from feature_files import objects
 
 from formats import annotations
 from formats.annotations import in_subset, load, table, wtalc_names
@@ -32,11 +34,6 @@ def video(segments=(), subset="test", **more):
 
 def write_wtalc(folder, **changes):
     """A W-TALC folder of three videos; `changes` replace columns, or leave them out with None."""
-
-    def objects(*values):
-        array = np.empty(len(values), dtype=object)
-        array[:] = values
-        return array
 
     columns = {
         "videoname": np.array([b"v_b", b"v_a", b"v_c"]),
@@ -67,14 +64,6 @@ def write_evalkit(folder, ids="9 BasketballDunk\r\n7 BaseballPitch\r\n", **files
         if text is not None:
             (folder / f"{name}_test.txt").write_text(text)
     return folder
-
-
-def line_of(call, *args, **named):
-    """The message of the InputError that `call` must raise: one line."""
-    with pytest.raises(InputError) as caught:
-        call(*args, **named)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # -------------------------------------------------------------------------------- ActivityNet JSON
@@ -209,9 +198,7 @@ BAD_VIDEOS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "bad, found", [case[1:] for case in BAD_VIDEOS], ids=[case[0] for case in BAD_VIDEOS]
-)
+@cases("bad, found", BAD_VIDEOS)
 def test_a_bad_video_is_one_line_that_names_it(tmp_path, bad, found):
     path = write_json(tmp_path / "gt.json", {"good": video([("Run", 1, 2)]), "video_7": bad})
     line = line_of(load, path)
@@ -236,9 +223,7 @@ BAD_JSON = [
 ]
 
 
-@pytest.mark.parametrize(
-    "content, found", [case[1:] for case in BAD_JSON], ids=[case[0] for case in BAD_JSON]
-)
+@cases("content, found", BAD_JSON)
 def test_json_that_is_no_annotation_is_one_line(tmp_path, content, found):
     (tmp_path / "gt.json").write_text(json.dumps(content))
     line = line_of(load, tmp_path / "gt.json")
@@ -581,7 +566,7 @@ def test_wtalc_anonymous_names_have_an_alias(tmp_path):
 
 
 def test_wtalc_videos_without_times(tmp_path):
-    folder = write_wtalc(tmp_path / "a", segments=objects_of([], [[5.0, 6.0]], []), labels_all=None)
+    folder = write_wtalc(tmp_path / "a", segments=objects([], [[5.0, 6.0]], []), labels_all=None)
     assert [(v.labels, len(v.segments)) for v in load(folder).videos.values()] == [
         (("Dive", "Run"), 0),
         (("Run",), 1),
@@ -599,13 +584,13 @@ def test_names_of_python_2_are_utf_8_where_they_can_be(tmp_path):
     """Python 2 pickled text as bytes (opcode U), without saying in which encoding."""
     for code in ("utf-8", "latin1"):
         text = "Löwe".encode(code)
-        pickled = pickle.dumps(objects_of(["Run"], ["NAME"], []), 2)
+        pickled = pickle.dumps(objects(["Run"], ["NAME"], []), 2)
         python_2 = pickled.replace(b"X\x04\x00\x00\x00NAME", b"U" + bytes([len(text)]) + text)
         assert python_2 != pickled
         folder = write_wtalc(
             tmp_path / code,
             classlist=np.array(["Run".encode(), text]),
-            segments=objects_of([[1, 2]], [[3, 4]], []),
+            segments=objects([[1, 2]], [[3, 4]], []),
             labels_all=None,
         )
         with open(folder / "labels.npy", "wb") as file:
@@ -613,12 +598,6 @@ def test_names_of_python_2_are_utf_8_where_they_can_be(tmp_path):
             np.lib.format.write_array_header_1_0(file, header)
             file.write(python_2)
         assert [v.labels for v in load(folder).videos.values()] == [("Run",), ("Löwe",), ()]
-
-
-def objects_of(*values):
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
 
 
 BAD_WTALC = [
@@ -649,61 +628,59 @@ BAD_WTALC = [
     ),
     (
         "unlisted in labels_all",
-        {"labels_all": objects_of(["Run"], ["Fly"], [])},
+        {"labels_all": objects(["Run"], ["Fly"], [])},
         "v_a: found label 'Fly' in labels_all.npy",
     ),
     (
         "text in labels_all",
-        {"labels_all": objects_of(["Run"], "Run", [])},
+        {"labels_all": objects(["Run"], "Run", [])},
         "labels_all.npy: v_a: found 'Run', expected a list",
     ),
     (
         "more segments than labels",
-        {"labels": objects_of(["Run"], ["Run"], [])},
+        {"labels": objects(["Run"], ["Run"], [])},
         "v_b: found 2 segments and 1 labels",
     ),
     (
         "a number for segments",
-        {"segments": objects_of(3, [[1, 2]], [])},
+        {"segments": objects(3, [[1, 2]], [])},
         "segments.npy: v_b: found 3, expected a list",
     ),
     (
         "text for labels",
-        {"labels": objects_of(["Run", "Dive"], "Run", [])},
+        {"labels": objects(["Run", "Dive"], "Run", [])},
         "labels.npy: v_a: found 'Run', expected a list",
     ),
     (
         "arrays without dimension",
-        {"labels": objects_of(["Run", "Dive"], np.array("Run"), [])},
+        {"labels": objects(["Run", "Dive"], np.array("Run"), [])},
         "labels.npy: v_a: found an array () of <U3, expected a list",
     ),
     (
         "a segment without dimension",
-        {"segments": objects_of([[1, 2], np.array(3)], [[1, 2]], [])},
+        {"segments": objects([[1, 2], np.array(3)], [[1, 2]], [])},
         "v_b: found segment an array () of int64, expected [start, end]",
     ),
     (
         "a complex time",
-        {"segments": objects_of([[1, 2], [1, np.complex64(2)]], [[1, 2]], [])},
+        {"segments": objects([[1, 2], [1, np.complex64(2)]], [[1, 2]], [])},
         "2+0j), expected a finite number of seconds",
     ),
     (
         "flat segments",
-        {"segments": objects_of([1, 2], [[1, 2]], [])},
+        {"segments": objects([1, 2], [[1, 2]], [])},
         "v_b: found segment 1, expected [start, end]",
     ),
     ("a NaN duration", {"duration": np.array([1, np.nan, 2])}, "v_a: found duration nan"),
     (
         "a date for a time",
-        {"segments": objects_of([[1, 2], ["2014-01-01", 3]], [[1, 2]], [])},
+        {"segments": objects([[1, 2], ["2014-01-01", 3]], [[1, 2]], [])},
         "v_b: found segment start '2014-01-01'",
     ),
 ]
 
 
-@pytest.mark.parametrize(
-    "changes, found", [case[1:] for case in BAD_WTALC], ids=[case[0] for case in BAD_WTALC]
-)
+@cases("changes, found", BAD_WTALC)
 def test_a_bad_wtalc_folder_is_one_line(tmp_path, changes, found):
     folder = write_wtalc(tmp_path / "annotations", **changes)
     line = line_of(load, folder)
@@ -711,12 +688,12 @@ def test_a_bad_wtalc_folder_is_one_line(tmp_path, changes, found):
 
 
 def test_a_wtalc_folder_with_a_hostile_pickle(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (pathlib.Path.mkdir, (tmp_path / "canary",))
-
     folder = write_wtalc(tmp_path / "annotations")
-    np.save(folder / "segments.npy", objects_of(Evil(), [], []), allow_pickle=True)
+    np.save(
+        folder / "segments.npy",
+        objects(Evil(pathlib.Path.mkdir, tmp_path / "canary"), [], []),
+        allow_pickle=True,
+    )
     assert f"{folder / 'segments.npy'}: found a pickle that asks for" in line_of(load, folder)
     assert not (tmp_path / "canary").exists()
 
@@ -786,9 +763,7 @@ BAD_KIT = [
 ]
 
 
-@pytest.mark.parametrize(
-    "changes, found", [case[1:] for case in BAD_KIT], ids=[case[0] for case in BAD_KIT]
-)
+@cases("changes, found", BAD_KIT)
 def test_a_bad_evalkit_folder_is_one_line(tmp_path, changes, found):
     assert found in line_of(load, write_evalkit(tmp_path / "kit", **changes))
 
@@ -958,9 +933,7 @@ BAD_CSV = [
 ]
 
 
-@pytest.mark.parametrize(
-    "text, found", [case[1:] for case in BAD_CSV], ids=[case[0] for case in BAD_CSV]
-)
+@cases("text, found", BAD_CSV)
 def test_a_bad_csv_is_one_line(tmp_path, text, found):
     (tmp_path / "gt.csv").write_text(text)
     line = line_of(load, tmp_path / "gt.csv")

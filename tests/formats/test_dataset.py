@@ -155,7 +155,7 @@ def test_youtube_ids_of_a_w_talc_folder_are_looked_through(tmp_path):
 def test_names_of_a_joint_file_as_bytes_or_text(tmp_path, streams, kind):
     arguments = write(tmp_path, streams, writer=feature_files.joint_npy)
     names = [name.encode() if kind in ("S9", bytes) else name for name in streams]
-    names = feature_files.objects(names) if isinstance(kind, type) else np.array(names, kind)
+    names = feature_files.objects(*names) if isinstance(kind, type) else np.array(names, kind)
     np.save(tmp_path / "features" / "Set-Annotations" / "videoname.npy", names)
     assert features.open_features(arguments["features"]).names == list(streams)
 

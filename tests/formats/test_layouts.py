@@ -2,17 +2,16 @@
 asked, what is said."""
 
 import functools
-import os
 import pickle
 
 import feature_files
 import h5py
 import numpy as np
 import pytest
+from errors import line_of, malice
 from feature_files import SECONDS, save, videos
 
 from formats import features
-from formats.files import InputError
 
 NAMES = list(feature_files.features())
 load = functools.partial(
@@ -27,13 +26,6 @@ def check(data, streams):
     for name, pair in streams.items():
         np.testing.assert_array_equal(found[name].rgb, pair[0])
         np.testing.assert_array_equal(found[name].flow, pair[1])
-
-
-def line_of(call, *args, **options):
-    with pytest.raises(InputError) as caught:
-        call(*args, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # --------------------------------------------------------------------------------- names and places
@@ -147,18 +139,10 @@ def test_pt_and_pkl_files_per_video(tmp_path, streams, truth, kind):
     check(load(tmp_path / "f", truth), streams)
 
 
-class Malice:
-    def __init__(self, folder):
-        self.command = f"touch {folder / 'executed'}"
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
 def test_a_pkl_that_executes_is_refused(tmp_path, streams, truth):
     for name in streams:
         (tmp_path / "f").mkdir(exist_ok=True)
-        (tmp_path / "f" / f"{name}.pkl").write_bytes(pickle.dumps({"rgb": Malice(tmp_path)}))
+        (tmp_path / "f" / f"{name}.pkl").write_bytes(pickle.dumps({"rgb": malice(tmp_path)}))
     assert "found a pickle that asks for " in line_of(load, tmp_path / "f", truth)
     assert not (tmp_path / "executed").exists()
 

@@ -12,11 +12,11 @@ import h5py
 import inspect_features
 import numpy as np
 import pytest
+from errors import line_of
 from feature_files import SECONDS, save, videos
 
 import dataset
 from formats import annotations, features
-from formats.files import InputError
 
 NAMES = list(feature_files.features())
 load = functools.partial(
@@ -30,13 +30,6 @@ def files(folder, arrays):
     for name, array in arrays.items():
         save(folder / f"{name}.npy", array)
     return folder
-
-
-def line_of(call, *args, **options):
-    with pytest.raises(InputError) as caught:
-        call(*args, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def tool(capsys, tool, *arguments):

@@ -11,6 +11,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from errors import Evil, cases, line_of
+from feature_files import objects
 
 from formats import files, npy
 from formats.files import InputError, load_json, load_pt, write_atomically
@@ -29,26 +31,12 @@ def load_npz(path):
     return {name: load_npz_member(path, name) for name in npz_headers(path)}
 
 
-def objects(*values):
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
-
-
 def write_pickle(path, data, shape=(2,), version=1, descr="|O"):
     """A .npy file around pickle bytes (or any other payload), with the header written by hand."""
     text = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode("utf-8") + b"\n"
     size = struct.pack("<H" if version == 1 else "<I", len(text))
     path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + size + text + data)
     return path
-
-
-def line_of(call, *args):
-    """The message of the InputError that `call` must raise: one line."""
-    with pytest.raises(InputError) as caught:
-        call(*args)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
-    return str(caught.value)
 
 
 def same(a, b):
@@ -155,9 +143,7 @@ LIES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "shape, descr, data, found", [lie[1:] for lie in LIES], ids=[lie[0] for lie in LIES]
-)
+@cases("shape, descr, data, found", LIES)
 def test_a_header_that_lies_is_refused_before_any_allocation(tmp_path, shape, descr, data, found):
     path = write_pickle(tmp_path / "a.npy", data, shape, descr=descr)
     tracemalloc.start()
@@ -188,9 +174,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(
-    "data, found", [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN]
-)
+@cases("data, found", BROKEN)
 def test_a_file_that_is_no_npy_is_refused(tmp_path, data, found):
     (tmp_path / "a.npy").write_bytes(data)
     for load in (load_npy, index_object_npy, npy.npy_header):
@@ -347,16 +331,6 @@ def test_what_old_and_new_numpy_call_their_functions(tmp_path):
         assert scalar == 2 and type(scalar) is np.float64
 
 
-class Evil:
-    """Makes a pickle that runs a command, or touches a file, when it is opened without care."""
-
-    def __init__(self, function, *args):
-        self.call = function, args
-
-    def __reduce__(self):
-        return self.call
-
-
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_pickle_that_would_execute_code_is_refused_and_does_not(tmp_path, protocol):
     canary, path = tmp_path / "canary", tmp_path / "evil.npy"
@@ -418,9 +392,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(
-    "data, asked", [case[1:] for case in HOSTILE], ids=[case[0] for case in HOSTILE]
-)
+@cases("data, asked", HOSTILE)
 def test_hand_made_hostile_pickles_are_refused_with_what_they_ask_for(
     tmp_path, monkeypatch, data, asked
 ):
@@ -480,7 +452,7 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.parametrize("data", [case[1] for case in DAMAGED], ids=[case[0] for case in DAMAGED])
+@cases("data", DAMAGED)
 def test_damaged_pickles_are_one_line_and_cost_no_memory(tmp_path, data):
     path = write_pickle(tmp_path / "a.npy", data, shape=(2,) if len(data) > 1 else (0,))
     tracemalloc.start()
@@ -736,7 +708,7 @@ JSON = [
 ]
 
 
-@pytest.mark.parametrize("data, found", [case[1:] for case in JSON], ids=[case[0] for case in JSON])
+@cases("data, found", JSON)
 def test_broken_json_is_one_line(tmp_path, data, found):
     (tmp_path / "a.json").write_bytes(data)
     if b"9" * 5000 in data and not hasattr(sys, "get_int_max_str_digits"):
