@@ -135,11 +135,8 @@ def test_all_protocols(trained, tmp_path, capsys):
 
 
 def test_other_classes_methods_and_thresholds(trained, tmp_path, capsys):
-    oracle = evaluate(
-        trained,
-        *("--video-classifier", "oracle", "--gate", "0", "--method", "em-mil"),
-        *("--out", tmp_path / "oracle"),
-    )
+    flags = "--video-classifier oracle --gate 0 --method em-mil".split()
+    oracle = evaluate(trained, *flags, "--out", tmp_path / "oracle")
     assert list(oracle["methods"]) == ["em-mil"]
     assert "EM-MIL (oracle classes)" in capsys.readouterr().out
     found = detections.read_detections(tmp_path / "oracle/detections.csv")
@@ -151,18 +148,8 @@ def test_other_classes_methods_and_thresholds(trained, tmp_path, capsys):
         trained / "detections-wtalc.csv"
     ).read_bytes()
 
-    evaluate(
-        trained,
-        "--thresholds",
-        "0",
-        "0.3",
-        "--nms",
-        "0.5",
-        "--method",
-        "em-mil",
-        "--out",
-        tmp_path / "nms",
-    )
+    flags = "--thresholds 0 0.3 --nms 0.5 --method em-mil".split()
+    evaluate(trained, *flags, "--out", tmp_path / "nms")
     several = detections.read_detections(tmp_path / "nms/detections.csv")
     separate = pd.concat([by_hand(trained, 0.3, 0.0), by_hand(trained, 0.3, 0.3)])
     key = ["video", "label", "t_start", "t_end"]

@@ -418,15 +418,8 @@ def test_told_to_stop(trained, unseen, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_no_room(trained, unseen, tmp_path):
-    argv = [
-        "--predict",
-        trained[0],
-        "--features",
-        unseen,
-        "--save-clip-scores",
-        "--out",
-        tmp_path / "out",
-    ]
+    paths = trained[0], unseen, tmp_path / "out"
+    argv = commands.words("--predict {} --features {} --save-clip-scores --out {}", *paths)
     for limit, name in ((10_000, "clip_scores.h5"), (300, "detections-wtalc.json")):
         if name != "clip_scores.h5":
             argv.remove("--save-clip-scores")

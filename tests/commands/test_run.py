@@ -19,16 +19,7 @@ from baselines import METHODS
 from formats import clip_scores, detections
 
 ROOT = Path(__file__).resolve().parents[2]
-SHORT = [
-    "--cycle",
-    "1",
-    "--cycle-epochs",
-    "3",
-    "--untrimmednet-epochs",
-    "2",
-    "--wtalc-iterations",
-    "20",
-]
+SHORT = "--cycle 1 --cycle-epochs 3 --untrimmednet-epochs 2 --wtalc-iterations 20".split()
 
 
 def write_set(folder):
@@ -42,12 +33,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     flags = [
         *write_set(folder / "data"),
-        "--method",
-        "em-mil",
-        "untrimmednet",
-        "wtalc",
-        "--pictures",
-        "2",
+        *"--method em-mil untrimmednet wtalc --pictures 2".split(),
     ]
     done = subprocess.run(
         [sys.executable, "run.py", *flags, "--out", str(folder / "out")],

@@ -26,18 +26,9 @@ from engine.console import (
     signals,
 )
 
-SHORT = [
-    "--cycle",
-    "1",
-    "--cycle-epochs",
-    "2",
-    "--alternate-epochs",
-    "1",
-    "--untrimmednet-epochs",
-    "2",
-    "--wtalc-iterations",
-    "10",
-]
+SHORT = (
+    "--cycle 1 --cycle-epochs 2 --alternate-epochs 1 --untrimmednet-epochs 2 --wtalc-iterations 10"
+).split()
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 

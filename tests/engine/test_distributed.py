@@ -13,7 +13,7 @@ import commands
 import numpy as np
 import pytest
 import torch
-from commands import FORKS, ROOT
+from commands import FORKS, ROOT, words
 
 import dataset
 from baselines import METHODS, wtalc
@@ -30,38 +30,22 @@ from engine.loop import TrainingSet
 from engine.run_folder import LOG, RunFolder, load_checkpoint, read_labels, read_log
 from formats.files import InputError
 
-SHORT = [
-    "--cycle",
-    "1",
-    "--cycle-epochs",
-    "2",
-    "--alternate-epochs",
-    "1",
-    "--untrimmednet-epochs",
-    "2",
-    "--pictures",
-    "0",
-    "--method",
-    "em-mil",
-    "untrimmednet",
-    "--wtalc-iterations",
-    "3",
-]
+SHORT = (
+    "--cycle 1 --cycle-epochs 2 --alternate-epochs 1 --untrimmednet-epochs 2 --pictures 0 "
+    "--method em-mil untrimmednet --wtalc-iterations 3"
+).split()
 
 
 def torchrun(n, argv):
     """Starts `torchrun --nproc-per-node N run.py ARGV`."""
-    words = [
+    line = words(
+        "{} -m torch.distributed.run --standalone --nproc-per-node {} {}",
         sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(n),
+        n,
         ROOT / "run.py",
-    ]
+    )
     return subprocess.Popen(
-        [*map(str, words), *map(str, argv)],
+        [*line, *map(str, argv)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -14,7 +14,7 @@ import commands
 import numpy as np
 import pytest
 import torch
-from commands import ROOT, command, ended, one_line, remains, start, stops
+from commands import ROOT, command, ended, one_line, remains, start, stops, words
 
 import dataset
 import eval_detection
@@ -599,18 +599,7 @@ def test_test_time_options_may_change(flags, whole, tmp_path, capsys):
     child.kill()
     child.join()
     run.main(["--resume", str(tmp_path / "run"), "--lambda", "0.1", "--gate", "0.6"])
-    run.main(
-        [
-            "--evaluate",
-            str(whole),
-            "--lambda",
-            "0.1",
-            "--gate",
-            "0.6",
-            "--out",
-            str(tmp_path / "evaluated"),
-        ]
-    )
+    run.main(words("--evaluate {} --lambda 0.1 --gate 0.6 --out {}", whole, tmp_path / "evaluated"))
     for name in ("detections.json", "detections.csv", "table.md"):
         assert (tmp_path / "run" / name).read_bytes() == (
             tmp_path / "evaluated" / name

@@ -26,6 +26,7 @@ import extract_features
 import feature_files
 import inspect_features
 import videos
+from commands import words
 
 import run
 from extract import i3d
@@ -377,23 +378,9 @@ def test_from_a_video_to_detections(weights, tmp_path, capsys):
     """bikes.mp4 at 1 frame a second: 2 clips of 5 frames, 5 s; the trained run has seen other
     features."""
     out = tmp_path / "bikes.h5"
-    extract_features.main(
-        [
-            str(SAMPLE / "bikes.mp4"),
-            str(out),
-            "--fps",
-            "1",
-            "--clip",
-            "5",
-            "--flow",
-            "dis",
-            "--jobs",
-            "1",
-            "--rgb-weights",
-            str(SAMPLE / "rgb_kinetics400.pt"),
-            *weights[2:],
-        ]
-    )
+    paths = SAMPLE / "bikes.mp4", out, SAMPLE / "rgb_kinetics400.pt"
+    line = "{} {} --fps 1 --clip 5 --flow dis --jobs 1 --rgb-weights {}"
+    extract_features.main([*words(line, *paths), *weights[2:]])
     inspect_features.main([str(out)])
     assert "verdict         ready" in capsys.readouterr().out
     streams = feature_files.features(widths=(1024, 1024))
@@ -405,34 +392,11 @@ def test_from_a_video_to_detections(weights, tmp_path, capsys):
             for name, about in feature_files.database(streams).items()
         },
     )
-    run.main(
-        [
-            "--dataset",
-            "custom",
-            "--features",
-            str(tmp_path / "features.h5"),
-            "--annotations",
-            str(truth),
-            "--cycle",
-            "1",
-            "--cycle-epochs",
-            "2",
-            "--alternate-epochs",
-            "0",
-            "--untrimmednet-epochs",
-            "1",
-            "--out",
-            str(tmp_path / "run"),
-        ]
+    line = (
+        "--dataset custom --features {} --annotations {} --cycle 1 --cycle-epochs 2 "
+        "--alternate-epochs 0 --untrimmednet-epochs 1 --out {}"
     )
-    run.main(
-        [
-            "--predict",
-            str(tmp_path / "run"),
-            "--features",
-            str(out),
-            "--out",
-            str(tmp_path / "found"),
-        ]
-    )
+    run.main(words(line, tmp_path / "features.h5", truth, tmp_path / "run"))
+    line = "--predict {} --features {} --out {}"
+    run.main(words(line, tmp_path / "run", out, tmp_path / "found"))
     assert "bikes" in json.loads((tmp_path / "found/detections.json").read_text())["results"]

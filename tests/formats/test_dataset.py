@@ -78,15 +78,8 @@ def test_the_stand_in_script_s_layouts_load_to_the_same_tensors(tmp_path):
     for layout in ("wtalc", "npy", "release"):
         subprocess.run(
             [
-                sys.executable,
-                SHARED / "make_thumos_like.py",
-                tmp_path / layout,
-                "--layout",
-                layout,
-                "--dim",
-                "2",
-                "--snippet-seconds",
-                "8",
+                *(sys.executable, SHARED / "make_thumos_like.py", tmp_path / layout),
+                *f"--layout {layout} --dim 2 --snippet-seconds 8".split(),
             ],
             check=True,
             capture_output=True,

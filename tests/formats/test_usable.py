@@ -129,20 +129,9 @@ def test_a_folder_with_the_folder_of_one_stream_only(tmp_path, streams, truth):
 
 def test_one_stream_is_converted_and_read_without_being_asked(tmp_path, streams, truth, capsys):
     files(tmp_path / "f", {name: rgb for name, (rgb, _) in streams.items()})
-    code, *_ = tool(
-        capsys,
-        convert_features,
-        tmp_path / "f",
-        truth,
-        tmp_path / "out.h5",
-        "--snippet-seconds",
-        "0.5",
-        "--streams",
-        "rgb",
-        "--dtype",
-        "float32",
-    )
-    assert code == 0
+    paths = tmp_path / "f", truth, tmp_path / "out.h5"
+    options = "--snippet-seconds 0.5 --streams rgb --dtype float32".split()
+    assert tool(capsys, convert_features, *paths, *options)[0] == 0
     with h5py.File(tmp_path / "out.h5") as file:
         assert all(list(group) == ["rgb"] for group in file.values())
     data = load(tmp_path / "out.h5", truth)
@@ -258,16 +247,8 @@ def test_transposed_arrays_are_asked_about_and_the_command_turns_them(
     command = shlex.split(line.split("turn them: ")[1])
     assert command[:2] == ["python", "tools/convert_features.py"] and "--transpose" in command
     target = tmp_path / "turned.h5"
-    assert (
-        tool(
-            capsys,
-            convert_features,
-            *[target if word == "OUT.h5" else word for word in command[2:]],
-            "--dtype",
-            "float32",
-        )[0]
-        == 0
-    )
+    argv = [target if word == "OUT.h5" else word for word in command[2:]]
+    assert tool(capsys, convert_features, *argv, "--dtype", "float32")[0] == 0
     data = load(target, truth, snippet_seconds=None)
     assert data.snippet_seconds == 0.5 and data.notes == ()
     for name, video in videos(data).items():
@@ -294,14 +275,8 @@ def test_transposed_arrays_of_one_usual_width_are_asked_about_the_stream_too(
     }
     command = shlex.split(line_of(load, files(tmp_path / "f", long), truth).split("turn them: ")[1])
     target = tmp_path / "turned.h5"
-    assert (
-        tool(
-            capsys,
-            convert_features,
-            *[target if word == "OUT.h5" else word for word in command[2:]],
-        )[0]
-        == 0
-    )
+    argv = [target if word == "OUT.h5" else word for word in command[2:]]
+    assert tool(capsys, convert_features, *argv)[0] == 0
     assert load(target, truth).dims == (512, 512)
 
 

@@ -20,23 +20,16 @@ from formats import features
 
 ROOT = Path(__file__).resolve().parents[2]
 # A classifier with dropout and one without, long phases and short ones.
-FLAGS = [
-    "--method",
-    "em-mil",
-    "wtalc",
-    "--untrimmednet-epochs",
-    "3",
-    "--wtalc-iterations",
-    "110",
-    "--cycle",
-    "2",
-    "--cycle-epochs",
-    "4",
-    "--alternate-epochs",
-    "3",
-    "--pictures",
-    "1",
-]
+FLAGS = (
+    "--method em-mil wtalc --untrimmednet-epochs 3 --wtalc-iterations 110 --cycle 2 "
+    "--cycle-epochs 4 --alternate-epochs 3 --pictures 1"
+).split()
+
+
+def words(line, *values):
+    """The words of a command's line, in which each {} stands for one of the values."""
+    left = iter(values)
+    return [str(next(left)) if word == "{}" else word for word in line.split()]
 
 
 def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
@@ -58,15 +51,8 @@ def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
     folder.mkdir(parents=True, exist_ok=True)
     features.write_canonical(folder / "features.h5", items, 0.5, "float32")
     (folder / "annotations.json").write_text(json.dumps({"database": database}))
-    return [
-        "--dataset",
-        "custom",
-        "--features",
-        str(folder / "features.h5"),
-        "--annotations",
-        str(folder / "annotations.json"),
-        *FLAGS,
-    ]
+    paths = folder / "features.h5", folder / "annotations.json"
+    return [*words("--dataset custom --features {} --annotations {}", *paths), *FLAGS]
 
 
 # ------------------------------------------------------------------------------------------------

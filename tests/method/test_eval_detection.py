@@ -714,14 +714,8 @@ def failure(capsys, *argv):
 def test_command_prints_what_was_scored(files, capsys):
     results, out = command(
         capsys,
-        files / "gt.json",
-        files / "found.csv",
-        "--tiou",
-        0.5,
-        0.75,
-        "--per-class",
-        "--json",
-        files / "out.json",
+        *(files / "gt.json", files / "found.csv", "--json", files / "out.json"),
+        *"--tiou 0.5 0.75 --per-class".split(),
     )
     assert "subset testing" in out and "3 videos, 2 of them with 3 segments, 2 classes" in out
     assert "3 in 2 videos" in out and "1 in videos outside the subset" in out
@@ -744,37 +738,20 @@ def test_command_with_all_protocols_and_ambiguous(files, capsys):
         detections(("a", 20, 30, "run", 0.9), ("a", 0, 10, "run", 0.8)), files / "found.json"
     )
     for name in ("ambiguous.txt", "ambiguous.csv", "named.csv"):
-        results, out = command(
-            capsys,
-            files / "gt.json",
-            files / "found.json",
-            "--protocol",
-            "all",
-            "--tiou",
-            0.5,
-            "--ambiguous",
-            files / name,
-        )
+        argv = files / "gt.json", files / "found.json", "--ambiguous", files / name
+        results, out = command(capsys, *argv, *"--protocol all --tiou 0.5".split())
         assert [line.split()[0] for line in out.splitlines() if "|" in line][1:] == list(PROTOCOLS)
         assert "1 Ambiguous segments" in out
         got = [results["protocols"][name]["map"][0] for name in PROTOCOLS]
         assert got == pytest.approx([0.25 / 2, 6 / 11 / 2, 0.25])
         assert results["protocols"]["thumos-2015"]["errors"]["ignored"] == 1
-        more = "--ambiguous", files / name, "--exclude-video", "v_a"
-        results, _ = command(capsys, files / "gt.json", files / "found.json", *more)
+        results, _ = command(capsys, *argv, "--exclude-video", "v_a")
         assert results["excluded_videos"] == ["a"] and results["ambiguous_segments"] == 0
 
 
 def test_command_leaves_out_videos(files, capsys):
-    results, out = command(
-        capsys,
-        files / "gt.json",
-        files / "found.csv",
-        "--exclude-video",
-        "b",
-        "--exclude-video",
-        "c",
-    )
+    more = "--exclude-video b --exclude-video c".split()
+    results, out = command(capsys, files / "gt.json", files / "found.csv", *more)
     assert "left out: b, c" in out and "2 videos, 1 of them with 2 segments, 2 classes" in out
     assert results["detections"] == 2
     assert results["protocols"]["activitynet"]["averages"]["all"] == pytest.approx(0.5)
@@ -1052,13 +1029,8 @@ def test_command_on_every_form_of_thumos14(capsys, form, videos, segments):
 def test_command_on_every_form_of_activitynet(capsys, form):
     """The W-TALC folder calls its videos video_4, ...; the detections name them by YouTube id."""
     golden = GOLDEN / "activitynet12_a"
-    results, _ = command(
-        capsys,
-        DATA / form,
-        golden / "detections.csv",
-        "--tiou",
-        *[0.5 + 0.05 * i for i in range(10)],
-    )
+    tious = [0.5 + 0.05 * i for i in range(10)]
+    results, _ = command(capsys, DATA / form, golden / "detections.csv", "--tiou", *tious)
     assert results["segments"] == 3579 and results["detections_outside"] == 0
     expected = json.loads((golden / "expected.json").read_text())
     got = results["protocols"]["activitynet"]["map"]

@@ -25,15 +25,10 @@ pytestmark = [
     ),
 ]
 BIKES = Path(__file__).resolve().parents[3] / "shared" / "data" / "i3d" / "bikes.mp4"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
 EVIL = (
     '</script><script>document.title="run"</script>',
     "<img src=x onerror='document.title=\"run\"'>",

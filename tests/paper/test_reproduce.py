@@ -13,7 +13,7 @@ import filelock
 import numpy as np
 import pandas as pd
 import pytest
-from commands import refused, stops, write_set
+from commands import refused, stops, words, write_set
 
 import opts
 import reproduce
@@ -29,15 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def small(tmp_path_factory):
     """(flags of a small set, its Setup): seeds 1 and 2 of em-mil and joint-step are trained."""
     folder = tmp_path_factory.mktemp("reproduce")
-    flags = [
-        *small_set(folder / "data"),
-        "--out",
-        str(folder / "out"),
-        "--seeds",
-        "2",
-        "--jobs",
-        "2",
-    ]
+    flags = [*small_set(folder / "data"), *words("--out {} --seeds 2 --jobs 2", folder / "out")]
     s = setup("table3", *flags)
     make(s, "em-mil", {})
     make(s, "joint-step", {"joint": "step"})
@@ -46,10 +38,10 @@ def small(tmp_path_factory):
 
 def small_set(folder):
     """The flags of a small set, without the localizers, which reproduce.py chooses."""
-    words = write_set(folder)
-    at, end = words.index("--method"), words.index("--untrimmednet-epochs")
-    pictures = words.index("--pictures")
-    return [*words[:at], *words[end:pictures], *words[pictures + 2 :]]
+    flags = write_set(folder)
+    at, end = flags.index("--method"), flags.index("--untrimmednet-epochs")
+    pictures = flags.index("--pictures")
+    return [*flags[:at], *flags[end:pictures], *flags[pictures + 2 :]]
 
 
 def setup(*argv):
@@ -262,15 +254,7 @@ def test_a_run_left_at_work_is_waited_for(small, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_stopping_takes_the_runs_along(small, tmp_path):
-    flags = [
-        *small[0][:-6],
-        "--out",
-        str(tmp_path / "out"),
-        "--seeds",
-        "1",
-        "--cycle-epochs",
-        "4000",
-    ]
+    flags = [*small[0][:-6], *words("--out {} --seeds 1 --cycle-epochs 4000", tmp_path / "out")]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "reproduce.py"), "lambda", *flags],
         cwd=ROOT,
@@ -314,15 +298,7 @@ def test_stopping_takes_the_runs_along(small, tmp_path):
             "error: --features: found none for --dataset custom, expected a path",
         ),
         (
-            [
-                "table3",
-                "--dataset",
-                "custom",
-                "--features",
-                "nowhere.h5",
-                "--annotations",
-                "x.json",
-            ],
+            "table3 --dataset custom --features nowhere.h5 --annotations x.json".split(),
             "error: nowhere.h5: found no such file or folder, expected the features (--features names "
             f"another place; relative paths start at {Path.cwd()})",
         ),
@@ -338,22 +314,11 @@ def test_bad_options_are_one_line(tmp_path, capsys, argv, line):
 
 def test_flags_are_what_was_given():
     given = opts.parse(
-        [
-            "--dataset",
-            "custom",
-            "--lr",
-            "3e-05",
-            "--keep-peak",
-            "--no-allow-missing",
-            "--tiou",
-            "0.1",
-            "0.5",
-            "--lambda",
-            "0.25",
-            "--exclude-video",
+        words(
+            "--dataset custom --lr 3e-05 --keep-peak --no-allow-missing --tiou 0.1 0.5 --lambda "
+            "0.25 --exclude-video {} c",
             "a b",
-            "c",
-        ]
+        )
     ).given
     assert opts.parse(runs.flags_of(given)).given == given
 
