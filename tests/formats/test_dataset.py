@@ -2,7 +2,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import feature_files
 import h5py
@@ -449,21 +449,18 @@ def test_reading_beside_a_background_thread(tmp_path, writer):
     data = feature_files.load(
         **write(tmp_path, streams, writer=writer), memory_limit=0, snippet_seconds=SECONDS
     )
-    wrong = []
 
-    def read(order):
-        for name, video in list(videos(data).items())[::order] * 5:
-            wrong.extend(
-                name
-                for stored, expected in zip((video.rgb, video.flow), streams[name])
-                if not np.array_equal(np.asarray(stored), expected)
-            )
+    def wrong(order):
+        return [
+            name
+            for name, video in list(videos(data).items())[::order] * 5
+            for stored, expected in zip((video.rgb, video.flow), streams[name])
+            if not np.array_equal(np.asarray(stored), expected)
+        ]
 
-    thread = threading.Thread(target=read, args=(-1,))
-    thread.start()
-    read(1)
-    thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(1) as background:
+        there = background.submit(wrong, -1)
+        assert wrong(1) == there.result() == []
 
 
 # ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -142,8 +143,8 @@ def test_every_field_has_help_and_a_flag_and_help_shows_preset_defaults(capsys):
     with pytest.raises(SystemExit):
         parse(["--help"])
     text = " ".join(capsys.readouterr().out.split())
+    assert {flag_of(f) for f in fields} <= set(re.findall(r"--[\w-]+", text))
     assert "demo 0.8; thumos14 0.8; thumos14-unt 0.8; activitynet12 0.3; custom 0.3" in text
-    assert all(flag_of(f) in text for f in fields)
 
 
 def test_parsing_and_resolving_touch_no_disk(monkeypatch, tmp_path):
