@@ -35,8 +35,6 @@ def test_functions_of_the_equations_exist():
 def test_files_exist(page):
     named = {word.split()[0] for word in words(page)}
     files = {name for name in named if re.fullmatch(r"(\w+/)+[\w/.]*|\w+\.(py|md)", name)}
-    # files of a run are none of the repository's
-    files -= {name for name in files if name.startswith("runs/")}
     assert files and not {name for name in files if not (ROOT / name).exists()}
 
 
@@ -48,12 +46,12 @@ def test_options_exist(page, capsys):
         reproduce.main(["--help"])
     with pytest.raises(SystemExit):
         reproduce.main(["compare", "--help"])
-    known = capsys.readouterr().out
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    flag = r"(?<![\w-])--[a-z][a-z-]*[a-z]"
-    assert set(re.findall(flag, text)) and not set(re.findall(flag, text)) - set(
-        re.findall(flag, known)
+    said, known = (
+        set(re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", t))
+        for t in (text, capsys.readouterr().out)
     )
+    assert said and said <= known
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,7 @@ def test_same_data_same_files(tmp_path):
         fig5(tmp_path / folder / "x.png", tmp_path / folder / "x.pdf")
     for name in ("x.png", "x.pdf"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert b"CreationDate" not in (tmp_path / "a/x.pdf").read_bytes()  # it has whole seconds
 
 
 def test_phase_table():
