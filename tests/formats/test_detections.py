@@ -5,6 +5,7 @@ import json
 
 import pandas as pd
 import pytest
+from errors import line_of
 
 from formats.detections import (
     outside_note,
@@ -72,25 +73,24 @@ def test_names_stay_text(tmp_path):
     ]
 
 
+HEADER = "video,t_start,t_end,label,score\n"
+
+
+def of_a(detection):
+    return '{"results": {"a": [%s]}}' % detection
+
+
 @pytest.mark.parametrize(
     "name, content, words",
     [
         ("d.csv", "video,t_start,t_end,label\na,0,1,x\n", ["found the columns", "score"]),
         ("d.csv", "", ["empty file"]),
-        (
-            "d.csv",
-            "video,t_start,t_end,label,score\na,0,1,x\n",
-            ["line 2", "4 fields", "expected 5"],
-        ),
-        ("d.csv", "video,t_start,t_end,label,score\na,0,one,x,1\n", ["line 2", "a", "'one'"]),
-        ("d.csv", "video,t_start,t_end,label,score\na,0,1,x,nan\n", ["line 2: a", "score 'nan'"]),
-        (
-            "d.csv",
-            "video,t_start,t_end,label,score\na,3,1,x,1\n",
-            ["line 2: a", "end 1 before start 3"],
-        ),
-        ("d.csv", "video,t_start,t_end,label,score\n,0,1,x,1\n", ["line 2", "video name ''"]),
-        ("d.csv", "video,t_start,t_end,label,score\na,0,1, ,1\n", ["line 2: a", "label ''"]),
+        ("d.csv", HEADER + "a,0,1,x\n", ["line 2", "4 fields", "expected 5"]),
+        ("d.csv", HEADER + "a,0,one,x,1\n", ["line 2", "a", "'one'"]),
+        ("d.csv", HEADER + "a,0,1,x,nan\n", ["line 2: a", "score 'nan'"]),
+        ("d.csv", HEADER + "a,3,1,x,1\n", ["line 2: a", "end 1 before start 3"]),
+        ("d.csv", HEADER + ",0,1,x,1\n", ["line 2", "video name ''"]),
+        ("d.csv", HEADER + "a,0,1, ,1\n", ["line 2: a", "label ''"]),
         (
             "d.csv",
             "video,start,t-start,t_start\n",
@@ -103,42 +103,23 @@ def test_names_stay_text(tmp_path):
         ("d.json", "{", ["valid JSON"]),
         ("d.json", '{"database": {}}', ["results"]),
         ("d.json", '{"results": {"a": {}}}', ["a: found dict"]),
+        ("d.json", of_a('{"label": "x", "segment": [0, 1]}'), ["a: found", "score"]),
+        ("d.json", of_a('{"label": "x", "segment": [0], "score": 1}'), ["segment [start, end]"]),
+        ("d.json", of_a('{"label": 7, "segment": [0, 1], "score": 1}'), ["label 7"]),
         (
             "d.json",
-            '{"results": {"a": [{"label": "x", "segment": [0, 1]}]}}',
-            ["a: found", "score"],
-        ),
-        (
-            "d.json",
-            '{"results": {"a": [{"label": "x", "segment": [0], "score": 1}]}}',
-            ["segment [start, end]"],
-        ),
-        (
-            "d.json",
-            '{"results": {"a": [{"label": 7, "segment": [0, 1], "score": 1}]}}',
-            ["label 7"],
-        ),
-        (
-            "d.json",
-            '{"results": {"a": [{"label": "x", "segment": [0, 1], "score": null}]}}',
+            of_a('{"label": "x", "segment": [0, 1], "score": null}'),
             ["a: found score None"],
         ),
-        (
-            "d.json",
-            '{"results": {"a": [{"label": "x", "segment": [0, 1], "score": NaN}]}}',
-            ["a: found score nan"],
-        ),
+        ("d.json", of_a('{"label": "x", "segment": [0, 1], "score": NaN}'), ["a: found score nan"]),
         ("d.json", '{"results": {"a": [], "a": []}}', ["a: found this name twice"]),
         ("d.pkl", "", ["suffix"]),
     ],
 )
 def test_bad_detection_files_give_one_line(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError) as error:
-        read_detections(tmp_path / name)
-    message = str(error.value)
-    assert message.startswith(str(tmp_path / name)) and "\n" not in message
-    assert all(word in message for word in words), message
+    line = line_of(read_detections, tmp_path / name)
+    assert line.startswith(str(tmp_path / name)) and all(word in line for word in words), line
 
 
 @pytest.mark.parametrize("name", ["d.csv", "d.txt", "d.json"])
@@ -216,9 +197,8 @@ def test_ambiguous_segments_of_either_form(tmp_path):
         ("b.npy", "", "expected Ambiguous segments as .csv or .txt"),
     ):
         (tmp_path / name).write_text(text)
-        with pytest.raises(InputError) as error:
-            read_ambiguous(tmp_path / name)
-        assert str(error.value).startswith(f"{tmp_path / name}: ") and says in str(error.value)
+        line = line_of(read_ambiguous, tmp_path / name)
+        assert line.startswith(f"{tmp_path / name}: ") and says in line
 
 
 # ------------------------------------------------------------------------------------------------

@@ -84,95 +84,63 @@ def test_golden_sets(name, protocol, key, tolerance):
 
 # ------------------------------------------------------------------------------------- small cases
 
+# name: truth, detections, Ambiguous segments; AP of each of PROTOCOLS
 CASES = {
-    "a better one with a lower score": (
-        [("a", 0, 10)],
-        [("a", 0, 6, 0.9), ("a", 0, 10, 0.5)],
-        [],
-        (1, 1 / 2, 1 / 2),
-    ),
-    "all scores equal": (  # activitynet: row order, FP TP FP TP: precision 1/2 at both hits
-        [("a", 10, 20), ("b", 10, 20)],
-        [("a", 0, 5, 1), ("a", 10, 20, 1), ("b", 0, 5, 1), ("b", 10, 20, 1)],
-        [],
+    "a better one with a lower score": ("a 0 10", "a 0 6 0.9; a 0 10 0.5", "", (1, 1 / 2, 1 / 2)),
+    # activitynet: row order, FP TP FP TP: precision 1/2 at both hits
+    "all scores equal": (
+        "a 10 20; b 10 20",
+        "a 0 5 1; a 10 20 1; b 0 5 1; b 10 20 1",
+        "",
         (1 / 2, 1, 1 / 2),
     ),
-    "tIoU at the threshold": ([("a", 0, 10)], [("a", 0, 5, 1)], [], (1, 0, 0)),
+    "tIoU at the threshold": ("a 0 10", "a 0 5 1", "", (1, 0, 0)),
     "a false positive on Ambiguous": (
-        [("a", 0, 10)],
-        [("a", 22, 28, 0.9), ("a", 0, 10, 0.5)],
-        [("a", 20, 30)],
+        "a 0 10",
+        "a 22 28 0.9; a 0 10 0.5",
+        "a 20 30",
         (1 / 2, 1, 1),
     ),
-    "a true positive on Ambiguous": (
-        [("a", 0, 10)],
-        [("a", 0, 10, 0.9)],
-        [("a", 9, 12)],
-        (1, 1, 1),
-    ),
+    "a true positive on Ambiguous": ("a 0 10", "a 0 10 0.9", "a 9 12", (1, 1, 1)),
     "a false positive in a third video": (
-        [("a", 0, 10), ("b", 0, 10)],
-        [("c", 0, 10, 0.9), ("a", 0, 10, 0.8), ("b", 0, 10, 0.7)],
-        [],
+        "a 0 10; b 0 10",
+        "c 0 10 0.9; a 0 10 0.8; b 0 10 0.7",
+        "",
         (2 / 3, 2 / 3, (1 / 2 + 2 / 3) / 2),
     ),
-    "half of the ground truth": (
-        [("a", 0, 10), ("b", 0, 10)],
-        [("a", 0, 10, 1)],
-        [],
-        (1 / 2, 6 / 11, 1 / 2),
-    ),
+    "half of the ground truth": ("a 0 10; b 0 10", "a 0 10 1", "", (1 / 2, 6 / 11, 1 / 2)),
     "a duplicate": (
-        [("a", 0, 10), ("b", 0, 10)],
-        [("a", 0, 10, 0.9), ("a", 0, 10, 0.8), ("b", 0, 10, 0.7)],
-        [],
+        "a 0 10; b 0 10",
+        "a 0 10 0.9; a 0 10 0.8; b 0 10 0.7",
+        "",
         (1 / 2 + 1 / 3, (6 + 5 * 2 / 3) / 11, 1 / 2 + 1 / 3),
     ),
     # activitynet: the second takes what is left, [4, 20] at tIoU 0.5
-    "the second best that is free": (
-        [("a", 0, 10), ("a", 4, 20)],
-        [("a", 0, 10, 0.9), ("a", 2, 14, 0.8)],
-        [],
-        (1, 1, 1),
-    ),
-    "only touching Ambiguous": (
-        [("a", 0, 10)],
-        [("a", 10, 20, 0.9), ("a", 0, 10, 0.5)],
-        [("a", 20, 30)],
-        (0.5, 0.5, 0.5),
-    ),
-    "Ambiguous of another video": (
-        [("a", 0, 10)],
-        [("a", 20, 30, 0.9), ("a", 0, 10, 0.5)],
-        [("b", 20, 30)],
-        (0.5, 0.5, 0.5),
-    ),
-    "nothing detected": ([("a", 0, 10)], [], [("a", 20, 30)], (0, 0, 0)),
-    "a zero-length detection": (
-        [("a", 0, 10)],
-        [("a", 5, 5, 0.9), ("a", 0, 10, 0.5)],
-        [],
-        (0.5, 0.5, 0.5),
-    ),
+    "the second best that is free": ("a 0 10; a 4 20", "a 0 10 0.9; a 2 14 0.8", "", (1, 1, 1)),
+    "only touching Ambiguous": ("a 0 10", "a 10 20 0.9; a 0 10 0.5", "a 20 30", (0.5, 0.5, 0.5)),
+    "Ambiguous of another video": ("a 0 10", "a 20 30 0.9; a 0 10 0.5", "b 20 30", (0.5, 0.5, 0.5)),
+    "nothing detected": ("a 0 10", "", "a 20 30", (0, 0, 0)),
+    "a zero-length detection": ("a 0 10", "a 5 5 0.9; a 0 10 0.5", "", (0.5, 0.5, 0.5)),
     "a zero-length ground truth": (
-        [("a", 5, 5), ("a", 0, 10)],
-        [("a", 5, 5, 0.9), ("a", 0, 10, 0.8)],
-        [],
+        "a 5 5; a 0 10",
+        "a 5 5 0.9; a 0 10 0.8",
+        "",
         (1 / 4, 6 / 2 / 11, 1 / 4),
     ),
-    "equal segments": (
-        [("a", 0, 10), ("a", 0, 10)],
-        [("a", 0, 10, 0.9), ("a", 0, 10, 0.8)],
-        [],
-        (1, 1, 1),
-    ),
+    "equal segments": ("a 0 10; a 0 10", "a 0 10 0.9; a 0 10 0.8", "", (1, 1, 1)),
 }
+
+
+def segments_of(text):
+    """Rows (video, start, end[, score]) of "a 0 10; b 0 10"."""
+    return [(row[0], *map(float, row[1:])) for row in map(str.split, text.split(";")) if row]
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_small_cases(name, protocol):
-    truth, found, ambiguous, expected = CASES[name]
+    *texts, expected = CASES[name]
+    truth, found, ambiguous = map(segments_of, texts)
     truth = ground_truth(*[(*row, "x") for row in truth])
     found = detections(*[(*row[:3], "x", row[3]) for row in found])
     ambiguous = pd.DataFrame(ambiguous, columns=["video", "t_start", "t_end"])

@@ -277,38 +277,35 @@ def test_stopping_takes_the_runs_along(small, tmp_path):
 @pytest.mark.parametrize(
     "argv, line",
     [
+        ("table1 --seed 3", "error: --seed: found with reproduce.py, which chooses it itself"),
         (
-            ["table1", "--seed", "3"],
-            "error: --seed: found with reproduce.py, which chooses it itself",
-        ),
-        (
-            ["table1", "--evaluate", "x"],
+            "table1 --evaluate x",
             "error: --evaluate: found with reproduce.py, expected run.py for that",
         ),
         (
-            ["table1", "--other-code"],
+            "table1 --other-code",
             "error: --other-code: found with reproduce.py, expected run.py for that",
         ),
         (
-            ["table2", "--dataset", "thumos14"],
+            "table2 --dataset thumos14",
             "error: table2: found --dataset thumos14, expected ActivityNet1.2 or data of your own",
         ),
         (
-            ["table3", "--dataset", "custom"],
+            "table3 --dataset custom",
             "error: --features: found none for --dataset custom, expected a path",
         ),
         (
-            "table3 --dataset custom --features nowhere.h5 --annotations x.json".split(),
+            "table3 --dataset custom --features nowhere.h5 --annotations x.json",
             "error: nowhere.h5: found no such file or folder, expected the features (--features names "
             f"another place; relative paths start at {Path.cwd()})",
         ),
-        (["table3", "--seeds", "0"], "error: --seeds: found 0, expected a number from 1 on"),
-        (["table3", "--no-such"], "reproduce.py: error: unrecognized arguments: --no-such"),
-        (["table3", "--lambda", "2"], "error: --lambda: found 2.0, expected a number in [0, 1]"),
+        ("table3 --seeds 0", "error: --seeds: found 0, expected a number from 1 on"),
+        ("table3 --no-such", "reproduce.py: error: unrecognized arguments: --no-such"),
+        ("table3 --lambda 2", "error: --lambda: found 2.0, expected a number in [0, 1]"),
     ],
 )
 def test_bad_options_are_one_line(tmp_path, capsys, argv, line):
-    assert fails(capsys, *argv, "--out", tmp_path) == line
+    assert fails(capsys, *argv.split(), "--out", tmp_path) == line
     assert not any(tmp_path.iterdir())
 
 
