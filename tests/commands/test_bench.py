@@ -1,11 +1,11 @@
 """What the benchmark compares must agree, or its ratio means nothing."""
 
 import json
-import pathlib
 
 import bench
 import numpy as np
 import pytest
+from places import SHARED
 from torch.utils.flop_counter import FlopCounterMode
 
 import em_trainer
@@ -47,8 +47,7 @@ def test_the_plain_training_loop_s_first_losses_are_ours(step, zeros):
 
 
 def test_lengths_are_those_of_the_published_durations():
-    data = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = data / "thumos14" / "Thumos14reduced-Annotations"
+    folder = SHARED / "data" / "thumos14" / "Thumos14reduced-Annotations"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
     videos = annotations.load(str(folder)).videos.values()

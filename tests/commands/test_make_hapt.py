@@ -1,7 +1,6 @@
 """The set of motion recordings from a tiny archive of the same form; values worked out by hand."""
 
 import json
-import pathlib
 import runpy
 import zipfile
 
@@ -10,10 +9,10 @@ import h5py
 import make_hapt
 import numpy as np
 import pytest
+from places import SHARED
 
 import dataset
 
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
 NAMES = ["hapt_exp01_user01_000", "hapt_exp01_user01_001", "hapt_exp02_user02_000"]
 # experiment, person, activity, first sample, last sample (50 a second; an excerpt is 1500)
 LABELS = [

@@ -2,15 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import commands
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from places import ROOT, python
 
 import dataset
 import eval_detection
@@ -18,7 +16,6 @@ import run
 from baselines import METHODS
 from formats import clip_scores, detections
 
-ROOT = Path(__file__).resolve().parents[2]
 SHORT = "--cycle 1 --cycle-epochs 3 --untrimmednet-epochs 2 --wtalc-iterations 20".split()
 
 
@@ -31,17 +28,9 @@ def write_set(folder):
 def finished(tmp_path_factory):
     """A run by the real command: (folder, its output, its flags)."""
     folder = tmp_path_factory.mktemp("run")
-    flags = [
-        *write_set(folder / "data"),
-        *"--method em-mil untrimmednet wtalc --pictures 2".split(),
-    ]
-    done = subprocess.run(
-        [sys.executable, "run.py", *flags, "--out", str(folder / "out")],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        timeout=300,
-    )
+    methods = "--method em-mil untrimmednet wtalc --pictures 2".split()
+    flags = [*write_set(folder / "data"), *methods]
+    done = python("run.py", *flags, "--out", folder / "out", timeout=300)
     assert done.returncode == 0, done.stderr
     return folder / "out", done.stdout, flags
 
@@ -159,9 +148,7 @@ def test_in_process_same_seed_same_everything(finished, tmp_path):
     stored = json.loads((folder / "results.json").read_text())
     for method in METHODS:
         assert results["methods"][method]["protocols"] == stored["methods"][method]["protocols"]
-    assert (tmp_path / "again/detections.csv").read_bytes() == (
-        folder / "detections.csv"
-    ).read_bytes()
+    assert commands.same(tmp_path / "again/detections.csv", folder / "detections.csv")
 
 
 def test_dry_run_touches_nothing(tmp_path, capsys, monkeypatch):
@@ -232,13 +219,8 @@ def test_bad_input_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, flags, 
 
 @pytest.mark.slow
 def test_the_real_command_ends_the_same_way(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *write_set(tmp_path), "--features", "missing.h5"],
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
+    flags = [*write_set(tmp_path), "--features", "missing.h5"]
+    done = python(ROOT / "run.py", *flags, cwd=tmp_path, timeout=120)
     assert done.returncode == 2 and done.stderr.startswith("error: ")
     assert commands.one_line(done.stderr, "missing.h5: ")
 

@@ -10,6 +10,7 @@ import inspect_features
 import numpy as np
 import pytest
 from feature_files import SECONDS
+from places import python
 
 import dataset
 from formats import features
@@ -155,12 +156,8 @@ def test_no_room(tmp_path, limit):
     paths, truth = write(tmp_path, streams=feature_files.features([40] * 100))
     (tmp_path / "out").mkdir()
     arguments = paths["features"], truth, tmp_path / "out" / "a.h5"
-    done = subprocess.run(
-        [sys.executable, convert_features.__file__, *arguments],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        capture_output=True,
-        text=True,
-    )
+    small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    done = python(convert_features.__file__, *arguments, preexec_fn=small)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]
     assert line.startswith("error: ")

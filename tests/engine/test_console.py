@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import commands
 import pytest
-from commands import FORKS, ROOT
+from commands import FORKS
+from places import ROOT
 
 import dataset
 import run

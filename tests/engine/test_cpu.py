@@ -3,20 +3,17 @@ without it.
 """
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from places import ROOT, python
 from torch import nn
 
 from engine import cpu
 from engine.cpu import head_forward, onednn_product, shifted
 
-ROOT = cpu.__file__.rsplit("/", 2)[0]
 needs_onednn = pytest.mark.skipif(not cpu.AVAILABLE, reason="this PyTorch has no oneDNN")
 
 
@@ -239,13 +236,7 @@ with tempfile.TemporaryDirectory() as folder:
 def test_training_without_the_file_gives_the_same_losses():
     losses = {}
     for how in ("with", "without"):
-        done = subprocess.run(
-            [sys.executable, "-c", TRAINING, how],
-            cwd=ROOT,
-            text=True,
-            capture_output=True,
-            env={**os.environ, "PYTHONPATH": ROOT},
-        )
+        done = python("-c", TRAINING, how, environment={"PYTHONPATH": str(ROOT)})
         assert done.returncode == 0, done.stderr
         losses[how] = json.loads(done.stdout)
     assert len(losses["with"]) == 9

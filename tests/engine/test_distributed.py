@@ -13,7 +13,8 @@ import commands
 import numpy as np
 import pytest
 import torch
-from commands import FORKS, ROOT, words
+from commands import FORKS, words
+from places import ROOT
 
 import dataset
 from baselines import METHODS, wtalc

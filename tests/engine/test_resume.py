@@ -14,7 +14,8 @@ import commands
 import numpy as np
 import pytest
 import torch
-from commands import ROOT, command, ended, one_line, remains, start, stops, words
+from commands import command, ended, one_line, remains, same, stamps, start, stops, words
+from places import ROOT, python
 
 import dataset
 import eval_detection
@@ -117,12 +118,12 @@ def test_killed_while_it_resumes(flags, whole, tmp_path):
 
 
 def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    one_thread = {"OMP_NUM_THREADS": "1"}
     with open(tmp_path / "output", "w") as output:
         child = subprocess.Popen(
             [sys.executable, "run.py", *flags, "--out", tmp_path / "run"],
             cwd=ROOT,
-            env=environment,
+            env={**os.environ, **one_thread},
             stdout=output,
             stderr=output,
         )
@@ -131,13 +132,7 @@ def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
             time.sleep(0.01)
         child.kill()
         assert child.wait() == -signal.SIGKILL
-    done = subprocess.run(
-        [sys.executable, "run.py", "--resume", tmp_path / "run"],
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        capture_output=True,
-    )
+    done = python("run.py", "--resume", tmp_path / "run", environment=one_thread)
     assert done.returncode == 0, done.stderr
     assert remains(tmp_path / "run") == remains(whole)
 
@@ -571,7 +566,7 @@ def test_stopped_before_the_first_checkpoint(whole, tmp_path):
 )
 def test_changed_options_are_refused_by_name(whole, tmp_path, capsys, changed):
     folder = trained_only(whole, tmp_path / "run")
-    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    before = stamps(folder)
     code, error = stops(["--resume", folder, *changed], capsys)
     assert code == 2
     assert one_line(error, f"error: {changed[0]}: cannot be changed of {folder}, which has begun")
@@ -579,7 +574,7 @@ def test_changed_options_are_refused_by_name(whole, tmp_path, capsys, changed):
     assert code == 2 and "--lr" in error and changed[0] in error
     code, error = stops(["--resume", folder, "--weight-of-nothing", "1"], capsys)
     assert code == 2 and "--weight-of-nothing" in error
-    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert stamps(folder) == before
 
 
 def test_other_flags_that_resuming_refuses(whole, tmp_path, capsys):
@@ -601,10 +596,8 @@ def test_test_time_options_may_change(flags, whole, tmp_path, capsys):
     run.main(["--resume", str(tmp_path / "run"), "--lambda", "0.1", "--gate", "0.6"])
     run.main(words("--evaluate {} --lambda 0.1 --gate 0.6 --out {}", whole, tmp_path / "evaluated"))
     for name in ("detections.json", "detections.csv", "table.md"):
-        assert (tmp_path / "run" / name).read_bytes() == (
-            tmp_path / "evaluated" / name
-        ).read_bytes()
-    assert (tmp_path / "run/detections.csv").read_bytes() != (whole / "detections.csv").read_bytes()
+        assert same(tmp_path / "run" / name, tmp_path / "evaluated" / name)
+    assert not same(tmp_path / "run/detections.csv", whole / "detections.csv")
 
 
 @pytest.mark.parametrize("what", ["values", "order", "annotations"])
@@ -636,18 +629,18 @@ def test_features_that_moved(flags, whole, tmp_path):
     folder = trained_only(whole, tmp_path / "run")
     shutil.copy(flags[3], tmp_path / "elsewhere.h5")
     run.main(["--resume", str(folder), "--features", str(tmp_path / "elsewhere.h5")])
-    assert (folder / "detections.csv").read_bytes() == (whole / "detections.csv").read_bytes()
+    assert same(folder / "detections.csv", whole / "detections.csv")
     assert json.loads((folder / "opts.json").read_text())["features"] == str(
         tmp_path / "elsewhere.h5"
     )
 
 
 def test_a_finished_run_says_so(whole, capsys):
-    before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    before = stamps(whole)
     results = run.main(["--resume", str(whole)])
     assert f"{whole}: this run is finished" in capsys.readouterr().out
     assert results == json.loads((whole / "results.json").read_text())
-    assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+    assert stamps(whole) == before
 
 
 # ------------------------------------------------------------------------------------------------

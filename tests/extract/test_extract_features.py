@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from places import ROOT, SHARED
 
 pytest.importorskip("av", reason="needs PyAV: pip install -r requirements-video.txt")
 pytest.importorskip(
@@ -33,8 +34,7 @@ from extract import i3d
 from formats import features
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = ROOT.parent / "shared/data/i3d"
+SAMPLE = SHARED / "data/i3d"
 SMALL = ["--fps", "5", "--clip", "3", "--jobs", "1", "--flow", "dis"]  # clips of 0.6 s
 LONG = "\u9577" * 83
 

@@ -4,16 +4,16 @@ names, wrong files."""
 import hashlib
 import re
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from errors import line_of
+from places import SHARED
 
 from extract import i3d
 
-SAMPLE = Path(__file__).resolve().parents[3] / "shared/data/i3d"
+SAMPLE = SHARED / "data/i3d"
 needs_sample = pytest.mark.skipif(not SAMPLE.is_dir(), reason="needs ../shared")
 
 

@@ -9,12 +9,13 @@ import pandas as pd
 import pytest
 from errors import Evil, cases, line_of
 from feature_files import objects
+from places import SHARED
 
 from formats import annotations
 from formats.annotations import in_subset, load, table, wtalc_names
 from formats.files import InputError
 
-DATA = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
+DATA = SHARED / "data"
 real_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no published annotations in {DATA}")
 
 

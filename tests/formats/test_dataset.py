@@ -1,4 +1,3 @@
-import pathlib
 import shutil
 import subprocess
 import sys
@@ -9,12 +8,12 @@ import h5py
 import numpy as np
 import pytest
 from feature_files import SECONDS, videos
+from places import SHARED
 
 import dataset
 from formats import annotations, features
 from formats.files import InputError
 
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
 SUBSETS = dict(train_subset="train", test_subset="test")
 
 

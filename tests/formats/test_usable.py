@@ -3,7 +3,6 @@ that do not fit; and that inspection, conversion and loading judge it alike."""
 
 import functools
 import json
-import pathlib
 import shlex
 
 import convert_features
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 from errors import line_of
 from feature_files import SECONDS, save, videos
+from places import SHARED
 
 import dataset
 from formats import annotations, features
@@ -22,8 +22,7 @@ NAMES = list(feature_files.features())
 load = functools.partial(
     feature_files.load, snippet_seconds=SECONDS, train_subset="train", test_subset="test"
 )
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-THUMOS = ROOT.parent / "shared" / "data" / "thumos14"
+THUMOS = SHARED / "data" / "thumos14"
 
 
 def files(folder, arrays):

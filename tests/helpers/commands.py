@@ -13,12 +13,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 
 import run
 from engine import run_folder
 from formats import features
 
-ROOT = Path(__file__).resolve().parents[2]
 # A classifier with dropout and one without, long phases and short ones.
 FLAGS = (
     "--method em-mil wtalc --untrimmednet-epochs 3 --wtalc-iterations 110 --cycle 2 "
@@ -125,6 +125,16 @@ def refused(argv, capsys, program=run.main):
 
 # ------------------------------------------------------------------------------------------------
 # what a run leaves
+def same(path, other):
+    """Whether two files hold the same bytes."""
+    return Path(path).read_bytes() == Path(other).read_bytes()
+
+
+def stamps(folder):
+    """The files of a folder and when they were written."""
+    return {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*")}
+
+
 def remains(folder):
     """Everything that a finished run leaves and that does not depend on the clock, to be compared
     with ==.

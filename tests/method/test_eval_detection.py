@@ -3,7 +3,6 @@ literal loops."""
 
 import json
 import os
-import pathlib
 import random
 import shutil
 import subprocess
@@ -12,6 +11,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from places import ROOT, SHARED, python
 
 import eval_detection
 from eval_detection import (
@@ -27,8 +27,7 @@ from eval_detection import (
 )
 from formats.detections import write_detections
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-DATA = ROOT.parent / "shared" / "data"
+DATA = SHARED / "data"
 GOLDEN = DATA / "eval_golden"
 needs_data = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no data beside the project at {DATA}")
 
@@ -1007,7 +1006,7 @@ def test_command_on_every_form_of_activitynet(capsys, form):
 
 def test_the_evaluator_needs_no_torch():
     code = "import sys, eval_detection; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    assert python("-c", code).returncode == 0
 
 
 def test_a_copy_of_the_file_alone_evaluates(tmp_path):
@@ -1019,35 +1018,24 @@ def test_a_copy_of_the_file_alone_evaluates(tmp_path):
         "try: e.evaluate(t, t, [0.5])\n"
         "except ValueError as error: print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ""},
-    )
-    assert (
-        done.stdout
-        == "[1.]\ndetections: found columns video, t_start, t_end, label, expected also score\n"
-    )
+    done = python("-c", code, cwd=tmp_path, environment={"PYTHONPATH": ""})
+    error = "detections: found columns video, t_start, t_end, label, expected also score"
+    assert done.stdout == f"[1.]\n{error}\n"
 
 
 def test_the_command_runs_as_a_program(files):
-    done = subprocess.run(
-        [sys.executable, ROOT / "eval_detection.py", files / "gt.json", files / "nowhere.csv"],
-        capture_output=True,
-        text=True,
-    )
+    done = python(ROOT / "eval_detection.py", files / "gt.json", files / "nowhere.csv")
     assert done.returncode == 2 and done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
 
 
 def test_a_terminal_without_the_signs_and_a_reader_that_has_gone(files):
     truth = shutil.copy(files / "gt.json", files / "é.json")
-    argv = [sys.executable, ROOT / "eval_detection.py", truth, files / "found.csv", "--per-class"]
-    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": "1"}
-    done = subprocess.run(argv, capture_output=True, text=True, env=ascii_only)
+    argv = [ROOT / "eval_detection.py", truth, files / "found.csv", "--per-class"]
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": "1"}
+    done = python(*argv, environment=ascii_only)
     assert (done.returncode, done.stderr) == (0, "") and "?.json" in done.stdout
-    with subprocess.Popen(argv, stdout=-1, stderr=-1, text=True, env=ascii_only) as gone:
+    argv, env = [sys.executable, *argv], {**os.environ, **ascii_only}
+    with subprocess.Popen(argv, stdout=-1, stderr=-1, text=True, env=env) as gone:
         gone.stdout.close()
         assert gone.stderr.read() == "" and gone.wait() == 0

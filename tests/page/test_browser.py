@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_page as synthetic
+from places import SHARED
 
 import localize
 from report import page as report_page
@@ -24,7 +25,7 @@ pytestmark = [
         CHROMIUM is None, reason="no browser found, expected chromium (apt-get install chromium)"
     ),
 ]
-BIKES = Path(__file__).resolve().parents[3] / "shared" / "data" / "i3d" / "bikes.mp4"
+BIKES = SHARED / "data" / "i3d" / "bikes.mp4"
 FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync"

@@ -2,15 +2,14 @@
 
 import importlib
 import re
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 import opts
 import reproduce
 from engine.jobs import setup
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = ["paper-and-code.md", "fidelity.md", "experiment.md"]
 
 

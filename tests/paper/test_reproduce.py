@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from commands import refused, stops, words, write_set
+from places import ROOT
 
 import opts
 import reproduce
@@ -21,8 +22,6 @@ import run
 from engine import run_folder
 from formats.files import InputError
 from paper import figures, pages, published, runs, sweeps
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

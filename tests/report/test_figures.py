@@ -1,12 +1,11 @@
 """Figures: what is drawn, read back from matplotlib's own objects."""
 
-import subprocess
-import sys
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+from places import python
 
 from report import figures
 
@@ -310,4 +309,4 @@ def test_matplotlib_is_imported_only_to_draw():
         "import report.figures, report.tables, sys\n"
         "assert not {'matplotlib', 'torch'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=figures.__file__.rsplit("/", 2)[0])
+    assert python("-c", code).returncode == 0
