@@ -24,6 +24,10 @@ def write_json(path, database, **more):
     return path
 
 
+def load_json(folder, database):
+    return load(write_json(folder / "gt.json", database))
+
+
 def video(segments=(), subset="test", **more):
     """A video of ActivityNet JSON from (label, start, end)."""
     return {
@@ -272,19 +276,17 @@ def test_labels_without_times(tmp_path, how):
 
 
 def test_one_label_as_text_and_timed_beside_untimed_labels(tmp_path):
-    truth = load(
-        write_json(
-            tmp_path / "gt.json",
-            {
-                "a": {"subset": "train", "label": "Run"},
-                "b": {
-                    "subset": "train",
-                    "annotations": [{"label": "Run", "segment": [1, 2]}, {"label": "Dive"}],
-                    "label": "Not me",
-                },
-                "c": {"subset": "test", "labels": ["Run", "Dive"], "segments": [[1, 2], ["3", 4]]},
+    truth = load_json(
+        tmp_path,
+        {
+            "a": {"subset": "train", "label": "Run"},
+            "b": {
+                "subset": "train",
+                "annotations": [{"label": "Run", "segment": [1, 2]}, {"label": "Dive"}],
+                "label": "Not me",
             },
-        )
+            "c": {"subset": "test", "labels": ["Run", "Dive"], "segments": [[1, 2], ["3", 4]]},
+        },
     )
     assert labels_of(truth) == {
         "a": ("train", ("Run",), []),
@@ -295,15 +297,13 @@ def test_one_label_as_text_and_timed_beside_untimed_labels(tmp_path):
 
 
 def test_test_videos_without_annotations(tmp_path):
-    truth = load(
-        write_json(
-            tmp_path / "gt.json",
-            {
-                "a": {"subset": "train", "label": "Run"},
-                "b": {"subset": "test"},
-                "c": {"subset": "test", "duration": 5, "annotations": []},
-            },
-        )
+    truth = load_json(
+        tmp_path,
+        {
+            "a": {"subset": "train", "label": "Run"},
+            "b": {"subset": "test"},
+            "c": {"subset": "test", "duration": 5, "annotations": []},
+        },
     )
     assert labels_of(truth) == {
         "a": ("train", ("Run",), []),
@@ -319,9 +319,7 @@ def test_test_videos_without_annotations(tmp_path):
 
 
 def test_how_many_test_videos_can_be_scored(tmp_path):
-    truth = load(
-        write_json(tmp_path / "gt.json", {"a": video([("Run", 1, 2)]), "b": video(), "c": video()})
-    )
+    truth = load_json(tmp_path, {"a": video([("Run", 1, 2)]), "b": video(), "c": video()})
     videos = in_subset(truth, "test")
     assert annotations.scoring_note("gt.json", "test", videos) == (
         "gt.json: 1 of 3 videos of subset 'test' have segments; detections in the other 2 "
@@ -989,9 +987,7 @@ def test_a_folder_that_may_not_be_listed(tmp_path, monkeypatch):
 )
 def test_a_subset_goes_by_its_exact_name_then_by_its_group(tmp_path, asked, expected):
     names = {"a": "train", "b": "training", "c": "val", "d": "Test", "e": "extra"}
-    truth = load(
-        write_json(tmp_path / "gt.json", {k: video([("Run", 1, 2)], s) for k, s in names.items()})
-    )
+    truth = load_json(tmp_path, {k: video([("Run", 1, 2)], s) for k, s in names.items()})
     assert [v.name for v in in_subset(truth, asked)] == expected
 
 
@@ -1016,11 +1012,7 @@ def test_a_missing_subset_names_those_there_are(tmp_path):
     ],
 )
 def test_subsets_chosen_by_what_the_dialects_mean(tmp_path, found, expected):
-    truth = load(
-        write_json(
-            tmp_path / "gt.json", {f"v{s}": video([("Run", 1, 2)] * n, s) for s, n in found.items()}
-        )
-    )
+    truth = load_json(tmp_path, {f"v{s}": video([("Run", 1, 2)] * n, s) for s, n in found.items()})
     assert annotations.choose_subsets(truth) == expected
     assert annotations.choose_subsets(truth, "a", "b") == ("a", "b")
 
@@ -1036,9 +1028,7 @@ def test_subsets_that_leave_nothing_to_train_or_to_test_on(tmp_path):
 
 
 def test_the_table_of_nothing_and_of_videos_without_segments(tmp_path):
-    truth = load(
-        write_json(tmp_path / "gt.json", {"a": video(), "b": video([("Run", 1, 2)]), "c": video()})
-    )
+    truth = load_json(tmp_path, {"a": video(), "b": video([("Run", 1, 2)]), "c": video()})
     for videos, rows in (
         ([], []),
         ([truth.videos["a"]], []),
@@ -1120,7 +1110,7 @@ REAL = [
 
 def test_blanks_around_a_name_do_not_count(tmp_path):
     """As in CSV."""
-    truth = load(write_json(tmp_path / "gt.json", {" a\xa0": video([(" Long jump ", 1, 2)])}))
+    truth = load_json(tmp_path, {" a\xa0": video([(" Long jump ", 1, 2)])})
     assert (list(truth.videos), truth.classes) == (["a"], ("Long jump",))
     folder = write_wtalc(tmp_path / "w", classlist=np.array([b"Run ", b"Dive", b"Swim"]))
     assert load(folder).classes == ("Dive", "Run", "Swim")

@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 from errors import line_of
+from rows import detections
 
 from formats.detections import (
     outside_note,
@@ -17,11 +18,6 @@ from formats.detections import (
     write_detections,
 )
 from formats.files import InputError
-
-
-def detections(*rows):
-    return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label", "score"])
-
 
 FOUND = detections(("a", 0, 10, "run", 0.9), ("b", 0, 10, "run", 0.8), ("b", 0, 10, "swim", 0.7))
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from places import ROOT, SHARED, python
+from rows import detections, ground_truth
 
 import eval_detection
 from eval_detection import (
@@ -30,14 +31,6 @@ from formats.detections import write_detections
 DATA = SHARED / "data"
 GOLDEN = DATA / "eval_golden"
 needs_data = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no data beside the project at {DATA}")
-
-
-def ground_truth(*rows):
-    return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label"])
-
-
-def detections(*rows):
-    return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label", "score"])
 
 
 def read_table(path):

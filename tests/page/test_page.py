@@ -5,23 +5,16 @@ import json
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 import synthetic_page as synthetic
+from rows import detections
+from rows import ground_truth as truth
 
 import eval_detection
 from formats.files import InputError
 from report import page
 
 RULE = synthetic.rule(0.8, (0.15,), 0.15, 0.5)
-
-
-def truth(*rows):
-    return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label"])
-
-
-def detections(*rows):
-    return pd.DataFrame(rows, columns=page.DETECTION)
 
 
 def written(content, folder):
@@ -72,42 +65,10 @@ def test_curves_of_a_log():
     log = [
         {"stage": "w", "epoch": 1, "loss": {"mil": 3.0}},
         {"stage": "w", "epoch": 2, "loss": {"mil": 2.0, "cas": 1.0}},
-        {
-            "stage": "1 M",
-            "epoch": 1,
-            "phase": 1,
-            "step": "M",
-            "loss": {"rgb": 0.9},
-            "positive": 1.0,
-            "changed": None,
-        },
-        {
-            "stage": "2 E",
-            "epoch": 1,
-            "phase": 2,
-            "step": "E",
-            "loss": {"rgb": 0.7},
-            "positive": 0.5,
-            "changed": None,
-        },
-        {
-            "stage": "2 E",
-            "epoch": 2,
-            "phase": 2,
-            "step": "E",
-            "loss": {"rgb": 0.6},
-            "positive": 0.5,
-            "changed": None,
-        },
-        {
-            "stage": "3 M",
-            "epoch": 1,
-            "phase": 3,
-            "step": "M",
-            "loss": {"rgb": 0.5},
-            "positive": 0.4,
-            "changed": 0.2,
-        },
+        synthetic.epoch(1, "M", 1, {"rgb": 0.9}, 1.0),
+        synthetic.epoch(2, "E", 1, {"rgb": 0.7}, 0.5),
+        synthetic.epoch(2, "E", 2, {"rgb": 0.6}, 0.5),
+        synthetic.epoch(3, "M", 1, {"rgb": 0.5}, 0.4, 0.2),
     ]
     losses, labels, classifier = page.curves(log)
     assert losses["title"] == "EM-MIL" and losses["shade"] == [[1.5, 3.5]]

@@ -6,25 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from places import python
+from synthetic_page import epoch
 
 from report import figures
-
-
-def epoch(phase, step, number, loss, positive=None, changed=None):
-    """A record of EM-MIL's log."""
-    return dict(
-        stage=f"em-mil {phase:02d} {step}",
-        epoch=number,
-        phase=phase,
-        step=step,
-        positive=positive,
-        changed=changed,
-        empty=0,
-        lr=1e-4,
-        loss=loss,
-        seconds=0.1,
-    )
-
 
 RECORDS = [
     epoch(1, "M", 1, {"rgb": 0.7, "flow": 0.6}, 1.0),
