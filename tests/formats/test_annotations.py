@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from errors import Evil, cases, line_of
+from errors import Evil, line_of, told
 from feature_files import objects
 from places import SHARED
 
@@ -148,62 +148,47 @@ def test_ambiguous_segments_are_no_class(tmp_path):
 
 FINITE = "expected a finite number of seconds >= 0"
 BAD_VIDEOS = [
-    ("negative start", video([("Run", -1, 2)]), f"found segment start -1, {FINITE}"),
-    ("negative end as text", video([("Run", "1", "-2")]), f"found segment end '-2', {FINITE}"),
-    ("NaN", video([("Run", math.nan, 2)]), f"found segment start nan, {FINITE}"),
-    ("NaN as text", video([("Run", 1, "nan")]), f"found segment end 'nan', {FINITE}"),
-    ("infinity", video([("Run", 1, math.inf)]), f"found segment end inf, {FINITE}"),
-    ("words", video([("Run", "one", 2)]), f"found segment start 'one', {FINITE}"),
-    ("an integer beyond floats", video([("Run", 1, 10**400)]), "found segment end 1000000"),
-    ("null", video([("Run", None, 2)]), f"found segment start None, {FINITE}"),
-    ("true", video([("Run", True, 2)]), f"found segment start True, {FINITE}"),
+    (video([("Run", -1, 2)]), f"found segment start -1, {FINITE}"),
+    (video([("Run", "1", "-2")]), f"found segment end '-2', {FINITE}"),
+    (video([("Run", math.nan, 2)]), f"found segment start nan, {FINITE}"),
+    (video([("Run", 1, "nan")]), f"found segment end 'nan', {FINITE}"),
+    (video([("Run", 1, math.inf)]), f"found segment end inf, {FINITE}"),
+    (video([("Run", "one", 2)]), f"found segment start 'one', {FINITE}"),
+    (video([("Run", 1, 10**400)]), "found segment end 1000000"),
+    (video([("Run", None, 2)]), f"found segment start None, {FINITE}"),
+    (video([("Run", True, 2)]), f"found segment start True, {FINITE}"),
     (
-        "three times",
         {"subset": "test", "annotations": [{"label": "Run", "segment": [1, 2, 3]}]},
         "found segment [1, 2, 3], expected [start, end]",
     ),
     (
-        "a text for a segment",
         {"subset": "test", "annotations": [{"label": "Run", "segment": "12"}]},
         "found segment '12', expected [start, end]",
     ),
     (
-        "no label",
         {"subset": "test", "annotations": [{"label_id": 3, "segment": [1, 2]}]},
         "found the annotation {'label_id': 3, 'segment': [1, 2]}, expected 'label': its "
         "class, and 'segment': [start, end]",
     ),
-    (
-        "annotation is a list",
-        {"subset": "test", "annotations": [["Run", 1, 2]]},
-        "found the annotation ['Run', 1, 2]",
-    ),
-    ("empty label", video([("", 1, 2)]), "found label '', expected a text that is not empty"),
-    ("blank label", video([("  ", 1, 2)]), "found label '  ', expected a text that is not empty"),
-    ("NUL", video([("a\0b", 1, 2)]), "expected a text without NUL"),
-    ("carriage return", video([("a\rb", 1, 2)]), "expected a text without NUL"),
-    ("lone surrogate", video([("a\ud800", 1, 2)]), "expected a text without NUL"),
-    ("number as label", video([(3, 1, 2)]), "found label 3, expected a text that is not empty"),
-    ("no subset", {"annotations": []}, "found subset None, expected a text that is not empty"),
-    (
-        "annotations under another name",
-        {"subset": "test", "anotations": []},
-        "expected an object with a list 'annotations'",
-    ),
-    ("no object", 3, "found 3, expected an object with a list 'annotations'"),
-    (
-        "annotations as an object",
-        {"subset": "test", "annotations": {}},
-        "expected an object with a list 'annotations'",
-    ),
-    ("duration of zero", video(duration=0), "found duration 0, expected seconds above 0"),
-    ("negative duration", video(duration=-1.5), f"found duration -1.5, {FINITE}"),
-    ("duration in words", video(duration="long"), f"found duration 'long', {FINITE}"),
-    ("duration is a list", video(duration=[3]), f"found duration [3], {FINITE}"),
+    ({"subset": "test", "annotations": [["Run", 1, 2]]}, "found the annotation ['Run', 1, 2]"),
+    (video([("", 1, 2)]), "found label '', expected a text that is not empty"),
+    (video([("  ", 1, 2)]), "found label '  ', expected a text that is not empty"),
+    (video([("a\0b", 1, 2)]), "expected a text without NUL"),
+    (video([("a\rb", 1, 2)]), "expected a text without NUL"),
+    (video([("a\ud800", 1, 2)]), "expected a text without NUL"),
+    (video([(3, 1, 2)]), "found label 3, expected a text that is not empty"),
+    ({"annotations": []}, "found subset None, expected a text that is not empty"),
+    ({"subset": "test", "anotations": []}, "expected an object with a list 'annotations'"),
+    (3, "found 3, expected an object with a list 'annotations'"),
+    ({"subset": "test", "annotations": {}}, "expected an object with a list 'annotations'"),
+    (video(duration=0), "found duration 0, expected seconds above 0"),
+    (video(duration=-1.5), f"found duration -1.5, {FINITE}"),
+    (video(duration="long"), f"found duration 'long', {FINITE}"),
+    (video(duration=[3]), f"found duration [3], {FINITE}"),
 ]
 
 
-@cases("bad, found", BAD_VIDEOS)
+@told("bad, found", BAD_VIDEOS)
 def test_a_bad_video_is_one_line_that_names_it(tmp_path, bad, found):
     path = write_json(tmp_path / "gt.json", {"good": video([("Run", 1, 2)]), "video_7": bad})
     line = line_of(load, path)
@@ -211,24 +196,16 @@ def test_a_bad_video_is_one_line_that_names_it(tmp_path, bad, found):
 
 
 BAD_JSON = [
-    (
-        "no database",
-        {"results": {}},
-        "found the keys ['results'], expected a JSON object with 'database'",
-    ),
-    ("a list", [1, 2], "found a list, expected a JSON object with 'database'"),
-    ("database is a list", {"database": []}, "found the keys ['database'], expected a JSON object"),
-    ("no video", {"database": {}}, "found no video"),
-    ("a video without name", {"database": {" ": video()}}, "found video name ' '"),
-    (
-        "no label at all",
-        {"database": {"a": video()}},
-        "found no label, expected at least one class",
-    ),
+    ({"results": {}}, "found the keys ['results'], expected a JSON object with 'database'"),
+    ([1, 2], "found a list, expected a JSON object with 'database'"),
+    ({"database": []}, "found the keys ['database'], expected a JSON object"),
+    ({"database": {}}, "found no video"),
+    ({"database": {" ": video()}}, "found video name ' '"),
+    ({"database": {"a": video()}}, "found no label, expected at least one class"),
 ]
 
 
-@cases("content, found", BAD_JSON)
+@told("content, found", BAD_JSON)
 def test_json_that_is_no_annotation_is_one_line(tmp_path, content, found):
     (tmp_path / "gt.json").write_text(json.dumps(content))
     line = line_of(load, tmp_path / "gt.json")
@@ -600,86 +577,51 @@ def test_names_of_python_2_are_utf_8_where_they_can_be(tmp_path):
 
 
 BAD_WTALC = [
-    ("a missing column", {"subset": None}, "subset.npy: found no such file"),
-    ("no class list", {"classlist": None}, "classlist.npy: found no such file"),
+    ({"subset": None}, "subset.npy: found no such file"),
+    ({"classlist": None}, "classlist.npy: found no such file"),
+    ({"subset": np.array([b"test"])}, "subset.npy: found shape (1,), expected 3 entries"),
+    ({"duration": np.array(3.0)}, "duration.npy: found shape (), expected 3 entries"),
+    ({"videoname": np.array([b"v", b"w", b"v"])}, "videoname.npy: v: found this video 2 times"),
+    ({"videoname": np.array([b"v", b"", b"w"])}, "videoname.npy: entry 1: found name ''"),
+    ({"videoname": np.arange(3)}, "videoname.npy: entry 0: found name 0"),
+    ({"classlist": np.array([b"Run", b"Dive", b"Run"])}, "with a class twice"),
     (
-        "a short column",
-        {"subset": np.array([b"test"])},
-        "subset.npy: found shape (1,), expected 3 entries",
-    ),
-    ("a scalar", {"duration": np.array(3.0)}, "duration.npy: found shape (), expected 3 entries"),
-    (
-        "a name twice",
-        {"videoname": np.array([b"v", b"w", b"v"])},
-        "videoname.npy: v: found this video 2 times",
-    ),
-    (
-        "an empty name",
-        {"videoname": np.array([b"v", b"", b"w"])},
-        "videoname.npy: entry 1: found name ''",
-    ),
-    ("numbers as names", {"videoname": np.arange(3)}, "videoname.npy: entry 0: found name 0"),
-    ("a class twice", {"classlist": np.array([b"Run", b"Dive", b"Run"])}, "with a class twice"),
-    (
-        "an unlisted class",
         {"classlist": np.array([b"Run"])},
         "v_b: found label 'Dive', expected a class of the class list",
     ),
+    ({"labels_all": objects(["Run"], ["Fly"], [])}, "v_a: found label 'Fly' in labels_all.npy"),
     (
-        "unlisted in labels_all",
-        {"labels_all": objects(["Run"], ["Fly"], [])},
-        "v_a: found label 'Fly' in labels_all.npy",
-    ),
-    (
-        "text in labels_all",
         {"labels_all": objects(["Run"], "Run", [])},
         "labels_all.npy: v_a: found 'Run', expected a list",
     ),
+    ({"labels": objects(["Run"], ["Run"], [])}, "v_b: found 2 segments and 1 labels"),
+    ({"segments": objects(3, [[1, 2]], [])}, "segments.npy: v_b: found 3, expected a list"),
     (
-        "more segments than labels",
-        {"labels": objects(["Run"], ["Run"], [])},
-        "v_b: found 2 segments and 1 labels",
-    ),
-    (
-        "a number for segments",
-        {"segments": objects(3, [[1, 2]], [])},
-        "segments.npy: v_b: found 3, expected a list",
-    ),
-    (
-        "text for labels",
         {"labels": objects(["Run", "Dive"], "Run", [])},
         "labels.npy: v_a: found 'Run', expected a list",
     ),
     (
-        "arrays without dimension",
         {"labels": objects(["Run", "Dive"], np.array("Run"), [])},
         "labels.npy: v_a: found an array () of <U3, expected a list",
     ),
     (
-        "a segment without dimension",
         {"segments": objects([[1, 2], np.array(3)], [[1, 2]], [])},
         "v_b: found segment an array () of int64, expected [start, end]",
     ),
     (
-        "a complex time",
         {"segments": objects([[1, 2], [1, np.complex64(2)]], [[1, 2]], [])},
         "2+0j), expected a finite number of seconds",
     ),
+    ({"segments": objects([1, 2], [[1, 2]], [])}, "v_b: found segment 1, expected [start, end]"),
+    ({"duration": np.array([1, np.nan, 2])}, "v_a: found duration nan"),
     (
-        "flat segments",
-        {"segments": objects([1, 2], [[1, 2]], [])},
-        "v_b: found segment 1, expected [start, end]",
-    ),
-    ("a NaN duration", {"duration": np.array([1, np.nan, 2])}, "v_a: found duration nan"),
-    (
-        "a date for a time",
         {"segments": objects([[1, 2], ["2014-01-01", 3]], [[1, 2]], [])},
         "v_b: found segment start '2014-01-01'",
     ),
 ]
 
 
-@cases("changes, found", BAD_WTALC)
+@told("changes, found", BAD_WTALC)
 def test_a_bad_wtalc_folder_is_one_line(tmp_path, changes, found):
     folder = write_wtalc(tmp_path / "annotations", **changes)
     line = line_of(load, folder)
@@ -718,51 +660,25 @@ def test_evalkit_folder_keeps_the_order_of_the_class_list_and_of_the_files(tmp_p
 
 
 BAD_KIT = [
+    ({"BaseballPitch": None}, "BaseballPitch_test.txt: found no such file"),
+    ({"Surfing": "video_a 1 2"}, "found Surfing_test.txt, expected only classes of"),
     (
-        "a class file is missing",
-        {"BaseballPitch": None},
-        "BaseballPitch_test.txt: found no such file",
-    ),
-    (
-        "a class file too many",
-        {"Surfing": "video_a 1 2"},
-        "found Surfing_test.txt, expected only classes of",
-    ),
-    (
-        "two fields",
         {"BaseballPitch": "video_a 1\n"},
         "BaseballPitch_test.txt: line 1: found 'video_a 1', expected",
     ),
     (
-        "words",
         {"BaseballPitch": "\nvideo_a 1 x\n"},
         "BaseballPitch_test.txt: video_a: found segment end 'x'",
     ),
-    (
-        "a negative time",
-        {"Ambiguous": "video_a -1 2\n"},
-        "Ambiguous_test.txt: video_a: found segment start '-1'",
-    ),
-    (
-        "a class list without ids",
-        {"ids": "BaseballPitch\n"},
-        "detclasslist.txt: line 1: found 'BaseballPitch'",
-    ),
-    (
-        "a foreign id",
-        {"ids": "8 BaseballPitch\n"},
-        "line 1: found id 8 for BaseballPitch, expected 7",
-    ),
-    (
-        "a class twice",
-        {"ids": "7 BaseballPitch\n7 BaseballPitch\n9 BasketballDunk\n"},
-        "with a class twice",
-    ),
-    ("no video", {"BaseballPitch": "", "BasketballDunk": ""}, "found no video"),
+    ({"Ambiguous": "video_a -1 2\n"}, "Ambiguous_test.txt: video_a: found segment start '-1'"),
+    ({"ids": "BaseballPitch\n"}, "detclasslist.txt: line 1: found 'BaseballPitch'"),
+    ({"ids": "8 BaseballPitch\n"}, "line 1: found id 8 for BaseballPitch, expected 7"),
+    ({"ids": "7 BaseballPitch\n7 BaseballPitch\n9 BasketballDunk\n"}, "with a class twice"),
+    ({"BaseballPitch": "", "BasketballDunk": ""}, "found no video"),
 ]
 
 
-@cases("changes, found", BAD_KIT)
+@told("changes, found", BAD_KIT)
 def test_a_bad_evalkit_folder_is_one_line(tmp_path, changes, found):
     assert found in line_of(load, write_evalkit(tmp_path / "kit", **changes))
 
@@ -899,40 +815,31 @@ def test_csv_of_labels_without_times(tmp_path, text):
 
 HEADER = "video,t_start,t_end,label\n"
 BAD_CSV = [
-    ("empty", "", "found an empty file"),
-    ("header only", HEADER, "found no video"),
+    ("", "found an empty file"),
+    (HEADER, "found no video"),
+    ("video,t_start,label\na,1,Run\n", "found the columns 'video, t_start, label', expected"),
+    ("video,video,t_start,t_end,label\n", "found the columns"),
+    ("video,t_start,t_end,label,score\na,1,2,Run,.5\n", "expected a ground truth"),
+    ("a,1,2,Run\n", "found the columns 'a, 1, 2, Run', expected a ground truth"),
+    (HEADER + "a,1,2\n", "line 2: found 3 fields, expected 4"),
+    (HEADER + "a,1,2,Run,x\n", "line 2: found 5 fields, expected 4"),
+    (HEADER + "a,1,,Run\n", "a: found segment end ''"),
+    ("id,actions,length\na,c092 1.0,9\n", "line 2: found the action 'c092 1.0', expected"),
+    ("video,t_start,t_end\na,1,2\n", "or without times video, label[, subset]"),
+    (HEADER + ",1,2,Run\n", "line 2: found video name ''"),
+    (HEADER + "a,1,2,\n", "a: found label ''"),
+    (HEADER + "a,,2,Run\n", "a: found segment start ''"),
+    (HEADER + "a,1,NaN,Run\n", "a: found segment end 'NaN'"),
+    (HEADER + 'a,1,2,"Run\n', "expected CSV"),
     (
-        "a column missing",
-        "video,t_start,label\na,1,Run\n",
-        "found the columns 'video, t_start, label', expected",
-    ),
-    ("a column twice", "video,video,t_start,t_end,label\n", "found the columns"),
-    ("detections", "video,t_start,t_end,label,score\na,1,2,Run,.5\n", "expected a ground truth"),
-    ("no header", "a,1,2,Run\n", "found the columns 'a, 1, 2, Run', expected a ground truth"),
-    ("a field too few", HEADER + "a,1,2\n", "line 2: found 3 fields, expected 4"),
-    ("a field too many", HEADER + "a,1,2,Run,x\n", "line 2: found 5 fields, expected 4"),
-    ("half a time", HEADER + "a,1,,Run\n", "a: found segment end ''"),
-    (
-        "half of Charades",
-        "id,actions,length\na,c092 1.0,9\n",
-        "line 2: found the action 'c092 1.0', expected",
-    ),
-    ("no label column", "video,t_start,t_end\na,1,2\n", "or without times video, label[, subset]"),
-    ("no name", HEADER + ",1,2,Run\n", "line 2: found video name ''"),
-    ("no label", HEADER + "a,1,2,\n", "a: found label ''"),
-    ("no time", HEADER + "a,,2,Run\n", "a: found segment start ''"),
-    ("NaN", HEADER + "a,1,NaN,Run\n", "a: found segment end 'NaN'"),
-    ("open quote", HEADER + 'a,1,2,"Run\n', "expected CSV"),
-    (
-        "two durations",
         "video,t_start,t_end,label,duration\na,1,2,Run,9\na,1,2,Run,8\n",
         "a: found subset and duration (None, '8') in line 3, expected (None, '9') as above",
     ),
-    ("blank subset", "video,t_start,t_end,label,subset\na,1,2,Run,\n", "a: found subset ''"),
+    ("video,t_start,t_end,label,subset\na,1,2,Run,\n", "a: found subset ''"),
 ]
 
 
-@cases("text, found", BAD_CSV)
+@told("text, found", BAD_CSV)
 def test_a_bad_csv_is_one_line(tmp_path, text, found):
     (tmp_path / "gt.csv").write_text(text)
     line = line_of(load, tmp_path / "gt.csv")

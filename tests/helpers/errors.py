@@ -12,6 +12,11 @@ def cases(names, table):
     return pytest.mark.parametrize(names, [pytest.param(*row, id=name) for name, *row in table])
 
 
+def told(names, table):
+    """Parametrizes a test by a table whose last column is what the error says."""
+    return pytest.mark.parametrize(names, [pytest.param(*row, id=row[-1]) for row in table])
+
+
 def line_of(call, *args, **named):
     """The message of the InputError that `call` must raise: one line."""
     with pytest.raises(InputError) as caught:
