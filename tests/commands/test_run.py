@@ -76,19 +76,8 @@ def test_what_a_run_leaves(finished):
     ]
     assert names - {".lock"} == {
         *found,
-        "opts.json",
-        "environment.json",
-        "log.jsonl",
-        "log.txt",
-        "labels",
-        "checkpoint.pt",
-        "ground_truth.csv",
-        "ambiguous.csv",
-        "results.json",
-        "table.md",
-        "report.html",
-        "training.png",
-        "figures",
+        *"opts.json environment.json log.jsonl log.txt labels checkpoint.pt ground_truth.csv".split(),
+        *"ambiguous.csv results.json table.md report.html training.png figures".split(),
         "clip_scores.h5",
     }
     assert len(list((folder / "figures").glob("*.png"))) == 2

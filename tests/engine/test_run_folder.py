@@ -549,14 +549,8 @@ def test_labels_that_cannot_be_read(tmp_path, what):
 # ------------------------------------------------------------------------------------------------
 # where and with what
 def test_the_code_hash_changes_with_the_files_that_decide_a_run(tmp_path, monkeypatch):
-    for name in (
-        "model.py",
-        "engine/loop.py",
-        "baselines/wtalc.py",
-        "formats/npy.py",
-        "README.md",
-        "report/page.py",
-    ):
+    deciding = "model.py engine/loop.py baselines/wtalc.py formats/npy.py".split()
+    for name in (*deciding, "README.md", "report/page.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "model.py", tmp_path / name)
     monkeypatch.setattr(run_folder, "ROOT", tmp_path)
@@ -566,13 +560,7 @@ def test_the_code_hash_changes_with_the_files_that_decide_a_run(tmp_path, monkey
         (tmp_path / name).write_text("other")
         assert code_hash() == first
     seen = {first}
-    for name in (
-        "model.py",
-        "engine/loop.py",
-        "baselines/wtalc.py",
-        "formats/npy.py",
-        "baselines/another.py",
-    ):
+    for name in (*deciding, "baselines/another.py"):
         with open(tmp_path / name, "a") as file:
             file.write("#")
         seen.add(code_hash())

@@ -140,19 +140,9 @@ def remains(folder):
     with ==.
     """
     folder = Path(folder)
-    left = {
-        name: (folder / name).read_bytes()
-        for name in (
-            "opts.json",
-            "ground_truth.csv",
-            "ambiguous.csv",
-            "detections.json",
-            "detections.csv",
-            "detections-wtalc.csv",
-            "table.md",
-        )
-        if (folder / name).exists()
-    }
+    names = "opts.json ground_truth.csv ambiguous.csv detections.json detections.csv table.md"
+    names = (*names.split(), "detections-wtalc.csv")
+    left = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
     left["log"] = [
         _timeless(json.loads(line)) for line in (folder / run_folder.LOG).read_text().splitlines()
     ]

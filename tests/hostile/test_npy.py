@@ -11,7 +11,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from errors import Evil, cases, line_of
+from errors import Evil, cases, line_of, told
 from feature_files import objects
 
 from formats import files, npy
@@ -79,71 +79,36 @@ def test_python_2_header_with_long_integers(tmp_path):
 
 
 LIES = [
-    (
-        "more rows than the file holds",
-        (10**15, 2),
-        "<f4",
-        b"\0" * 16,
-        "found 16 bytes after the header",
-    ),
-    (
-        "fewer bytes by one",
-        (2, 2),
-        "<f4",
-        b"\0" * 15,
-        "found 15 bytes after the header, expected 16",
-    ),
-    (
-        "more bytes than claimed",
-        (2, 2),
-        "<f4",
-        b"\0" * 17,
-        "found 17 bytes after the header, expected 16",
-    ),
-    ("a negative dimension", (-1, 2), "<f4", b"", "shape (-1, 2)"),
-    ("two negative dimensions", (-1, -2), "<f4", b"\0" * 8, "shape (-1, -2)"),
-    (
-        "more elements than an index counts",
-        (2**40, 2**40),
-        "<f4",
-        b"",
-        "shape (1099511627776, 1099511627776)",
-    ),
-    (
-        "such a product hidden behind a zero",
-        (0, 2**40, 2**40),
-        "<f4",
-        b"",
-        "shape (0, 1099511627776",
-    ),
-    ("a number for a shape", 3, "<f4", b"\0" * 12, "shape 3"),
-    ("a shape of floats", (2.0,), "<f4", b"\0" * 8, "shape (2.0,)"),
-    ("a shape of bools", (True,), "<f4", b"\0" * 4, "shape (True,)"),
-    ("too many dimensions", (1,) * 40, "<f4", b"\0" * 4, "shape (1, 1, 1, 1, ...)"),
-    ("elements of no size", (10**12,), "|S0", b"", "elements of no size"),
-    (
-        "elements of absurd size",
-        (1,),
-        "|S999999999",
-        b"abc",
-        "found 3 bytes after the header, expected 999999999",
-    ),
-    ("a structured dtype", (1,), [("a", "<f4")], b"\0" * 4, "dtype [('a', '<f4')]"),
-    ("a dtype that is none", (1,), "<f5", b"\0" * 5, "dtype '<f5'"),
-    ("raw memory", (1,), "|V4", b"\0" * 4, "dtype '|V4'"),
-    ("dates", (1,), "<M8[s]", b"\0" * 8, "dtype '<M8[s]'"),
-    (
-        "more objects than the file could hold",
-        (10**12,),
-        "|O",
-        b"\x80\x04].",
-        "too few for (1000000000000,)",
-    ),
-    ("characters beyond Unicode", (1,), "<U1", b"\xff\xff\xff\x7f", "characters beyond Unicode"),
+    # more rows than the file holds
+    ((10**15, 2), "<f4", b"\0" * 16, "found 16 bytes after the header"),
+    # fewer bytes by one
+    ((2, 2), "<f4", b"\0" * 15, "found 15 bytes after the header, expected 16"),
+    # more bytes than claimed
+    ((2, 2), "<f4", b"\0" * 17, "found 17 bytes after the header, expected 16"),
+    ((-1, 2), "<f4", b"", "shape (-1, 2)"),
+    ((-1, -2), "<f4", b"\0" * 8, "shape (-1, -2)"),
+    # more elements than an index counts
+    ((2**40, 2**40), "<f4", b"", "shape (1099511627776, 1099511627776)"),
+    # such a product hidden behind a zero
+    ((0, 2**40, 2**40), "<f4", b"", "shape (0, 1099511627776"),
+    (3, "<f4", b"\0" * 12, "shape 3"),
+    ((2.0,), "<f4", b"\0" * 8, "shape (2.0,)"),
+    ((True,), "<f4", b"\0" * 4, "shape (True,)"),
+    ((1,) * 40, "<f4", b"\0" * 4, "shape (1, 1, 1, 1, ...)"),  # too many dimensions
+    ((10**12,), "|S0", b"", "elements of no size"),
+    # elements of absurd size
+    ((1,), "|S999999999", b"abc", "found 3 bytes after the header, expected 999999999"),
+    ((1,), [("a", "<f4")], b"\0" * 4, "dtype [('a', '<f4')]"),  # a structured dtype
+    ((1,), "<f5", b"\0" * 5, "dtype '<f5'"),  # a dtype that is none
+    ((1,), "|V4", b"\0" * 4, "dtype '|V4'"),  # raw memory
+    ((1,), "<M8[s]", b"\0" * 8, "dtype '<M8[s]'"),  # dates
+    # more objects than the file could hold
+    ((10**12,), "|O", b"\x80\x04].", "too few for (1000000000000,)"),
+    ((1,), "<U1", b"\xff\xff\xff\x7f", "characters beyond Unicode"),
 ]
 
 
-@cases("shape, descr, data, found", LIES)
+@told("shape, descr, data, found", LIES)
 def test_a_header_that_lies_is_refused_before_any_allocation(tmp_path, shape, descr, data, found):
     path = write_pickle(tmp_path / "a.npy", data, shape, descr=descr)
     tracemalloc.start()

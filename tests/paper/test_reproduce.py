@@ -55,6 +55,12 @@ def make(s, variant, more, seeds=(1, 2)):
         run.main(["--out", str(one.folder), *runs.flags_of({**one.given, "pictures": 0})])
 
 
+def with_wtalc(s):
+    """Trains W-TALC's runs, once."""
+    if "wtalc" not in s.variants:
+        make(s, "wtalc", {"method": ("wtalc",)})
+
+
 def elsewhere(small, out, *more):
     """(flags, Setup) of another --out with one seed, whose run is a copy of the small set's."""
     flags = [*small[0][:-6], "--out", str(out), "--seeds", "1", *more]
@@ -357,8 +363,7 @@ def test_table3_shows_what_the_runs_say(small):
 
 def test_table1_has_each_method_and_the_published_rows_apart(small, capsys):
     flags, s = small
-    if "wtalc" not in s.variants:
-        make(s, "wtalc", {"method": ("wtalc",)})
+    with_wtalc(s)
     reproduce.main(["table1", *flags])
     printed = capsys.readouterr().out
     _, text, frame = page(s, "table1")
@@ -410,8 +415,7 @@ def test_without_a_segment_nothing_is_trained(tmp_path, capsys):
 
 def test_table2_averages_over_ten_thresholds(small):
     flags, s = small
-    if "wtalc" not in s.variants:
-        make(s, "wtalc", {"method": ("wtalc",)})
+    with_wtalc(s)
     reproduce.main(["table2", *flags, "--protocol", "activitynet"])
     _, text, frame = page(setup("table2", *flags, "--protocol", "activitynet"), "table2")
     tious = [f"{0.5 + 0.05 * k:g}" for k in range(10)]
@@ -421,8 +425,7 @@ def test_table2_averages_over_ten_thresholds(small):
 
 def test_timing_shows_the_seconds_that_the_runs_recorded(small):
     flags, s = small
-    if "wtalc" not in s.variants:
-        make(s, "wtalc", {"method": ("wtalc",)})
+    with_wtalc(s)
     reproduce.main(["timing", *flags])
     _, text, frame = page(s, "timing")
     for label, variant in (("EM-MIL", "em-mil"), ("UntrimmedNet", "em-mil"), ("W-TALC", "wtalc")):
