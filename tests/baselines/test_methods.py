@@ -69,10 +69,8 @@ def scores_of(model, v):
 
 def test_the_settings_above_are_those_of_all_methods():
     assert SETTINGS.keys() == METHODS.keys()
-    assert all(method.name == name for name, method in METHODS.items()) and set(CLASSIFIERS) == {
-        "untrimmednet",
-        "wtalc",
-    }
+    assert all(method.name == name for name, method in METHODS.items())
+    assert set(CLASSIFIERS) == {"untrimmednet", "wtalc"}
 
 
 @pytest.mark.parametrize(
@@ -304,14 +302,6 @@ def test_a_run_with_it_is_evaluated_again_and_predicts(toy_run, tmp_path):
     results, folder, _ = toy_run
     again = run.main(["--evaluate", str(folder), "--out", str(tmp_path / "again")])
     assert again["methods"]["toy"]["protocols"] == results["methods"]["toy"]["protocols"]
-    run.main(
-        [
-            "--predict",
-            str(folder),
-            "--features",
-            results["features"],
-            "--out",
-            str(tmp_path / "predicted"),
-        ]
-    )
+    paths = folder, results["features"], tmp_path / "predicted"
+    run.main(commands.words("--predict {} --features {} --out {}", *paths))
     assert (tmp_path / "predicted/detections-toy.csv").exists()

@@ -241,9 +241,8 @@ def test_paired_batches_begin_with_three_pairs_of_different_videos_of_a_class():
 
 def test_paired_batches_of_few_videos():
     rng = np.random.default_rng(0)
-    two = np.array(
-        paired_batches(np.array([[1, 0], [1, 1]]), 20, rng)
-    )  # fewer than 10: videos repeat
+    # fewer than 10: videos repeat
+    two = np.array(paired_batches(np.array([[1, 0], [1, 1]]), 20, rng))
     assert two.shape == (20, 10) and (two[:, 0:6:2] + two[:, 1:6:2] == 1).all()
     alone = np.array(paired_batches(np.eye(3), 100, rng))  # one video a class: no pairs to be had
     assert alone.shape == (100, 10) and set(alone[:, 0]) == {0, 1, 2}
@@ -309,9 +308,8 @@ def test_it_trains_on_crops_that_hold_both_streams_together():
     starts = set()
     for rgb, flow in seen:
         assert len(rgb) == 23 and rgb[10:] == [*range(10), *range(3)]  # short videos are whole
-        assert rgb[:10] == list(range(int(rgb[0]), int(rgb[0]) + 10)) and flow == [
-            100 + x for x in rgb
-        ]
+        assert rgb[:10] == list(range(int(rgb[0]), int(rgb[0]) + 10))
+        assert flow == [100 + x for x in rgb]
         starts.add(rgb[0])
     assert starts == set(range(21))
 
@@ -325,10 +323,8 @@ def test_the_log_counts_a_hundred_iterations_as_an_epoch(tmp_path):
         ("wtalc", 2, 1000),
         ("wtalc", 3, 500),
     ]
-    assert (
-        lines[0]["loss"].keys() == {"k-max", "co-activity"}
-        and lines[0]["loss"]["co-activity"] > 0.01
-    )
+    assert lines[0]["loss"].keys() == {"k-max", "co-activity"}
+    assert lines[0]["loss"]["co-activity"] > 0.01
     assert model.epochs == 3 and made(6, 6, 2, iterations=200).epochs == 2
 
 

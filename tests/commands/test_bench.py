@@ -1,11 +1,11 @@
 """What the benchmark compares must agree, or its ratio means nothing."""
 
 import json
-import pathlib
 
 import bench
 import numpy as np
 import pytest
+from places import SHARED
 from torch.utils.flop_counter import FlopCounterMode
 
 import em_trainer
@@ -47,8 +47,7 @@ def test_the_plain_training_loop_s_first_losses_are_ours(step, zeros):
 
 
 def test_lengths_are_those_of_the_published_durations():
-    data = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
-    folder = data / "thumos14" / "Thumos14reduced-Annotations"
+    folder = SHARED / "data" / "thumos14" / "Thumos14reduced-Annotations"
     if not folder.is_dir():
         pytest.skip(f"no {folder}")
     videos = annotations.load(str(folder)).videos.values()
@@ -77,9 +76,8 @@ def test_a_set_from_disk_trains_alike_streamed_and_in_memory(tmp_path):
     bench.write_set(tmp_path, [5, 9, 2], 6, 2, 0.5)
     phases = [em_trainer.Phase("M", 1, 1e-3, "bag"), em_trainer.Phase("E", 1, 1e-3, "frozen")]
     found = [bench.train_from_disk(tmp_path, limit, phases) for limit in (None, 0)]
-    assert [f["in_memory"] for f in found] == [True, False] and all(
-        len(f["epochs_s"]) == 2 for f in found
-    )
+    assert [f["in_memory"] for f in found] == [True, False]
+    assert all(len(f["epochs_s"]) == 2 for f in found)
     assert found[0]["feature_bytes"] == (5 + 9 + 2 + 1) * 12 * 4
     assert found[0]["loss"] == found[1]["loss"]
 

@@ -97,7 +97,7 @@ def test_detections_by_hand(trained, tmp_path, flags, lam, gamma):
 
 
 def test_the_same_options_give_the_same_files(trained, tmp_path, capsys):
-    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    before = commands.stamps(trained)
     results = evaluate(trained, "--out", tmp_path / "out")
     for path in [path for path in trained.glob("*") if path.name.startswith("detections")] + [
         trained / "table.md"
@@ -106,7 +106,7 @@ def test_the_same_options_give_the_same_files(trained, tmp_path, capsys):
     first = json.loads((trained / "results.json").read_text())
     assert {**results, "seconds": None} == {**first, "seconds": None}
     assert report_table(capsys.readouterr().out) and (tmp_path / "out/figures").is_dir()
-    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+    assert commands.stamps(trained) == before
 
 
 def report_table(printed):
@@ -135,36 +135,19 @@ def test_all_protocols(trained, tmp_path, capsys):
 
 
 def test_other_classes_methods_and_thresholds(trained, tmp_path, capsys):
-    oracle = evaluate(
-        trained,
-        *("--video-classifier", "oracle", "--gate", "0", "--method", "em-mil"),
-        *("--out", tmp_path / "oracle"),
-    )
-    assert (
-        list(oracle["methods"]) == ["em-mil"]
-        and "EM-MIL (oracle classes)" in capsys.readouterr().out
-    )
+    flags = "--video-classifier oracle --gate 0 --method em-mil".split()
+    oracle = evaluate(trained, *flags, "--out", tmp_path / "oracle")
+    assert list(oracle["methods"]) == ["em-mil"]
+    assert "EM-MIL (oracle classes)" in capsys.readouterr().out
     found = detections.read_detections(tmp_path / "oracle/detections.csv")
     truth = pd.read_csv(trained / "ground_truth.csv")
     assert set(zip(found["video"], found["label"])) <= set(zip(truth["video"], truth["label"]))
 
     evaluate(trained, "--method", "wtalc", "--out", tmp_path / "wtalc")
-    assert (tmp_path / "wtalc/detections.csv").read_bytes() == (
-        trained / "detections-wtalc.csv"
-    ).read_bytes()
+    assert commands.same(tmp_path / "wtalc/detections.csv", trained / "detections-wtalc.csv")
 
-    evaluate(
-        trained,
-        "--thresholds",
-        "0",
-        "0.3",
-        "--nms",
-        "0.5",
-        "--method",
-        "em-mil",
-        "--out",
-        tmp_path / "nms",
-    )
+    flags = "--thresholds 0 0.3 --nms 0.5 --method em-mil".split()
+    evaluate(trained, *flags, "--out", tmp_path / "nms")
     several = detections.read_detections(tmp_path / "nms/detections.csv")
     separate = pd.concat([by_hand(trained, 0.3, 0.0), by_hand(trained, 0.3, 0.3)])
     key = ["video", "label", "t_start", "t_end"]
@@ -222,19 +205,19 @@ def test_flags_that_are_refused(trained, tmp_path, capsys, flags, said):
 
 
 def test_a_run_is_not_written_over(trained, capsys):
-    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    before = commands.stamps(trained)
     assert "found a run there, expected another folder" in refused(
         trained, capsys, "--out", trained
     )
-    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+    assert commands.stamps(trained) == before
 
 
 def test_results_are_not_mixed_with_others(trained, tmp_path, capsys):
     evaluate(trained, "--out", tmp_path / "out")
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    before = commands.stamps(tmp_path / "out")
     said = refused(trained, capsys, "--method", "em-mil", "--out", tmp_path / "out")
     assert "found results there, expected a new folder" in said
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+    assert commands.stamps(tmp_path / "out") == before
 
 
 def test_what_a_run_has_left_out_stays_out_and_is_said(tmp_path, capsys):
@@ -278,10 +261,8 @@ def test_ambiguous_segments_go_by_any_form_of_a_videos_name(trained, tmp_path, c
 
 def test_a_dry_run_writes_nothing(trained, tmp_path, capsys):
     assert evaluate(trained, "--lambda", "0.77", "--dry-run", "--out", tmp_path / "out") is None
-    assert (
-        "lambda 0.77" in capsys.readouterr().out.replace("\n  ", " ")
-        and not (tmp_path / "out").exists()
-    )
+    assert "lambda 0.77" in capsys.readouterr().out.replace("\n  ", " ")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
@@ -367,9 +348,7 @@ def test_where_no_test_video_has_a_segment_there_are_detections_and_no_table(
         "No test video has a segment: detections are written, nothing is scored."
         in capsys.readouterr().out
     )
-    assert (tmp_path / "out/detections.csv").read_bytes() == (
-        trained / "detections.csv"
-    ).read_bytes()
+    assert commands.same(tmp_path / "out/detections.csv", trained / "detections.csv")
 
 
 def test_the_caption_has_every_setting_that_shaped_the_table(trained, tmp_path, capsys):

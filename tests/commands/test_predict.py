@@ -70,7 +70,7 @@ def test_the_test_split_gives_the_runs_own_detections(trained, unseen, tmp_path)
     found = predict(folder, unseen, "--out", tmp_path / "out")
     names = ["detections", "detections-untrimmednet", "detections-wtalc"]
     for name in [name + suffix for name in names for suffix in (".json", ".csv")]:
-        assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
+        assert commands.same(tmp_path / "out" / name, folder / name)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         ["report.html", *(name + suffix for name in names for suffix in (".json", ".csv"))]
     )
@@ -99,9 +99,7 @@ def test_no_annotations_and_no_training_features_are_needed(trained, unseen, tmp
         if path.name != run_folder.CHECKPOINT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     predict(tmp_path / "moved", unseen, "--out", tmp_path / "out")
-    assert (tmp_path / "out/detections.csv").read_bytes() == (
-        trained[0] / "detections.csv"
-    ).read_bytes()
+    assert commands.same(tmp_path / "out/detections.csv", trained[0] / "detections.csv")
 
 
 def test_annotated_durations_end_the_last_segments(tmp_path):
@@ -113,9 +111,7 @@ def test_annotated_durations_end_the_last_segments(tmp_path):
     features.write_canonical(path, ((name, *streams[name]) for name in names), 0.5, "float32")
     own = rows(folder / "detections.csv")
     predict(folder, path, "--annotations", annotated, "--out", tmp_path / "with")
-    assert (tmp_path / "with/detections.csv").read_bytes() == (
-        folder / "detections.csv"
-    ).read_bytes()
+    assert commands.same(tmp_path / "with/detections.csv", folder / "detections.csv")
     predict(folder, path, "--out", tmp_path / "without")
     found = rows(tmp_path / "without/detections.csv")
     durations = found["video"].map({name: len(streams[name][0]) * 0.5 for name in names})
@@ -146,12 +142,8 @@ def test_test_time_options(trained, unseen, tmp_path):
     flags = ["--lambda", "0.8", "--gamma", "0.1", "--gate", "0.6", "--method", "em-mil"]
     predict(trained[0], unseen, *flags, "--out", tmp_path / "out")
     run.main(["--evaluate", str(trained[0]), *flags, "--out", str(tmp_path / "evaluated")])
-    assert (tmp_path / "out/detections.csv").read_bytes() == (
-        tmp_path / "evaluated/detections.csv"
-    ).read_bytes()
-    assert (tmp_path / "out/detections.csv").read_bytes() != (
-        trained[0] / "detections.csv"
-    ).read_bytes()
+    assert commands.same(tmp_path / "out/detections.csv", tmp_path / "evaluated/detections.csv")
+    assert not commands.same(tmp_path / "out/detections.csv", trained[0] / "detections.csv")
 
 
 def test_video_scores_from_outside(trained, unseen, tmp_path):
@@ -211,10 +203,10 @@ def test_by_default_a_new_folder_in_the_runs(trained, unseen, tmp_path):
 
 
 def test_a_run_is_not_written_over(trained, unseen, capsys):
-    before = {path: path.stat().st_mtime_ns for path in trained[0].rglob("*")}
+    before = commands.stamps(trained[0])
     error = refused(trained[0], unseen, capsys, "--out", trained[0])
     assert "found a run there, expected another folder" in error
-    assert {path: path.stat().st_mtime_ns for path in trained[0].rglob("*")} == before
+    assert commands.stamps(trained[0]) == before
 
 
 @pytest.mark.parametrize("name", ["new.json", "a file"])
@@ -253,14 +245,10 @@ def test_other_seconds_per_clip(trained, tmp_path, capsys):
         tmp_path / "f.h5", ((name, *streams[name]) for name in names), 0.64, "float32"
     )
     error = refused(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out")
-    assert (
-        "f.h5: found clips of 0.64 s, expected 0.5 s as in training" in error
-        and not (tmp_path / "out").exists()
-    )
+    assert "f.h5: found clips of 0.64 s, expected 0.5 s as in training" in error
+    assert not (tmp_path / "out").exists()
     predict(folder, tmp_path / "f.h5", "--out", tmp_path / "out", "--snippet-seconds", "0.5")
-    assert (tmp_path / "out/detections.csv").read_bytes() == (
-        folder / "detections.csv"
-    ).read_bytes()
+    assert commands.same(tmp_path / "out/detections.csv", folder / "detections.csv")
 
 
 def broken_set(path, streams, names):
@@ -314,7 +302,7 @@ def test_bad_videos(trained, tmp_path, capsys):
     assert set(exported["labels"]) == set(names)  # no bad video, and none without features
     for suffix in (".json", ".csv", "-wtalc.csv"):
         name = "detections" + suffix
-        assert (tmp_path / "out" / name).read_bytes() == (folder / name).read_bytes()
+        assert commands.same(tmp_path / "out" / name, folder / name)
     assert [r.name for r in clip_scores.read(tmp_path / "out/clip_scores.h5")[0]] == names
 
 
@@ -324,9 +312,8 @@ def test_nothing_but_bad_videos(trained, tmp_path, capsys):
     features.write_canonical(tmp_path / "f.h5", twice, 0.5, "float32")
     code, error = ends(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out", "--keep-going")
     assert code == 3 and "4 bad videos left out" in error
-    assert not len(rows(tmp_path / "out/detections.csv")) and not len(
-        rows(tmp_path / "out/detections.json")
-    )
+    assert not len(rows(tmp_path / "out/detections.csv"))
+    assert not len(rows(tmp_path / "out/detections.json"))
 
 
 def test_one_video_at_a_time_is_in_memory(trained, tmp_path, monkeypatch):
@@ -393,14 +380,12 @@ def test_a_run_that_is_not_trained_to_its_end(trained, unseen, tmp_path, capsys)
     state = run_folder.load_checkpoint(trained[0])
     torch.save({**state, "done": state["done"][:-1]}, tmp_path / run_folder.CHECKPOINT)
     error = refused(tmp_path, unseen, capsys, "--out", tmp_path / "out")
-    assert (
-        f"{tmp_path}: found EM-MIL not trained to its end" in error
-        and f"--resume {tmp_path}" in error
-    )
+    assert f"{tmp_path}: found EM-MIL not trained to its end" in error
+    assert f"--resume {tmp_path}" in error
     predict(tmp_path, unseen, "--out", tmp_path / "out", "--method", "untrimmednet")
-    assert (tmp_path / "out/detections.csv").read_bytes() == (
-        trained[0] / "detections-untrimmednet.csv"
-    ).read_bytes()
+    assert commands.same(
+        tmp_path / "out/detections.csv", trained[0] / "detections-untrimmednet.csv"
+    )
 
 
 def test_a_network_that_the_run_has_not_trained(trained, unseen, tmp_path, capsys):
@@ -423,25 +408,14 @@ def test_told_to_stop(trained, unseen, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_no_room(trained, unseen, tmp_path):
-    argv = [
-        "--predict",
-        trained[0],
-        "--features",
-        unseen,
-        "--save-clip-scores",
-        "--out",
-        tmp_path / "out",
-    ]
+    paths = trained[0], unseen, tmp_path / "out"
+    argv = commands.words("--predict {} --features {} --save-clip-scores --out {}", *paths)
     for limit, name in ((10_000, "clip_scores.h5"), (300, "detections-wtalc.json")):
         if name != "clip_scores.h5":
             argv.remove("--save-clip-scores")
         code, _, error = commands.command(argv, tmp_path / "output", file_limit=limit)
-        assert (
-            code == 2
-            and error.startswith("error: ")
-            and error.count("\n") == 1
-            and "File too large" in error
-        )
+        assert code == 2 and error.startswith("error: ") and error.count("\n") == 1
+        assert "File too large" in error
         assert not [
             path
             for path in (tmp_path / "out").iterdir()

@@ -2,15 +2,13 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import commands
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from places import ROOT, python
 
 import dataset
 import eval_detection
@@ -18,46 +16,21 @@ import run
 from baselines import METHODS
 from formats import clip_scores, detections
 
-ROOT = Path(__file__).resolve().parents[2]
-SHORT = [
-    "--cycle",
-    "1",
-    "--cycle-epochs",
-    "3",
-    "--untrimmednet-epochs",
-    "2",
-    "--wtalc-iterations",
-    "20",
-]
+SHORT = "--cycle 1 --cycle-epochs 3 --untrimmednet-epochs 2 --wtalc-iterations 20".split()
 
 
 def write_set(folder):
-    return [
-        *commands.write_set(folder, n_test=5)[:6],
-        *SHORT,
-    ]  # the set's flags without the length of training
+    # the set's flags without the length of training
+    return [*commands.write_set(folder, n_test=5)[:6], *SHORT]
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run by the real command: (folder, its output, its flags)."""
     folder = tmp_path_factory.mktemp("run")
-    flags = [
-        *write_set(folder / "data"),
-        "--method",
-        "em-mil",
-        "untrimmednet",
-        "wtalc",
-        "--pictures",
-        "2",
-    ]
-    done = subprocess.run(
-        [sys.executable, "run.py", *flags, "--out", str(folder / "out")],
-        cwd=ROOT,
-        text=True,
-        capture_output=True,
-        timeout=300,
-    )
+    methods = "--method em-mil untrimmednet wtalc --pictures 2".split()
+    flags = [*write_set(folder / "data"), *methods]
+    done = python("run.py", *flags, "--out", folder / "out", timeout=300)
     assert done.returncode == 0, done.stderr
     return folder / "out", done.stdout, flags
 
@@ -78,11 +51,8 @@ def test_the_printed_table_is_the_result(finished):
                 rf"^{label}, by class.*?^{c} +(\S+)", printed, re.M | re.S
             ).group(1)
     assert "Video-level classification, UntrimmedNet: mAP" in printed and "Files: " in printed
-    assert (
-        "training: 8 videos" in printed
-        and "test: 5 videos" in printed
-        and "clips of 0.5 s" in printed
-    )
+    assert "training: 8 videos" in printed and "test: 5 videos" in printed
+    assert "clips of 0.5 s" in printed
 
 
 def test_the_result_can_be_had_from_the_files_alone(finished, tmp_path):
@@ -106,19 +76,8 @@ def test_what_a_run_leaves(finished):
     ]
     assert names - {".lock"} == {
         *found,
-        "opts.json",
-        "environment.json",
-        "log.jsonl",
-        "log.txt",
-        "labels",
-        "checkpoint.pt",
-        "ground_truth.csv",
-        "ambiguous.csv",
-        "results.json",
-        "table.md",
-        "report.html",
-        "training.png",
-        "figures",
+        *"opts.json environment.json log.jsonl log.txt labels checkpoint.pt ground_truth.csv".split(),
+        *"ambiguous.csv results.json table.md report.html training.png figures".split(),
         "clip_scores.h5",
     }
     assert len(list((folder / "figures").glob("*.png"))) == 2
@@ -178,9 +137,7 @@ def test_in_process_same_seed_same_everything(finished, tmp_path):
     stored = json.loads((folder / "results.json").read_text())
     for method in METHODS:
         assert results["methods"][method]["protocols"] == stored["methods"][method]["protocols"]
-    assert (tmp_path / "again/detections.csv").read_bytes() == (
-        folder / "detections.csv"
-    ).read_bytes()
+    assert commands.same(tmp_path / "again/detections.csv", folder / "detections.csv")
 
 
 def test_dry_run_touches_nothing(tmp_path, capsys, monkeypatch):
@@ -251,13 +208,8 @@ def test_bad_input_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, flags, 
 
 @pytest.mark.slow
 def test_the_real_command_ends_the_same_way(tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *write_set(tmp_path), "--features", "missing.h5"],
-        cwd=tmp_path,
-        text=True,
-        capture_output=True,
-        timeout=120,
-    )
+    flags = [*write_set(tmp_path), "--features", "missing.h5"]
+    done = python(ROOT / "run.py", *flags, cwd=tmp_path, timeout=120)
     assert done.returncode == 2 and done.stderr.startswith("error: ")
     assert commands.one_line(done.stderr, "missing.h5: ")
 
@@ -275,10 +227,8 @@ def test_a_saved_runs_options_keep_their_name(finished, flags, capsys):
     """A recipe or preset beside --config would change the label and none of the values."""
     with pytest.raises(SystemExit) as stopped:
         run.main(["--config", str(finished[0] / "opts.json"), "--dry-run", *flags])
-    assert (
-        stopped.value.code == 2
-        and f"{flags[0]}: found '{flags[1]}', expected" in capsys.readouterr().err
-    )
+    assert stopped.value.code == 2
+    assert f"{flags[0]}: found '{flags[1]}', expected" in capsys.readouterr().err
 
 
 def test_videos_without_features_are_missed_not_forgiven(tmp_path, capsys):

@@ -10,6 +10,7 @@ import inspect_features
 import numpy as np
 import pytest
 from feature_files import SECONDS
+from places import python
 
 import dataset
 from formats import features
@@ -29,6 +30,14 @@ def write(folder, writer=feature_files.canonical, streams=None, database=None, *
 
 def flags(paths):
     return ["--flow-features", str(paths["flow_features"])] if "flow_features" in paths else []
+
+
+def convert(paths, truth, out, *options):
+    convert_features.main([*map(str, (paths["features"], truth, out)), *flags(paths), *options])
+
+
+def inspect(paths, *truth):
+    inspect_features.main([str(path) for path in (paths["features"], *truth)])
 
 
 def fails(tool, *arguments):
@@ -54,18 +63,7 @@ def report(capsys):
 def test_every_layout_converts_to_the_same_file(tmp_path, capsys, writer):
     paths, truth = write(tmp_path, writer)
     out = tmp_path / "out.h5"
-    convert_features.main(
-        [
-            str(paths["features"]),
-            str(truth),
-            str(out),
-            *flags(paths),
-            "--snippet-seconds",
-            "0.5",
-            "--dtype",
-            "float32",
-        ]
-    )
+    convert(paths, truth, out, *"--snippet-seconds 0.5 --dtype float32".split())
     assert f"{out}: 6 videos, 67 clips of 0.5 s, float32" in capsys.readouterr().out
     data = dataset.load(out, truth, train_subset="train", test_subset="test")
     assert data.layout == "canonical" and data.snippet_seconds == SECONDS and data.notes == ()
@@ -78,9 +76,7 @@ def test_every_layout_converts_to_the_same_file(tmp_path, capsys, writer):
 def test_float16_is_the_default_and_gzip_an_option(tmp_path):
     paths, truth = write(tmp_path)
     for options, compression in ((), None), (("--compress",), "gzip"):
-        convert_features.main(
-            [str(paths["features"]), str(truth), str(tmp_path / "out.h5"), *options]
-        )
+        convert(paths, truth, tmp_path / "out.h5", *options)
         with h5py.File(tmp_path / "out.h5") as file:
             assert file.attrs["snippet_seconds"] == SECONDS and sorted(file) == sorted(NAMES)
             rgb = file[NAMES[0]]["rgb"]
@@ -105,9 +101,7 @@ def test_what_is_odd_is_said(tmp_path, capsys):
     streams[NAMES[4]] = streams[NAMES[4]][0], streams[NAMES[4]][1][:-2]
     database["more"] = database[NAMES[1]]
     paths, truth = write(tmp_path, streams=streams, database=database)
-    convert_features.main(
-        [str(paths["features"]), str(truth), str(tmp_path / "out.h5"), "--snippet-seconds", "0.4"]
-    )
+    convert(paths, truth, tmp_path / "out.h5", "--snippet-seconds", "0.4")
     notes = capsys.readouterr().err
     for text in (
         "1 video of type float64 converted",
@@ -127,17 +121,14 @@ def test_an_interrupted_conversion_leaves_no_file(tmp_path, monkeypatch, capsys)
 
     def interrupted(source, name):
         if name == NAMES[3]:
-            assert (
-                len(list(out.iterdir())) == 1
-            )  # the conversion is under way, beside its final name
+            # the conversion is under way, beside its final name
+            assert len(list(out.iterdir())) == 1
             raise KeyboardInterrupt
         return read(source, name)
 
     monkeypatch.setattr(features.FeatureSource, "read", interrupted)
     with pytest.raises(SystemExit) as caught:
-        convert_features.main(
-            [str(paths["features"]), str(truth), str(out / "a.h5"), "--snippet-seconds", "0.5"]
-        )
+        convert(paths, truth, out / "a.h5", "--snippet-seconds", "0.5")
     assert caught.value.code == 130 and "a.h5 was not written" in capsys.readouterr().err
     assert list(out.iterdir()) == []
 
@@ -165,12 +156,8 @@ def test_no_room(tmp_path, limit):
     paths, truth = write(tmp_path, streams=feature_files.features([40] * 100))
     (tmp_path / "out").mkdir()
     arguments = paths["features"], truth, tmp_path / "out" / "a.h5"
-    done = subprocess.run(
-        [sys.executable, convert_features.__file__, *arguments],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-        capture_output=True,
-        text=True,
-    )
+    small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    done = python(convert_features.__file__, *arguments, preexec_fn=small)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     line = done.stderr.splitlines()[-1]
     assert line.startswith("error: ")
@@ -187,9 +174,7 @@ def test_values_beyond_float16(tmp_path, capsys):
         f"{NAMES[2]}: flow: found values up to 7e+04, expected finite ones of float16"
         in capsys.readouterr().err
     )
-    convert_features.main(
-        [str(paths["features"]), str(truth), str(tmp_path / "out.h5"), "--dtype", "float32"]
-    )
+    convert(paths, truth, tmp_path / "out.h5", "--dtype", "float32")
 
 
 def test_conversion_and_inspection_hold_one_video_at_a_time(tmp_path):
@@ -198,13 +183,9 @@ def test_conversion_and_inspection_hold_one_video_at_a_time(tmp_path):
     }  # 33 MB
     paths, truth = write(tmp_path, feature_files.joint_npy, streams=streams)
     del streams
-    arguments = [str(paths["features"]), str(truth)]
-    for tool, more in (
-        (convert_features, [str(tmp_path / "out.h5"), "--snippet-seconds", "0.5"]),
-        (inspect_features, []),
-    ):
+    for tool, *more in ((convert, tmp_path / "out.h5", "--snippet-seconds", "0.5"), (inspect,)):
         tracemalloc.start()
-        tool.main(arguments + more)
+        tool(paths, truth, *more)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert peak < 8e6  # 0.8 MB per video, a few forms of it
@@ -220,7 +201,7 @@ def test_inspection_of_a_sound_set(tmp_path, capsys):
         rgb[:, :2] = 0
         rgb[:, 2:] = [-2.5, 4]
     paths, truth = write(tmp_path, streams=streams)
-    inspect_features.main([str(paths["features"]), str(truth)])
+    inspect(paths, truth)
     lines = report(capsys)
     assert lines["layout"] == [
         "canonical: One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of "
@@ -232,9 +213,8 @@ def test_inspection_of_a_sound_set(tmp_path, capsys):
     assert lines["clips"] == [
         "1 to 30 per video, median 8.5, 67 in all; streams cut to equal length in 0 videos"
     ]
-    assert lines["rgb values"] == ["-2.5 to 4, 50.0% zeros"] and lines["flow values"][0].endswith(
-        " 0.0% zeros"
-    )
+    assert lines["rgb values"] == ["-2.5 to 4, 50.0% zeros"]
+    assert lines["flow values"][0].endswith(" 0.0% zeros")
     seconds = lines["snippet_seconds"]
     assert seconds[0].startswith("0.5 as declared or given; 0.5 implied by the durations")
     assert [line.split()[0] for line in seconds[1:]] == ["1.25", "0.64", "0.6", "0.4", "0.1333"]
@@ -260,7 +240,7 @@ def test_inspection_says_what_to_set(tmp_path, capsys, clip, declared, setting, 
     for (rgb, _), entry in zip(streams.values(), database.values()):
         entry["duration"] = len(rgb) * clip
     paths, truth = write(tmp_path, streams=streams, database=database, snippet_seconds=declared)
-    inspect_features.main([str(paths["features"]), str(truth)])
+    inspect(paths, truth)
     lines = report(capsys)
     assert [line.split()[0] for line in lines["snippet_seconds"][1:] if ": fits" in line] == fits
     assert sum("fits best" in line for line in lines["snippet_seconds"]) == bool(fits)
@@ -276,7 +256,7 @@ def test_inspection_finds_missing_and_surplus_videos(tmp_path, capsys):
     database = feature_files.database(streams)
     database["more"] = database.pop(NAMES[1])
     paths, truth = write(tmp_path, streams=streams, database=database)
-    inspect_features.main([str(paths["features"]), str(truth)])
+    inspect(paths, truth)
     lines = report(capsys)
     assert lines["videos"] == ["6 with features: train 3 of 3, test 2 of 3"]
     assert lines["missing"] == ["more"] and lines["surplus"] == [NAMES[1]]
@@ -285,11 +265,10 @@ def test_inspection_finds_missing_and_surplus_videos(tmp_path, capsys):
 
 def test_inspection_without_annotations(tmp_path, capsys):
     paths, _ = write(tmp_path, feature_files.released_pt)
-    inspect_features.main([str(paths["features"])])
+    inspect(paths)
     lines = report(capsys)
-    assert lines["videos"] == ["6, no annotations given"] and lines["layout"][0].startswith(
-        "released-pt: "
-    )
+    assert lines["videos"] == ["6, no annotations given"]
+    assert lines["layout"][0].startswith("released-pt: ")
     assert lines["snippet_seconds"] == ["not declared; no annotated durations to compare it with"]
     assert lines["verdict"] == ["usable once snippet_seconds is set"]
 
@@ -333,8 +312,8 @@ def test_inspection_for_a_reader_that_has_gone(tmp_path):
 
 def test_progress_bar_where_somebody_watches(tmp_path, monkeypatch, capsys):
     paths, truth = write(tmp_path)
-    convert_features.main([str(paths["features"]), str(truth), str(tmp_path / "quiet.h5")])
+    convert(paths, truth, tmp_path / "quiet.h5")
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    convert_features.main([str(paths["features"]), str(truth), str(tmp_path / "watched.h5")])
+    convert(paths, truth, tmp_path / "watched.h5")
     assert "converting: 100%" in capsys.readouterr().err

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import commands
 import pytest
-from commands import FORKS, ROOT
+from commands import FORKS
+from places import ROOT
 
 import dataset
 import run
@@ -26,18 +27,9 @@ from engine.console import (
     signals,
 )
 
-SHORT = [
-    "--cycle",
-    "1",
-    "--cycle-epochs",
-    "2",
-    "--alternate-epochs",
-    "1",
-    "--untrimmednet-epochs",
-    "2",
-    "--wtalc-iterations",
-    "10",
-]
+SHORT = (
+    "--cycle 1 --cycle-epochs 2 --alternate-epochs 1 --untrimmednet-epochs 2 --wtalc-iterations 10"
+).split()
 HANDLED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -243,11 +235,8 @@ def test_main_outside_the_main_thread(flags, tmp_path):
     )
     thread.start()
     thread.join()
-    assert (
-        ends
-        and set(ends[0]["methods"]) == {"em-mil", "wtalc"}
-        and (tmp_path / "run/results.json").exists()
-    )
+    assert ends and set(ends[0]["methods"]) == {"em-mil", "wtalc"}
+    assert (tmp_path / "run/results.json").exists()
 
 
 @pytest.mark.parametrize("moment", ["loading", "while it ends"])

@@ -3,21 +3,18 @@ without it.
 """
 
 import json
-import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from places import ROOT, python
 from torch import nn
 
 from engine import cpu
 from engine.cpu import head_forward, onednn_product, shifted, together
 
-ROOT = cpu.__file__.rsplit("/", 2)[0]
 needs_onednn = pytest.mark.skipif(not cpu.AVAILABLE, reason="this PyTorch has no oneDNN")
 
 
@@ -101,9 +98,8 @@ def test_the_derivative_against_finite_differences():
         ).sum()
 
     at = before_relu()
-    assert (
-        (at > 0).any() and (at < 0).any() and np.abs(at).min() > 1e-3
-    )  # away from the ReLU's corner
+    # away from the ReLU's corner
+    assert (at > 0).any() and (at < 0).any() and np.abs(at).min() > 1e-3
     for array, gradient in zip(values, found, strict=True):
         expected = np.zeros_like(array)
         for index in np.ndindex(array.shape):
@@ -141,9 +137,8 @@ def test_pytorch_s_own_layers(why, monkeypatch):
     x = torch.randn(9, 12, dtype=dtype, requires_grad=why == "a gradient of the features")
     with torch.autocast("cpu", torch.bfloat16, enabled=why == "autocast"):
         found, expected = head_forward(conv, linear, x), plain(conv, linear, x)
-    assert found.dtype == dtype and expected.dtype == (
-        torch.bfloat16 if why == "autocast" else dtype
-    )
+    assert found.dtype == dtype
+    assert expected.dtype == (torch.bfloat16 if why == "autocast" else dtype)
     torch.testing.assert_close(found, expected.to(dtype))
     if x.requires_grad:
         a, b = (torch.autograd.grad(y.square().sum(), x)[0] for y in (found, expected))
@@ -160,9 +155,8 @@ def test_a_head_under_autocast_is_near_float32():
         assert y.shape == (17, 3) and y.dtype == torch.float32
         grads.append(torch.autograd.grad(y.square().sum(), parameters_of(conv, linear)))
     for half, full in zip(*grads, strict=True):
-        assert (
-            0 < (half - full).norm() < 0.1 * full.norm()
-        )  # bfloat16 has 8 bits, and a ReLU may tip over
+        # bfloat16 has 8 bits, and a ReLU may tip over
+        assert 0 < (half - full).norm() < 0.1 * full.norm()
 
 
 @needs_onednn
@@ -243,13 +237,7 @@ with tempfile.TemporaryDirectory() as folder:
 def test_training_without_the_file_gives_the_same_losses():
     losses = {}
     for how in ("with", "without"):
-        done = subprocess.run(
-            [sys.executable, "-c", TRAINING, how],
-            cwd=ROOT,
-            text=True,
-            capture_output=True,
-            env={**os.environ, "PYTHONPATH": ROOT},
-        )
+        done = python("-c", TRAINING, how, environment={"PYTHONPATH": str(ROOT)})
         assert done.returncode == 0, done.stderr
         losses[how] = json.loads(done.stdout)
     assert len(losses["with"]) == 9

@@ -13,7 +13,8 @@ import commands
 import numpy as np
 import pytest
 import torch
-from commands import FORKS, ROOT
+from commands import FORKS, words
+from places import ROOT
 
 import dataset
 from baselines import METHODS, wtalc
@@ -30,38 +31,22 @@ from engine.loop import TrainingSet
 from engine.run_folder import LOG, RunFolder, load_checkpoint, read_labels, read_log
 from formats.files import InputError
 
-SHORT = [
-    "--cycle",
-    "1",
-    "--cycle-epochs",
-    "2",
-    "--alternate-epochs",
-    "1",
-    "--untrimmednet-epochs",
-    "2",
-    "--pictures",
-    "0",
-    "--method",
-    "em-mil",
-    "untrimmednet",
-    "--wtalc-iterations",
-    "3",
-]
+SHORT = (
+    "--cycle 1 --cycle-epochs 2 --alternate-epochs 1 --untrimmednet-epochs 2 --pictures 0 "
+    "--method em-mil untrimmednet --wtalc-iterations 3"
+).split()
 
 
 def torchrun(n, argv):
     """Starts `torchrun --nproc-per-node N run.py ARGV`."""
-    words = [
+    line = words(
+        "{} -m torch.distributed.run --standalone --nproc-per-node {} {}",
         sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(n),
+        n,
         ROOT / "run.py",
-    ]
+    )
     return subprocess.Popen(
-        [*map(str, words), *map(str, argv)],
+        [*line, *map(str, argv)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -142,14 +127,11 @@ def test_two_processes_are_one_with_two_videos_a_step(tiny, tmp_path):
         for name in ("one", "two")
     )
     ours = [record for record in two if "phase" in record]
-    assert len(ours) == 3 and [r["stage"] for r in ours] == [
-        r["stage"] for r in one if "phase" in r
-    ]
+    assert len(ours) == 3
+    assert [r["stage"] for r in ours] == [r["stage"] for r in one if "phase" in r]
     for a, b in zip(ours, (r for r in one if "phase" in r)):
-        assert a["videos"] == b["videos"] == 7 and (a["positive"], a["empty"]) == (
-            b["positive"],
-            b["empty"],
-        )
+        assert a["videos"] == b["videos"] == 7
+        assert (a["positive"], a["empty"]) == (b["positive"], b["empty"])
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
     states = [load_checkpoint(tmp_path / name) for name in ("one", "two")]
     for name, weight in states[0]["parts"]["em-mil"].items():
@@ -158,9 +140,8 @@ def test_two_processes_are_one_with_two_videos_a_step(tiny, tmp_path):
         )
     # UntrimmedNet takes a video of each process a step, so its results differ from those of a
     # process alone.
-    assert states[1]["done"] == states[0]["done"] and [
-        r for r in two if r["stage"] == "untrimmednet"
-    ]
+    assert states[1]["done"] == states[0]["done"]
+    assert [r for r in two if r["stage"] == "untrimmednet"]
     rows = json.loads((tmp_path / "two" / "results.json").read_text())
     assert rows["test"]["videos"] == 3 and set(rows["methods"]) == {"em-mil", "untrimmednet"}
 

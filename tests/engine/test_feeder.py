@@ -65,11 +65,8 @@ def test_reads_what_is_asked_in_that_order(videos):
             for batch in BATCHES
         ]
     assert [bag.index for bag in train_set.bags()] == [0, 1, 2] and len(train_set) == 3
-    assert train_set.names == ["v0", "v1", "v2"] and train_set.labels.tolist() == [
-        [0, 0],
-        [1, 1],
-        [2, 2],
-    ]
+    assert train_set.names == ["v0", "v1", "v2"]
+    assert train_set.labels.tolist() == [[0, 0], [1, 1], [2, 2]]
 
 
 @pytest.mark.parametrize(
@@ -155,9 +152,8 @@ def test_an_epoch_takes_every_video_once(n, per_step):
     steps = shuffled(n, per_step)
     assert sorted(i for batch, _ in steps for i in batch) == list(range(n))
     counts = [count for _, count in steps]
-    assert [len(batch) for batch, _ in steps] == counts and counts[:-1] == [per_step] * (
-        len(counts) - 1
-    )
+    assert [len(batch) for batch, _ in steps] == counts
+    assert counts[:-1] == [per_step] * (len(counts) - 1)
 
 
 def test_one_video_a_step_is_a_permutation():

@@ -14,7 +14,8 @@ import commands
 import numpy as np
 import pytest
 import torch
-from commands import ROOT, command, ended, one_line, remains, start, stops
+from commands import command, ended, one_line, remains, same, stamps, start, stops, words
+from places import ROOT, python
 
 import dataset
 import eval_detection
@@ -117,12 +118,12 @@ def test_killed_while_it_resumes(flags, whole, tmp_path):
 
 
 def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    one_thread = {"OMP_NUM_THREADS": "1"}
     with open(tmp_path / "output", "w") as output:
         child = subprocess.Popen(
             [sys.executable, "run.py", *flags, "--out", tmp_path / "run"],
             cwd=ROOT,
-            env=environment,
+            env={**os.environ, **one_thread},
             stdout=output,
             stderr=output,
         )
@@ -131,13 +132,7 @@ def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
             time.sleep(0.01)
         child.kill()
         assert child.wait() == -signal.SIGKILL
-    done = subprocess.run(
-        [sys.executable, "run.py", "--resume", tmp_path / "run"],
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        capture_output=True,
-    )
+    done = python("run.py", "--resume", tmp_path / "run", environment=one_thread)
     assert done.returncode == 0, done.stderr
     assert remains(tmp_path / "run") == remains(whole)
 
@@ -212,9 +207,8 @@ def test_told_to_stop_at_anything_else(whole, tmp_path, monkeypatch, capsys, mod
         patch.setattr(module, name, signalled)
         code, error = stops(["--resume", folder], capsys)
     assert code == 130 and one_line(error, "stopped by SIGINT")  # the last one is what ended it
-    assert ("go on with" in error) == (
-        module not in (dataset, features)
-    )  # before, the run has not been touched
+    # before, the run has not been touched
+    assert ("go on with" in error) == (module not in (dataset, features))
     assert not (folder / "results.json").exists() and not list(folder.glob(".*.????????.*"))
     run.main(["--resume", str(folder)])
     assert remains(folder) == remains(whole)
@@ -254,10 +248,8 @@ def test_other_code_is_refused_or_recorded(whole, tmp_path, monkeypatch, capsys)
     assert json.loads((folder / "environment.json").read_text()) == [first]
     run.main(["--resume", str(folder), "--other-code"])
     both = json.loads((folder / "environment.json").read_text())
-    assert both[0] == first and [entry["code"] for entry in both] == [
-        first["code"],
-        "0123456789abcdef",
-    ]
+    assert both[0] == first
+    assert [entry["code"] for entry in both] == [first["code"], "0123456789abcdef"]
     assert (folder / "results.json").exists()
 
 
@@ -276,9 +268,8 @@ def test_other_code_goes_with_resume_only(flags, tmp_path, capsys):
 def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes(flags, tmp_path):
     folder = tmp_path / "run"
     child = start([*flags, "--out", folder], tmp_path / "output")
-    until(
-        lambda: log_lines(folder) >= 8, child
-    )  # both classifiers and EM-MIL's first phase and a half
+    # both classifiers and EM-MIL's first phase and a half
+    until(lambda: log_lines(folder) >= 8, child)
     child.kill()
     child.join()
     before = read_log(folder)
@@ -315,9 +306,8 @@ def test_no_room_for_a_checkpoint(flags, whole, tmp_path):
     code, _, error = command(
         [*flags, "--out", tmp_path / "run"], tmp_path / "output", file_limit=limit
     )
-    assert code == 2 and one_line(
-        error, f"error: {tmp_path / 'run' / CHECKPOINT}: found File too large"
-    )
+    assert code == 2
+    assert one_line(error, f"error: {tmp_path / 'run' / CHECKPOINT}: found File too large")
     assert load_checkpoint(tmp_path / "run")["done"], "the checkpoint before this one"
     assert not list((tmp_path / "run").glob(".*.????????.*"))
     assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
@@ -427,9 +417,8 @@ def test_two_runs_in_one_folder(flags, whole, tmp_path):
         second = command(["--resume", tmp_path / "run"], tmp_path / "second")
     finally:
         os.kill(child.pid, signal.SIGCONT)
-    assert second[0] == 2 and one_line(
-        second[2], f"error: {tmp_path / 'run'}: in use by another run"
-    )
+    assert second[0] == 2
+    assert one_line(second[2], f"error: {tmp_path / 'run'}: in use by another run")
     assert ended(child, tmp_path / "output")[0] == 0
     assert remains(tmp_path / "run") == remains(whole)
 
@@ -487,11 +476,8 @@ def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, recwarn, what):
     left = sorted(folder.iterdir())
     code, error = stops(["--resume", folder], capsys)
     what_to_do = "train again" if what == "old" else "expected"
-    assert (
-        code == 2
-        and one_line(error, f"error: {path}: ", "found", what_to_do)
-        and "executed" not in error
-    )
+    assert code == 2 and one_line(error, f"error: {path}: ", "found", what_to_do)
+    assert "executed" not in error
     assert sorted(folder.iterdir()) == left
     code, error = stops(["--predict", folder, "--features", "nowhere.h5"], capsys)
     assert code == 2 and one_line(error, "error: ")
@@ -514,9 +500,8 @@ def test_a_folder_without_a_run(tmp_path, capsys):
             code, error = stops([job, tmp_path / folder], capsys)
             assert code == 2 and one_line(error, f"error: {tmp_path / folder}/opts.json: {said}")
         code, error = stops(["--predict", tmp_path / folder, "--features", "x.h5"], capsys)
-        assert code == 2 and one_line(
-            error, f"error: {tmp_path / folder}/{CHECKPOINT}: found no such file"
-        )
+        assert code == 2
+        assert one_line(error, f"error: {tmp_path / folder}/{CHECKPOINT}: found no such file")
     assert not (tmp_path / "absent").exists()
 
 
@@ -581,16 +566,15 @@ def test_stopped_before_the_first_checkpoint(whole, tmp_path):
 )
 def test_changed_options_are_refused_by_name(whole, tmp_path, capsys, changed):
     folder = trained_only(whole, tmp_path / "run")
-    before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    before = stamps(folder)
     code, error = stops(["--resume", folder, *changed], capsys)
-    assert code == 2 and one_line(
-        error, f"error: {changed[0]}: cannot be changed of {folder}, which has begun"
-    )
+    assert code == 2
+    assert one_line(error, f"error: {changed[0]}: cannot be changed of {folder}, which has begun")
     code, error = stops(["--resume", folder, "--lr", "0.01", *changed], capsys)
     assert code == 2 and "--lr" in error and changed[0] in error
     code, error = stops(["--resume", folder, "--weight-of-nothing", "1"], capsys)
     assert code == 2 and "--weight-of-nothing" in error
-    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+    assert stamps(folder) == before
 
 
 def test_other_flags_that_resuming_refuses(whole, tmp_path, capsys):
@@ -610,23 +594,10 @@ def test_test_time_options_may_change(flags, whole, tmp_path, capsys):
     child.kill()
     child.join()
     run.main(["--resume", str(tmp_path / "run"), "--lambda", "0.1", "--gate", "0.6"])
-    run.main(
-        [
-            "--evaluate",
-            str(whole),
-            "--lambda",
-            "0.1",
-            "--gate",
-            "0.6",
-            "--out",
-            str(tmp_path / "evaluated"),
-        ]
-    )
+    run.main(words("--evaluate {} --lambda 0.1 --gate 0.6 --out {}", whole, tmp_path / "evaluated"))
     for name in ("detections.json", "detections.csv", "table.md"):
-        assert (tmp_path / "run" / name).read_bytes() == (
-            tmp_path / "evaluated" / name
-        ).read_bytes()
-    assert (tmp_path / "run/detections.csv").read_bytes() != (whole / "detections.csv").read_bytes()
+        assert same(tmp_path / "run" / name, tmp_path / "evaluated" / name)
+    assert not same(tmp_path / "run/detections.csv", whole / "detections.csv")
 
 
 @pytest.mark.parametrize("what", ["values", "order", "annotations"])
@@ -658,18 +629,18 @@ def test_features_that_moved(flags, whole, tmp_path):
     folder = trained_only(whole, tmp_path / "run")
     shutil.copy(flags[3], tmp_path / "elsewhere.h5")
     run.main(["--resume", str(folder), "--features", str(tmp_path / "elsewhere.h5")])
-    assert (folder / "detections.csv").read_bytes() == (whole / "detections.csv").read_bytes()
+    assert same(folder / "detections.csv", whole / "detections.csv")
     assert json.loads((folder / "opts.json").read_text())["features"] == str(
         tmp_path / "elsewhere.h5"
     )
 
 
 def test_a_finished_run_says_so(whole, capsys):
-    before = {path: path.stat().st_mtime_ns for path in whole.iterdir()}
+    before = stamps(whole)
     results = run.main(["--resume", str(whole)])
     assert f"{whole}: this run is finished" in capsys.readouterr().out
     assert results == json.loads((whole / "results.json").read_text())
-    assert {path: path.stat().st_mtime_ns for path in whole.iterdir()} == before
+    assert stamps(whole) == before
 
 
 # ------------------------------------------------------------------------------------------------
@@ -697,10 +668,8 @@ def test_the_same_bits(flags, whole, tmp_path, other, save_every):
 def test_another_seed_gives_other_bits(flags, whole, tmp_path):
     assert command([*flags, "--seed", "2", "--out", tmp_path / "run"], tmp_path / "output")[0] == 0
     left, expected = remains(tmp_path / "run"), remains(whole)
-    assert (
-        left["checkpoint"]["parts"] != expected["checkpoint"]["parts"]
-        and left["scores"] != expected["scores"]
-    )
+    assert left["checkpoint"]["parts"] != expected["checkpoint"]["parts"]
+    assert left["scores"] != expected["scores"]
 
 
 def test_opts_json_alone_repeats_the_run(whole, tmp_path):

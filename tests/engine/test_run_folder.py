@@ -435,9 +435,8 @@ def test_a_checkpoint_that_cannot_be_written(whole, tmp_path, monkeypatch, code,
         fit(run, at_step=12, do=lambda: patch.setattr(os, call, refuse))
     assert os.strerror(code) in str(refused.value)
     run.close()
-    assert load_checkpoint(tmp_path)["done"] == ["first"] and not list(
-        tmp_path.glob(".checkpoint*")
-    )
+    assert load_checkpoint(tmp_path)["done"] == ["first"]
+    assert not list(tmp_path.glob(".checkpoint*"))
     run = RunFolder(tmp_path, seed=3, resume=True)
     assert same(fit(run), whole[1]) and read_log(tmp_path) == read_log(whole[0])
     run.close()
@@ -461,11 +460,8 @@ def test_the_checkpoint_takes_its_name_when_it_is_on_the_disk(tmp_path, monkeypa
     run = RunFolder(tmp_path)
     run.save()
     run.close()
-    assert (
-        calls[-1] == "replace"
-        and LOG in calls
-        and any(name.startswith(".checkpoint.") for name in calls)
-    )
+    assert calls[-1] == "replace" and LOG in calls
+    assert any(name.startswith(".checkpoint.") for name in calls)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -553,14 +549,8 @@ def test_labels_that_cannot_be_read(tmp_path, what):
 # ------------------------------------------------------------------------------------------------
 # where and with what
 def test_the_code_hash_changes_with_the_files_that_decide_a_run(tmp_path, monkeypatch):
-    for name in (
-        "model.py",
-        "engine/loop.py",
-        "baselines/wtalc.py",
-        "formats/npy.py",
-        "README.md",
-        "report/page.py",
-    ):
+    deciding = "model.py engine/loop.py baselines/wtalc.py formats/npy.py".split()
+    for name in (*deciding, "README.md", "report/page.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / "model.py", tmp_path / name)
     monkeypatch.setattr(run_folder, "ROOT", tmp_path)
@@ -570,13 +560,7 @@ def test_the_code_hash_changes_with_the_files_that_decide_a_run(tmp_path, monkey
         (tmp_path / name).write_text("other")
         assert code_hash() == first
     seen = {first}
-    for name in (
-        "model.py",
-        "engine/loop.py",
-        "baselines/wtalc.py",
-        "formats/npy.py",
-        "baselines/another.py",
-    ):
+    for name in (*deciding, "baselines/another.py"):
         with open(tmp_path / name, "a") as file:
             file.write("#")
         seen.add(code_hash())

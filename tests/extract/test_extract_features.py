@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from places import ROOT, SHARED
 
 pytest.importorskip("av", reason="needs PyAV: pip install -r requirements-video.txt")
 pytest.importorskip(
@@ -26,14 +27,14 @@ import extract_features
 import feature_files
 import inspect_features
 import videos
+from commands import words
 
 import run
 from extract import i3d
 from formats import features
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
-SAMPLE = ROOT.parent / "shared/data/i3d"
+SAMPLE = SHARED / "data/i3d"
 SMALL = ["--fps", "5", "--clip", "3", "--jobs", "1", "--flow", "dis"]  # clips of 0.6 s
 LONG = "\u9577" * 83
 
@@ -113,9 +114,8 @@ def test_rows_are_the_networks_features_of_the_clips(whole, folder, weights):
     frames = [videos.picture(i)[16:240, 16:240] for i in (15, 20, 25)]
     expected = network.features(np.stack(frames)[None])[0]
     found = content(whole)["b"]["rgb"][1]
-    assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(
-        expected
-    )  # what the codec loses
+    # what the codec loses
+    assert np.linalg.norm(found - expected) < 0.02 * np.linalg.norm(expected)
     others = content(whole)["b"]["rgb"][[0, 2]]
     assert (np.linalg.norm(others - expected, axis=1) > 0.05 * np.linalg.norm(expected)).all()
 
@@ -240,9 +240,8 @@ def test_killed_between_and_within_videos_and_started_again(whole, folder, weigh
     assert process.returncode == 143 and "Traceback" not in error
     assert error.splitlines()[-1] == "stopped: finished videos are kept, the same command goes on"
     assert not out.exists() and not (parts / "c.npz").exists()
-    (parts / ".b.12345678.npz").write_bytes(
-        b"half a video"
-    )  # what a kill in the middle of writing leaves
+    # what a kill in the middle of writing leaves
+    (parts / ".b.12345678.npz").write_bytes(b"half a video")
 
     process = start(*call)
     _, error = process.communicate(timeout=120)
@@ -379,23 +378,9 @@ def test_from_a_video_to_detections(weights, tmp_path, capsys):
     """bikes.mp4 at 1 frame a second: 2 clips of 5 frames, 5 s; the trained run has seen other
     features."""
     out = tmp_path / "bikes.h5"
-    extract_features.main(
-        [
-            str(SAMPLE / "bikes.mp4"),
-            str(out),
-            "--fps",
-            "1",
-            "--clip",
-            "5",
-            "--flow",
-            "dis",
-            "--jobs",
-            "1",
-            "--rgb-weights",
-            str(SAMPLE / "rgb_kinetics400.pt"),
-            *weights[2:],
-        ]
-    )
+    paths = SAMPLE / "bikes.mp4", out, SAMPLE / "rgb_kinetics400.pt"
+    line = "{} {} --fps 1 --clip 5 --flow dis --jobs 1 --rgb-weights {}"
+    extract_features.main([*words(line, *paths), *weights[2:]])
     inspect_features.main([str(out)])
     assert "verdict         ready" in capsys.readouterr().out
     streams = feature_files.features(widths=(1024, 1024))
@@ -407,34 +392,11 @@ def test_from_a_video_to_detections(weights, tmp_path, capsys):
             for name, about in feature_files.database(streams).items()
         },
     )
-    run.main(
-        [
-            "--dataset",
-            "custom",
-            "--features",
-            str(tmp_path / "features.h5"),
-            "--annotations",
-            str(truth),
-            "--cycle",
-            "1",
-            "--cycle-epochs",
-            "2",
-            "--alternate-epochs",
-            "0",
-            "--untrimmednet-epochs",
-            "1",
-            "--out",
-            str(tmp_path / "run"),
-        ]
+    line = (
+        "--dataset custom --features {} --annotations {} --cycle 1 --cycle-epochs 2 "
+        "--alternate-epochs 0 --untrimmednet-epochs 1 --out {}"
     )
-    run.main(
-        [
-            "--predict",
-            str(tmp_path / "run"),
-            "--features",
-            str(out),
-            "--out",
-            str(tmp_path / "found"),
-        ]
-    )
+    run.main(words(line, tmp_path / "features.h5", truth, tmp_path / "run"))
+    line = "--predict {} --features {} --out {}"
+    run.main(words(line, tmp_path / "run", out, tmp_path / "found"))
     assert "bikes" in json.loads((tmp_path / "found/detections.json").read_text())["results"]

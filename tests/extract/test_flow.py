@@ -1,9 +1,8 @@
 """Flow: sign, order of the channels, scale, clipping; the last frame; DeepMind's sample."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from places import SHARED
 
 cv2 = pytest.importorskip("cv2", reason="needs OpenCV: pip install -r requirements-video.txt")
 if not hasattr(cv2, "optflow"):
@@ -14,7 +13,7 @@ if not hasattr(cv2, "optflow"):
 
 from extract import flow
 
-SAMPLE = Path(__file__).resolve().parents[3] / "shared/data/i3d"
+SAMPLE = SHARED / "data/i3d"
 
 
 def texture(size, seed=0):

@@ -1,20 +1,19 @@
-import pathlib
 import shutil
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import feature_files
 import h5py
 import numpy as np
 import pytest
 from feature_files import SECONDS, videos
+from places import SHARED
 
 import dataset
 from formats import annotations, features
 from formats.files import InputError
 
-SHARED = pathlib.Path(__file__).resolve().parents[3] / "shared"
 SUBSETS = dict(train_subset="train", test_subset="test")
 
 
@@ -78,15 +77,8 @@ def test_the_stand_in_script_s_layouts_load_to_the_same_tensors(tmp_path):
     for layout in ("wtalc", "npy", "release"):
         subprocess.run(
             [
-                sys.executable,
-                SHARED / "make_thumos_like.py",
-                tmp_path / layout,
-                "--layout",
-                layout,
-                "--dim",
-                "2",
-                "--snippet-seconds",
-                "8",
+                *(sys.executable, SHARED / "make_thumos_like.py", tmp_path / layout),
+                *f"--layout {layout} --dim 2 --snippet-seconds 8".split(),
             ],
             check=True,
             capture_output=True,
@@ -111,11 +103,8 @@ def test_real_canonical_file():
     if not folder.is_dir():
         pytest.skip("hapt30 lies beside the repository")
     data = feature_files.load(folder / "features.h5", folder / "annotations.json", **SUBSETS)
-    assert (len(data.train), len(data.test), len(data.classes)) == (
-        491,
-        206,
-        12,
-    )  # 18 and 3 excerpts have no label
+    # 18 and 3 excerpts have no label
+    assert (len(data.train), len(data.test), len(data.classes)) == (491, 206, 12)
     assert data.snippet_seconds == 0.64 and data.feature_bytes == (491 + 206) * 45 * 222 * 4
     with h5py.File(folder / "features.h5") as file:
         for video in data.test[::20]:
@@ -158,7 +147,7 @@ def test_youtube_ids_of_a_w_talc_folder_are_looked_through(tmp_path):
 def test_names_of_a_joint_file_as_bytes_or_text(tmp_path, streams, kind):
     arguments = write(tmp_path, streams, writer=feature_files.joint_npy)
     names = [name.encode() if kind in ("S9", bytes) else name for name in streams]
-    names = feature_files.objects(names) if isinstance(kind, type) else np.array(names, kind)
+    names = feature_files.objects(*names) if isinstance(kind, type) else np.array(names, kind)
     np.save(tmp_path / "features" / "Set-Annotations" / "videoname.npy", names)
     assert features.open_features(arguments["features"]).names == list(streams)
 
@@ -168,10 +157,8 @@ def test_released_numbers_are_in_order(tmp_path):
     source = features.open_features(
         write(tmp_path, streams, writer=feature_files.released_pt)["features"]
     )
-    assert source.names == [
-        *list(streams)[1::2],
-        *list(streams)[0::2],
-    ]  # testSet, trainSet; 2.pt before 10.pt
+    # testSet, trainSet; 2.pt before 10.pt
+    assert source.names == [*list(streams)[1::2], *list(streams)[0::2]]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -197,13 +184,11 @@ def test_labels_and_segments(tmp_path, streams):
     found = videos(data)
     assert found[train].labels.tolist() == [1, 0, 1] and found[train].labels.dtype == np.float32
     assert found[test].labels.tolist() == [1, 1, 0]
-    assert found[test].segments.tolist() == [[0, 0.25], [0.25, 0.5]] and found[
-        test
-    ].segment_labels.tolist() == [1, 0]
+    assert found[test].segments.tolist() == [[0, 0.25], [0.25, 0.5]]
+    assert found[test].segment_labels.tolist() == [1, 0]
     assert found[test].segment_labels.dtype == np.int64
-    assert (
-        train_2 not in found and has(data.notes, "1 training video without any label", train_2) == 1
-    )
+    assert train_2 not in found
+    assert has(data.notes, "1 training video without any label", train_2) == 1
     assert found[names[3]].labels.tolist() == [0, 0, 0] and found[names[3]].segments.shape == (0, 2)
     for video in data.train:  # nothing but the video's labels
         assert video.segments.shape == (0, 2) and video.segment_labels.shape == (0,)
@@ -277,9 +262,8 @@ def test_surplus_features_are_said(tmp_path, streams):
     surplus = list(database)[0]
     del database[surplus]
     data = feature_files.load(**write(tmp_path, streams, database))
-    assert (
-        surplus not in videos(data) and has(data.notes, "1 video without annotation", surplus) == 1
-    )
+    assert surplus not in videos(data)
+    assert has(data.notes, "1 video without annotation", surplus) == 1
 
 
 @pytest.mark.parametrize(
@@ -330,10 +314,8 @@ def test_types_are_converted_and_said(tmp_path, dtype, said):
     data = feature_files.load(**write(tmp_path, streams))
     for video in videos(data).values():
         assert video.rgb.dtype == np.float32 and np.array_equal(video.rgb, values)
-    assert (
-        len(data.notes) == said
-        and has(data.notes, f"2 videos of type {dtype} converted to float32") == said
-    )
+    assert len(data.notes) == said
+    assert has(data.notes, f"2 videos of type {dtype} converted to float32") == said
 
 
 def test_big_finite_values_are_no_infinities(tmp_path):
@@ -442,15 +424,11 @@ def test_memory_limit_decides(tmp_path, streams):
     arguments = write(tmp_path, streams)
     size = sum(rgb.size + flow.size for rgb, flow in streams.values()) * 4
     data = feature_files.load(**arguments, memory_limit=size)
-    assert (
-        data.feature_bytes == size and data.in_memory and isinstance(data.train[0].rgb, np.ndarray)
-    )
+    assert data.feature_bytes == size and data.in_memory
+    assert isinstance(data.train[0].rgb, np.ndarray)
     data = feature_files.load(**arguments, memory_limit=size - 1)
-    assert (
-        data.feature_bytes == size
-        and not data.in_memory
-        and isinstance(data.train[0].rgb, features.StoredArray)
-    )
+    assert data.feature_bytes == size and not data.in_memory
+    assert isinstance(data.train[0].rgb, features.StoredArray)
     assert has(data.notes, "stay on disk") == 1
 
 
@@ -470,21 +448,18 @@ def test_reading_beside_a_background_thread(tmp_path, writer):
     data = feature_files.load(
         **write(tmp_path, streams, writer=writer), memory_limit=0, snippet_seconds=SECONDS
     )
-    wrong = []
 
-    def read(order):
-        for name, video in list(videos(data).items())[::order] * 5:
-            wrong.extend(
-                name
-                for stored, expected in zip((video.rgb, video.flow), streams[name])
-                if not np.array_equal(np.asarray(stored), expected)
-            )
+    def wrong(order):
+        return [
+            name
+            for name, video in list(videos(data).items())[::order] * 5
+            for stored, expected in zip((video.rgb, video.flow), streams[name])
+            if not np.array_equal(np.asarray(stored), expected)
+        ]
 
-    thread = threading.Thread(target=read, args=(-1,))
-    thread.start()
-    read(1)
-    thread.join()
-    assert wrong == []
+    with ThreadPoolExecutor(1) as background:
+        there = background.submit(wrong, -1)
+        assert wrong(1) == there.result() == []
 
 
 # ------------------------------------------------------------------------------------------------

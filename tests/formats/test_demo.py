@@ -100,15 +100,13 @@ def test_geometry(videos):
         n_clips = len(streams["rgb"])
         lengths.add(n_clips)
         assert streams["rgb"].shape == (n_clips, 96) and streams["flow"].shape == (n_clips, 64)
-        assert (
-            n_clips * 0.64 <= duration < (n_clips + 1) * 0.64
-        )  # the last, incomplete clip is left out
+        # the last, incomplete clip is left out
+        assert n_clips * 0.64 <= duration < (n_clips + 1) * 0.64
         times = [t for start, end, _ in actions for t in (start, end)]
         assert actions and times == sorted(times) and 0 <= times[0] and times[-1] <= duration
         assert all(end - start > 1 for start, end, _ in actions)
-        assert (
-            sum(end - start for start, end, _ in actions) <= 0.6 * duration + 0.1
-        )  # rounded to 0.01 s each
+        # rounded to 0.01 s each
+        assert sum(end - start for start, end, _ in actions) <= 0.6 * duration + 0.1
         for x in streams.values():
             assert x.dtype == np.float16 and np.isfinite(x).all() and x.min() == 0
     assert len(lengths) > 50

@@ -5,6 +5,8 @@ import json
 
 import pandas as pd
 import pytest
+from errors import line_of
+from rows import detections
 
 from formats.detections import (
     outside_note,
@@ -16,11 +18,6 @@ from formats.detections import (
     write_detections,
 )
 from formats.files import InputError
-
-
-def detections(*rows):
-    return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label", "score"])
-
 
 FOUND = detections(("a", 0, 10, "run", 0.9), ("b", 0, 10, "run", 0.8), ("b", 0, 10, "swim", 0.7))
 
@@ -44,9 +41,8 @@ def test_detections_come_back_as_they_were_written(tmp_path, suffix):
     )
     pd.testing.assert_frame_equal(back, expected, check_exact=True)
     write_detections(THUMOS[:0], path)
-    assert len(read_detections(path)) == 0 and list(read_detections(path).columns) == list(
-        THUMOS.columns
-    )
+    assert len(read_detections(path)) == 0
+    assert list(read_detections(path).columns) == list(THUMOS.columns)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
@@ -73,25 +69,24 @@ def test_names_stay_text(tmp_path):
     ]
 
 
+HEADER = "video,t_start,t_end,label,score\n"
+
+
+def of_a(detection):
+    return '{"results": {"a": [%s]}}' % detection
+
+
 @pytest.mark.parametrize(
     "name, content, words",
     [
         ("d.csv", "video,t_start,t_end,label\na,0,1,x\n", ["found the columns", "score"]),
         ("d.csv", "", ["empty file"]),
-        (
-            "d.csv",
-            "video,t_start,t_end,label,score\na,0,1,x\n",
-            ["line 2", "4 fields", "expected 5"],
-        ),
-        ("d.csv", "video,t_start,t_end,label,score\na,0,one,x,1\n", ["line 2", "a", "'one'"]),
-        ("d.csv", "video,t_start,t_end,label,score\na,0,1,x,nan\n", ["line 2: a", "score 'nan'"]),
-        (
-            "d.csv",
-            "video,t_start,t_end,label,score\na,3,1,x,1\n",
-            ["line 2: a", "end 1 before start 3"],
-        ),
-        ("d.csv", "video,t_start,t_end,label,score\n,0,1,x,1\n", ["line 2", "video name ''"]),
-        ("d.csv", "video,t_start,t_end,label,score\na,0,1, ,1\n", ["line 2: a", "label ''"]),
+        ("d.csv", HEADER + "a,0,1,x\n", ["line 2", "4 fields", "expected 5"]),
+        ("d.csv", HEADER + "a,0,one,x,1\n", ["line 2", "a", "'one'"]),
+        ("d.csv", HEADER + "a,0,1,x,nan\n", ["line 2: a", "score 'nan'"]),
+        ("d.csv", HEADER + "a,3,1,x,1\n", ["line 2: a", "end 1 before start 3"]),
+        ("d.csv", HEADER + ",0,1,x,1\n", ["line 2", "video name ''"]),
+        ("d.csv", HEADER + "a,0,1, ,1\n", ["line 2: a", "label ''"]),
         (
             "d.csv",
             "video,start,t-start,t_start\n",
@@ -104,42 +99,23 @@ def test_names_stay_text(tmp_path):
         ("d.json", "{", ["valid JSON"]),
         ("d.json", '{"database": {}}', ["results"]),
         ("d.json", '{"results": {"a": {}}}', ["a: found dict"]),
+        ("d.json", of_a('{"label": "x", "segment": [0, 1]}'), ["a: found", "score"]),
+        ("d.json", of_a('{"label": "x", "segment": [0], "score": 1}'), ["segment [start, end]"]),
+        ("d.json", of_a('{"label": 7, "segment": [0, 1], "score": 1}'), ["label 7"]),
         (
             "d.json",
-            '{"results": {"a": [{"label": "x", "segment": [0, 1]}]}}',
-            ["a: found", "score"],
-        ),
-        (
-            "d.json",
-            '{"results": {"a": [{"label": "x", "segment": [0], "score": 1}]}}',
-            ["segment [start, end]"],
-        ),
-        (
-            "d.json",
-            '{"results": {"a": [{"label": 7, "segment": [0, 1], "score": 1}]}}',
-            ["label 7"],
-        ),
-        (
-            "d.json",
-            '{"results": {"a": [{"label": "x", "segment": [0, 1], "score": null}]}}',
+            of_a('{"label": "x", "segment": [0, 1], "score": null}'),
             ["a: found score None"],
         ),
-        (
-            "d.json",
-            '{"results": {"a": [{"label": "x", "segment": [0, 1], "score": NaN}]}}',
-            ["a: found score nan"],
-        ),
+        ("d.json", of_a('{"label": "x", "segment": [0, 1], "score": NaN}'), ["a: found score nan"]),
         ("d.json", '{"results": {"a": [], "a": []}}', ["a: found this name twice"]),
         ("d.pkl", "", ["suffix"]),
     ],
 )
 def test_bad_detection_files_give_one_line(tmp_path, name, content, words):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(InputError) as error:
-        read_detections(tmp_path / name)
-    message = str(error.value)
-    assert message.startswith(str(tmp_path / name)) and "\n" not in message
-    assert all(word in message for word in words), message
+    line = line_of(read_detections, tmp_path / name)
+    assert line.startswith(str(tmp_path / name)) and all(word in line for word in words), line
 
 
 @pytest.mark.parametrize("name", ["d.csv", "d.txt", "d.json"])
@@ -208,9 +184,8 @@ def test_ambiguous_segments_of_either_form(tmp_path):
     (tmp_path / "a.txt").write_text("a  1 2.5\n\n")
     for name in ("a.csv", "a.txt"):
         table = read_ambiguous(tmp_path / name)
-        assert list(table) == ["video", "t_start", "t_end"] and table.values.tolist() == [
-            ["a", 1, 2.5]
-        ]
+        assert list(table) == ["video", "t_start", "t_end"]
+        assert table.values.tolist() == [["a", 1, 2.5]]
     for name, text, says in (
         ("b.csv", "video,start\n", "expected video, t_start, t_end"),
         ("b.csv", "video,start,end\na,2,1\n", "line 2: a: found end 1 before start 2"),
@@ -218,9 +193,8 @@ def test_ambiguous_segments_of_either_form(tmp_path):
         ("b.npy", "", "expected Ambiguous segments as .csv or .txt"),
     ):
         (tmp_path / name).write_text(text)
-        with pytest.raises(InputError) as error:
-            read_ambiguous(tmp_path / name)
-        assert str(error.value).startswith(f"{tmp_path / name}: ") and says in str(error.value)
+        line = line_of(read_ambiguous, tmp_path / name)
+        assert line.startswith(f"{tmp_path / name}: ") and says in line
 
 
 # ------------------------------------------------------------------------------------------------
@@ -247,11 +221,8 @@ def test_under_youtube_ids(tmp_path):
     """Written under the YouTube ids and read back against the names, the table is the same."""
     aliases = {"a": "ID3456789ab", "b": None}
     renamed = under_aliases(FOUND, aliases)
-    assert renamed["video"].tolist() == ["ID3456789ab", "b", "b"] and FOUND["video"].tolist() == [
-        "a",
-        "b",
-        "b",
-    ]
+    assert renamed["video"].tolist() == ["ID3456789ab", "b", "b"]
+    assert FOUND["video"].tolist() == ["a", "b", "b"]
     write_detections(renamed, tmp_path / "d.json")
     back, _ = with_known_names(read_detections(tmp_path / "d.json"), "d.json", ["a", "b"], aliases)
     pd.testing.assert_frame_equal(back, FOUND.astype({"t_start": float, "t_end": float}))

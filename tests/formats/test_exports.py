@@ -38,8 +38,8 @@ def test_fiftyone(tmp_path):
             "a": [{"label": 1, "timestamps": [1.0, 2.0], "confidence": 0.25}],
             "b": [
                 {"label": 0, "timestamps": [0.0, 1.02], "confidence": 0.9},
-                {"label": 1, "timestamps": [4.0, 5.0], "confidence": 0.5},
-            ],  # cut to the video's end
+                {"label": 1, "timestamps": [4.0, 5.0], "confidence": 0.5},  # cut to the video's end
+            ],
             "empty": [],
         },
     }
@@ -47,10 +47,8 @@ def test_fiftyone(tmp_path):
 
 def test_labelstudio(tmp_path):
     a, b, empty = export("labelstudio", tmp_path)
-    assert (
-        b["data"] == {"video": "/data/local-files/?d=b.mp4", "name": "b"}
-        and b["predictions"][0]["score"] == 0.9
-    )
+    assert b["data"] == {"video": "/data/local-files/?d=b.mp4", "name": "b"}
+    assert b["predictions"][0]["score"] == 0.9
     assert b["predictions"][0]["result"] == [
         # Frames from 1, 25 a second: 1.02 s lies in frame 26, second 4 begins with frame 101,
         # second 5 ends with frame 125.
@@ -83,13 +81,8 @@ def test_via(tmp_path):
     project = export("via", tmp_path)
     assert set(project) == {"project", "config", "attribute", "file", "metadata", "view"}
     assert project["project"]["vid_list"] == ["1", "2", "3"] == list(project["view"])
-    assert project["file"]["2"] == {
-        "fid": "2",
-        "fname": "b.mp4",
-        "type": 4,
-        "loc": 1,
-        "src": "",
-    }  # a local video
+    # a local video
+    assert project["file"]["2"] == {"fid": "2", "fname": "b.mp4", "type": 4, "loc": 1, "src": ""}
     assert project["view"]["2"] == {"fid_list": ["2"]}
     action = project["attribute"]["1"]
     assert action["anchor_id"] == "FILE1_Z2_XY0" and action["type"] == 4  # segment; menu

@@ -2,17 +2,16 @@
 asked, what is said."""
 
 import functools
-import os
 import pickle
 
 import feature_files
 import h5py
 import numpy as np
 import pytest
+from errors import line_of, malice
 from feature_files import SECONDS, save, videos
 
 from formats import features
-from formats.files import InputError
 
 NAMES = list(feature_files.features())
 load = functools.partial(
@@ -27,13 +26,6 @@ def check(data, streams):
     for name, pair in streams.items():
         np.testing.assert_array_equal(found[name].rgb, pair[0])
         np.testing.assert_array_equal(found[name].flow, pair[1])
-
-
-def line_of(call, *args, **options):
-    with pytest.raises(InputError) as caught:
-        call(*args, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # --------------------------------------------------------------------------------- names and places
@@ -52,11 +44,8 @@ def test_stream_in_the_files_name(tmp_path, streams, truth, suffix, upper):
     stream_in_name(tmp_path / "f", streams, suffix, upper)
     data = load(tmp_path / "f", truth)
     check(data, streams)
-    assert (
-        data.layout == "per-video"
-        and "told by the files' names" in data.notes[0]
-        and len(data.notes) == 1
-    )
+    assert data.layout == "per-video" and "told by the files' names" in data.notes[0]
+    assert len(data.notes) == 1
 
 
 def test_stream_before_the_name_and_video_features_extra_files(tmp_path, streams, truth):
@@ -150,18 +139,10 @@ def test_pt_and_pkl_files_per_video(tmp_path, streams, truth, kind):
     check(load(tmp_path / "f", truth), streams)
 
 
-class Malice:
-    def __init__(self, folder):
-        self.command = f"touch {folder / 'executed'}"
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
 def test_a_pkl_that_executes_is_refused(tmp_path, streams, truth):
     for name in streams:
         (tmp_path / "f").mkdir(exist_ok=True)
-        (tmp_path / "f" / f"{name}.pkl").write_bytes(pickle.dumps({"rgb": Malice(tmp_path)}))
+        (tmp_path / "f" / f"{name}.pkl").write_bytes(pickle.dumps({"rgb": malice(tmp_path)}))
     assert "found a pickle that asks for " in line_of(load, tmp_path / "f", truth)
     assert not (tmp_path / "executed").exists()
 
@@ -197,9 +178,8 @@ def test_names_in_a_pickle_are_utf_8_or_latin_1(tmp_path):
     array = pickle.dumps(np.ones((2, 4), np.float32), 2)[2:-1]  # without protocol and stop
     for name, raw in (("Café", "Café".encode()), ("Café", "Café".encode("latin1"))):
         path = tmp_path / "f.pkl"
-        path.write_bytes(
-            b"\x80\x02}U" + bytes([len(raw)]) + raw + array + b"s."
-        )  # Python 2's {str: array}
+        # Python 2's {str: array}
+        path.write_bytes(b"\x80\x02}U" + bytes([len(raw)]) + raw + array + b"s.")
         assert features.open_features(path).names == [name]
     np.save(tmp_path / "v.npy", {b"Caf\xe9": np.ones((2, 4))})
     assert features.open_features(tmp_path / "v.npy").names == ["Café"]
@@ -218,18 +198,14 @@ def test_four_hdf5_files(tmp_path, streams, truth):
     four_hdf5(tmp_path / "h", streams)
     data = load(tmp_path / "h", truth)
     check(data, streams)
-    assert (
-        data.layout == "hdf5"
-        and "4 files read as one set: flow_test.h5, flow_val.h5" in data.notes[0]
-    )
+    assert data.layout == "hdf5"
+    assert "4 files read as one set: flow_test.h5, flow_val.h5" in data.notes[0]
 
 
 def test_advice_to_give_the_folder_around_part_of_a_set_works(tmp_path, streams, truth):
     four_hdf5(tmp_path / "h", streams)
-    for allow_missing in (
-        False,
-        True,
-    ):  # without the whole test subset there is nothing to go on with
+    # without the whole test subset there is nothing to go on with
+    for allow_missing in (False, True):
         line = line_of(
             load,
             tmp_path / "h" / "rgb_val.h5",
@@ -367,7 +343,5 @@ def test_features_of_other_videos_are_shown(tmp_path, streams, truth):
     for allow_missing in (False, True):
         line = line_of(load, tmp_path / "f", truth, allow_missing=allow_missing)
         assert f"found no features for 6 of 6 videos of {truth}: {NAMES[0]}" in line
-        assert (
-            "found there: clip-0, clip-1, clip-2 and 3 more" in line
-            and "--allow-missing" not in line
-        )
+        assert "found there: clip-0, clip-1, clip-2 and 3 more" in line
+        assert "--allow-missing" not in line

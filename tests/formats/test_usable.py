@@ -3,7 +3,6 @@ that do not fit; and that inspection, conversion and loading judge it alike."""
 
 import functools
 import json
-import pathlib
 import shlex
 
 import convert_features
@@ -12,31 +11,24 @@ import h5py
 import inspect_features
 import numpy as np
 import pytest
+from errors import line_of
 from feature_files import SECONDS, save, videos
+from places import SHARED
 
 import dataset
 from formats import annotations, features
-from formats.files import InputError
 
 NAMES = list(feature_files.features())
 load = functools.partial(
     feature_files.load, snippet_seconds=SECONDS, train_subset="train", test_subset="test"
 )
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-THUMOS = ROOT.parent / "shared" / "data" / "thumos14"
+THUMOS = SHARED / "data" / "thumos14"
 
 
 def files(folder, arrays):
     for name, array in arrays.items():
         save(folder / f"{name}.npy", array)
     return folder
-
-
-def line_of(call, *args, **options):
-    with pytest.raises(InputError) as caught:
-        call(*args, **options)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def tool(capsys, tool, *arguments):
@@ -136,20 +128,9 @@ def test_a_folder_with_the_folder_of_one_stream_only(tmp_path, streams, truth):
 
 def test_one_stream_is_converted_and_read_without_being_asked(tmp_path, streams, truth, capsys):
     files(tmp_path / "f", {name: rgb for name, (rgb, _) in streams.items()})
-    code, *_ = tool(
-        capsys,
-        convert_features,
-        tmp_path / "f",
-        truth,
-        tmp_path / "out.h5",
-        "--snippet-seconds",
-        "0.5",
-        "--streams",
-        "rgb",
-        "--dtype",
-        "float32",
-    )
-    assert code == 0
+    paths = tmp_path / "f", truth, tmp_path / "out.h5"
+    options = "--snippet-seconds 0.5 --streams rgb --dtype float32".split()
+    assert tool(capsys, convert_features, *paths, *options)[0] == 0
     with h5py.File(tmp_path / "out.h5") as file:
         assert all(list(group) == ["rgb"] for group in file.values())
     data = load(tmp_path / "out.h5", truth)
@@ -250,9 +231,8 @@ def test_spatial_axes_are_no_crops(tmp_path, streams, truth):
 def test_transposed_arrays_are_asked_about_and_the_command_turns_them(
     tmp_path, streams, truth, capsys, declared
 ):
-    long = feature_files.features(
-        (80, 91, 120, 99, 130, 77)
-    )  # odd widths: neither halves nor mixed widths
+    # odd widths: neither halves nor mixed widths
+    long = feature_files.features((80, 91, 120, 99, 130, 77))
     feature_files.write_json(truth, feature_files.database(long))
     folder = files(
         tmp_path / "my features", {name: np.concatenate(pair, 1).T for name, pair in long.items()}
@@ -266,16 +246,8 @@ def test_transposed_arrays_are_asked_about_and_the_command_turns_them(
     command = shlex.split(line.split("turn them: ")[1])
     assert command[:2] == ["python", "tools/convert_features.py"] and "--transpose" in command
     target = tmp_path / "turned.h5"
-    assert (
-        tool(
-            capsys,
-            convert_features,
-            *[target if word == "OUT.h5" else word for word in command[2:]],
-            "--dtype",
-            "float32",
-        )[0]
-        == 0
-    )
+    argv = [target if word == "OUT.h5" else word for word in command[2:]]
+    assert tool(capsys, convert_features, *argv, "--dtype", "float32")[0] == 0
     data = load(target, truth, snippet_seconds=None)
     assert data.snippet_seconds == 0.5 and data.notes == ()
     for name, video in videos(data).items():
@@ -302,14 +274,8 @@ def test_transposed_arrays_of_one_usual_width_are_asked_about_the_stream_too(
     }
     command = shlex.split(line_of(load, files(tmp_path / "f", long), truth).split("turn them: ")[1])
     target = tmp_path / "turned.h5"
-    assert (
-        tool(
-            capsys,
-            convert_features,
-            *[target if word == "OUT.h5" else word for word in command[2:]],
-        )[0]
-        == 0
-    )
+    argv = [target if word == "OUT.h5" else word for word in command[2:]]
+    assert tool(capsys, convert_features, *argv)[0] == 0
     assert load(target, truth).dims == (512, 512)
 
 
@@ -356,9 +322,8 @@ def test_every_kind_of_missing_is_one_rule(tmp_path, streams, truth, kind, which
     assert sorted(videos(data)) == sorted(set(NAMES) - {name})
     assert any(name in note and "left out" in note for note in data.notes)
     segments = [note for note in data.notes if "count as missed" in note]
-    assert len(segments) == says and (
-        not says or "1 test video of these with 1 segments" in segments[0]
-    )
+    assert len(segments) == says
+    assert not says or "1 test video of these with 1 segments" in segments[0]
 
     code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
     assert (code, "--allow-missing" in verdict(out)) == (
@@ -389,11 +354,8 @@ def test_a_video_that_no_split_uses_stops_nobody(tmp_path, streams, truth, kind,
     truth.write_text(json.dumps(content))
     assert len(videos(load(folder, truth))) == 5
     code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
-    assert (
-        code == 0
-        and verdict(out) == "ready"
-        and "that no subset in use needs cannot be used" in out
-    )
+    assert code == 0 and verdict(out) == "ready"
+    assert "that no subset in use needs cannot be used" in out
     code, out, err = tool(
         capsys, convert_features, folder, truth, tmp_path / "out.h5", "--snippet-seconds", "0.5"
     )
@@ -430,9 +392,8 @@ def test_training_videos_without_times_and_test_videos_without_segments(tmp_path
     source = features.open_features(folder, snippet_seconds=SECONDS)
     data = dataset.load(source, truth, train_subset="train", test_subset="test")
     assert [video.labels.tolist() for video in data.train] == [[1, 0]] * 3
-    assert [len(video.segments) for video in data.test] == [0] * 3 and [
-        v.name for v in data.test
-    ] == NAMES[1::2]
+    assert [len(video.segments) for video in data.test] == [0] * 3
+    assert [v.name for v in data.test] == NAMES[1::2]
     assert data.test[0].duration == 0.5  # 1 clip
     assert data.notes == ("gt: 1 class without a training video: b",)
 

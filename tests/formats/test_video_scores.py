@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from errors import line_of
 
-from formats.files import InputError
 from formats.video_scores import read_video_scores
 
 FORMS = {
@@ -24,6 +24,9 @@ def test_external_scores(tmp_path, name):
     (tmp_path / name).write_text(FORMS[name], encoding="utf-8")
     found = read_video_scores(tmp_path / name, ["a", "b"], ["Jump", "Run"])
     assert found.dtype == np.float64 and found.tolist() == [[0, 0.5], [1, 0.25]]
+
+
+HEADER = "video,label,score\n"
 
 
 @pytest.mark.parametrize(
@@ -55,23 +58,19 @@ def test_external_scores(tmp_path, name):
         ("s.json", "{", "expected valid JSON"),
         (
             "s.csv",
-            "video,label,score\na,Run,1\na,Jump,1\nb,Run,1\n",
+            HEADER + "a,Run,1\na,Jump,1\nb,Run,1\n",
             "b: found no score of 1 of 2 classes: Jump",
         ),
+        ("s.csv", HEADER + "a,Run,1\na,Run,0\n", "a: found a second score of Run at line 3"),
+        ("s.csv", HEADER + "a,Run,1\na,Jump\n", "line 3: found 2 fields, expected 3"),
         (
             "s.csv",
-            "video,label,score\na,Run,1\na,Run,0\n",
-            "a: found a second score of Run at line 3",
-        ),
-        ("s.csv", "video,label,score\na,Run,1\na,Jump\n", "line 3: found 2 fields, expected 3"),
-        (
-            "s.csv",
-            "video,label,score\na,Run,1\na,Jump,1.5\nb,Run,1\nb,Jump,0\n",
+            HEADER + "a,Run,1\na,Jump,1.5\nb,Run,1\nb,Jump,0\n",
             "a: found the score '1.5' of Jump",
         ),
         (
             "s.csv",
-            "video,label,score\na,Run,1\na,Jump,high\nb,Run,1\nb,Jump,0\n",
+            HEADER + "a,Run,1\na,Jump,high\nb,Run,1\nb,Jump,0\n",
             "found the score 'high' of Jump",
         ),
         ("s.csv", "video,Run\na,1\nb,1\n", "a: found no score of 1 of 2 classes: Jump"),
@@ -83,12 +82,12 @@ def test_external_scores(tmp_path, name):
         ),
         (
             "s.csv",
-            "video,label,score\na,run,1\nb,run,1\n",
+            HEADER + "a,run,1\nb,run,1\n",
             "a: found no score of 2 of 2 classes: Jump, Run; found run",
         ),
         (
             "s.csv",
-            "video,label,score\nx,Run,1\ny,Run,1\n",
+            HEADER + "x,Run,1\ny,Run,1\n",
             "found no scores of 2 of 2 videos: a, b; found x, y",
         ),
         ("s.csv", "video,Run,Run\na,1,1\n", "each name once"),
@@ -101,9 +100,8 @@ def test_external_scores(tmp_path, name):
 def test_external_scores_errors(tmp_path, name, text, says):
     if text is not None:
         (tmp_path / name).write_text(text, encoding="utf-8", errors="surrogateescape")
-    with pytest.raises(InputError) as error:
-        read_video_scores(tmp_path / name, ["a", "b"], ["Jump", "Run"])
-    assert str(error.value).startswith(f"{tmp_path / name}: ") and says in str(error.value)
+    line = line_of(read_video_scores, tmp_path / name, ["a", "b"], ["Jump", "Run"])
+    assert line.startswith(f"{tmp_path / name}: ") and says in line
 
 
 def test_videos_under_another_form_of_their_name(tmp_path):

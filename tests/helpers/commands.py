@@ -13,30 +13,23 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 
 import run
 from engine import run_folder
 from formats import features
 
-ROOT = Path(__file__).resolve().parents[2]
 # A classifier with dropout and one without, long phases and short ones.
-FLAGS = [
-    "--method",
-    "em-mil",
-    "wtalc",
-    "--untrimmednet-epochs",
-    "3",
-    "--wtalc-iterations",
-    "110",
-    "--cycle",
-    "2",
-    "--cycle-epochs",
-    "4",
-    "--alternate-epochs",
-    "3",
-    "--pictures",
-    "1",
-]
+FLAGS = (
+    "--method em-mil wtalc --untrimmednet-epochs 3 --wtalc-iterations 110 --cycle 2 "
+    "--cycle-epochs 4 --alternate-epochs 3 --pictures 1"
+).split()
+
+
+def words(line, *values):
+    """The words of a command's line, in which each {} stands for one of the values."""
+    left = iter(values)
+    return [str(next(left)) if word == "{}" else word for word in line.split()]
 
 
 def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
@@ -58,22 +51,14 @@ def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
     folder.mkdir(parents=True, exist_ok=True)
     features.write_canonical(folder / "features.h5", items, 0.5, "float32")
     (folder / "annotations.json").write_text(json.dumps({"database": database}))
-    return [
-        "--dataset",
-        "custom",
-        "--features",
-        str(folder / "features.h5"),
-        "--annotations",
-        str(folder / "annotations.json"),
-        *FLAGS,
-    ]
+    paths = folder / "features.h5", folder / "annotations.json"
+    return [*words("--dataset custom --features {} --annotations {}", *paths), *FLAGS]
 
 
 # ------------------------------------------------------------------------------------------------
 # children
-FORKS = multiprocessing.get_context(
-    "forkserver"
-)  # its server has never computed, so that forking it is safe
+# its server has never computed, so that forking it is safe
+FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["commands", "matplotlib.figure", "matplotlib.backends.backend_agg"])
 
 
@@ -84,9 +69,8 @@ def start(argv, output, file_limit=None, save_every=-1):
     file_limit: largest size in bytes of a file that it may write, the nearest thing to a full disk.
     save_every: seconds between checkpoints; by default there is one after every epoch.
     """
-    os.environ["PYTHONPATH"] = os.pathsep.join(
-        sys.path
-    )  # for the server, which starts with the first
+    # for the server, which starts with the first
+    os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     process = FORKS.Process(
         target=_child, args=([str(a) for a in argv], str(output), file_limit, save_every)
     )
@@ -141,24 +125,24 @@ def refused(argv, capsys, program=run.main):
 
 # ------------------------------------------------------------------------------------------------
 # what a run leaves
+def same(path, other):
+    """Whether two files hold the same bytes."""
+    return Path(path).read_bytes() == Path(other).read_bytes()
+
+
+def stamps(folder):
+    """The files of a folder and when they were written."""
+    return {path: path.stat().st_mtime_ns for path in Path(folder).rglob("*")}
+
+
 def remains(folder):
     """Everything that a finished run leaves and that does not depend on the clock, to be compared
     with ==.
     """
     folder = Path(folder)
-    left = {
-        name: (folder / name).read_bytes()
-        for name in (
-            "opts.json",
-            "ground_truth.csv",
-            "ambiguous.csv",
-            "detections.json",
-            "detections.csv",
-            "detections-wtalc.csv",
-            "table.md",
-        )
-        if (folder / name).exists()
-    }
+    names = "opts.json ground_truth.csv ambiguous.csv detections.json detections.csv table.md"
+    names = (*names.split(), "detections-wtalc.csv")
+    left = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
     left["log"] = [
         _timeless(json.loads(line)) for line in (folder / run_folder.LOG).read_text().splitlines()
     ]

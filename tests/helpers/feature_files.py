@@ -59,7 +59,7 @@ def write_json(path, content):
     return path
 
 
-def objects(values):
+def objects(*values):
     """An object array (N,) of anything, arrays of equal shape included."""
     array = np.empty(len(values), dtype=object)
     array[:] = values
@@ -88,7 +88,7 @@ def canonical_gzip(folder, streams):
 def joint_npy(folder, streams, names=None):
     save(
         folder / "Set-I3D-JOINTFeatures.npy",
-        objects([np.concatenate(pair, 1) for pair in streams.values()]),
+        objects(*[np.concatenate(pair, 1) for pair in streams.values()]),
     )
     save(
         folder / "Set-Annotations" / "videoname.npy",

@@ -16,21 +16,19 @@ ABOUT = page.About(
     [("mAP", [["mAP (%) at tIoU", "0.5"], ["EM-MIL", "27.3"]])],
     ["Nothing here was trained."],
 )
-LOG = [
-    {"stage": "untrimmednet", "epoch": epoch, "loss": {"mil": 2.0 / epoch}} for epoch in (1, 2, 3)
-] + [
-    {
-        "stage": f"em-mil {phase} {step}",
-        "epoch": epoch,
-        "phase": phase,
-        "step": step,
-        "loss": {"rgb": 1.0 / phase, "flow": 0.5},
-        "positive": 0.5,
-        "changed": None if phase < 3 else 0.25,
-        "empty": 0,
-    }
+
+
+def epoch(phase, step, number, loss, positive=None, changed=None):
+    """A record of EM-MIL's log."""
+    stage = f"em-mil {phase:02d} {step}"
+    labels = dict(positive=positive, changed=changed, empty=0)
+    return dict(stage=stage, epoch=number, phase=phase, step=step, loss=loss, **labels)
+
+
+LOG = [{"stage": "untrimmednet", "epoch": k, "loss": {"mil": 2.0 / k}} for k in (1, 2, 3)] + [
+    epoch(phase, step, number, {"rgb": 1.0 / phase, "flow": 0.5}, 0.5, None if phase < 3 else 0.25)
     for phase, step in ((1, "M"), (2, "E"), (3, "M"))
-    for epoch in (1, 2)
+    for number in (1, 2)
 ]
 
 

@@ -19,6 +19,7 @@ import h5py
 import inspect_features
 import numpy as np
 import pytest
+from errors import line_of, malice
 from feature_files import SECONDS, objects, save
 
 from formats.files import InputError
@@ -80,16 +81,6 @@ def edit(arguments, change):
     content = json.loads(arguments["annotations"].read_text())
     change(content["database"])
     arguments["annotations"].write_text(json.dumps(content))
-
-
-class Malice:
-    """Unpickled by the usual means, it would make a file."""
-
-    def __init__(self, folder):
-        self.command = f"touch {folder / 'executed'}"
-
-    def __reduce__(self):
-        return os.system, (self.command,)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -308,12 +299,8 @@ def absurd_shape_behind_compression(folder, arguments):
 def test_declared_seconds(tmp_path, arguments, value, text):
     with h5py.File(arguments["features"], "r+") as file:
         file.attrs["snippet_seconds"] = value
-    with pytest.raises(InputError) as caught:
-        feature_files.load(**arguments)
-    assert (
-        f"features.h5: attribute snippet_seconds: found {text}, expected a positive number"
-        in str(caught.value)
-    )
+    said = f"features.h5: attribute snippet_seconds: found {text}, expected a positive number"
+    assert said in line_of(feature_files.load, **arguments)
 
 
 @case("features.h5: found no snippet_seconds (seconds per clip), expected it as the attribute")
@@ -467,13 +454,13 @@ def joint_file_with_numbers_for_names(folder, arguments):
 @case("JOINTFeatures.npy: found a pickle that asks for ")
 def joint_file_that_executes(folder, arguments):
     relayout(folder, arguments, feature_files.joint_npy)
-    save(arguments["features"], objects([Malice(folder)] * 6))
+    save(arguments["features"], objects(*[malice(folder)] * 6))
 
 
 @case("videoname.npy: found a pickle that asks for ")
 def names_that_execute(folder, arguments):
     relayout(folder, arguments, feature_files.joint_npy)
-    save(folder / "other" / "Set-Annotations" / "videoname.npy", objects([Malice(folder)] * 6))
+    save(folder / "other" / "Set-Annotations" / "videoname.npy", objects(*[malice(folder)] * 6))
 
 
 @case("JOINTFeatures.npy: found a broken pickle")
@@ -486,7 +473,7 @@ def joint_file_truncated(folder, arguments):
 @case("JOINTFeatures.npy: item 1: found 'a', expected an array")
 def joint_file_of_texts(folder, arguments):
     relayout(folder, arguments, feature_files.joint_npy)
-    save(arguments["features"], objects([np.ones((8, 8)), "a", "b", "c", "d", "e"]))
+    save(arguments["features"], objects(np.ones((8, 8)), "a", "b", "c", "d", "e"))
 
 
 @case(
@@ -494,7 +481,7 @@ def joint_file_of_texts(folder, arguments):
 )
 def joint_file_of_one_dimension(folder, arguments):
     relayout(folder, arguments, feature_files.joint_npy)
-    save(arguments["features"], objects([np.ones(8)] * 6))
+    save(arguments["features"], objects(*[np.ones(8)] * 6))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -535,7 +522,7 @@ def npy_that_claims_more_than_it_holds(folder, arguments):
 @case(f"{FIRST}.npy: found a pickle that asks for ")
 def npy_that_executes(folder, arguments):
     relayout(folder, arguments, feature_files.side_by_side_files)
-    save(folder / "other" / f"{FIRST}.npy", objects([Malice(folder)]))
+    save(folder / "other" / f"{FIRST}.npy", objects(malice(folder)))
 
 
 @case(f"{FIRST}.npy: found a file that starts with b'0.1,0.2")
@@ -567,7 +554,7 @@ def npz_truncated(folder, arguments):
 @case(f"{FIRST}: flow: found values of type object, expected floating-point numbers")
 def npz_that_executes(folder, arguments):
     relayout(folder, arguments, feature_files.npz_files)
-    np.savez(folder / "other" / f"{FIRST}.npz", rgb=np.ones((8, 4)), flow=objects([Malice(folder)]))
+    np.savez(folder / "other" / f"{FIRST}.npz", rgb=np.ones((8, 4)), flow=objects(malice(folder)))
 
 
 @case("other: found no features for 1 of 7 videos of ")
@@ -625,7 +612,7 @@ def released_file_that_executes(folder, arguments):
     import torch
 
     relayout(folder, arguments, feature_files.released_pt)
-    torch.save(Malice(folder), folder / "other" / "trainSet" / "X_RGB" / "0.pt")
+    torch.save(malice(folder), folder / "other" / "trainSet" / "X_RGB" / "0.pt")
 
 
 @case("X_flow/0.pt: found a broken file")
@@ -764,8 +751,8 @@ def wtalc_lengths_disagree(folder, arguments):
         ("videoname", ["a", "b", "c"]),
         ("subset", ["train"] * 3),
         ("classlist", ["x"]),
-        ("labels", objects([["x"]] * 2)),
-        ("segments", objects([[[0, 1]]] * 3)),
+        ("labels", objects(*[["x"]] * 2)),
+        ("segments", objects(*[[[0, 1]]] * 3)),
     ):
         save(folder / "other" / f"{name}.npy", np.array(values))
 
@@ -776,16 +763,12 @@ def wtalc_lengths_disagree(folder, arguments):
 
 @pytest.mark.parametrize("function, expected", CASES)
 def test_bad_input(tmp_path, arguments, function, expected):
-    assert (
-        feature_files.load(**arguments).notes == ()
-    )  # the set is sound but for what the case does to it
+    # the set is sound but for what the case does to it
+    assert feature_files.load(**arguments).notes == ()
     function(tmp_path, arguments)
-    with pytest.raises(InputError) as caught:
-        feature_files.load(**arguments)
-    line = str(caught.value)
+    line = line_of(feature_files.load, **arguments)
     for text in expected:
         assert text in line
-    assert "\n" not in line and len(line) < 1000
     assert not (tmp_path / "executed").exists()
 
 
@@ -849,7 +832,7 @@ def test_data_destroyed_inside_hdf5(tmp_path, arguments):
 
 def test_malice_would_execute_elsewhere(tmp_path):
     """The crafted pickle of the cases does what it says where pickles are trusted."""
-    pickle.loads(pickle.dumps(Malice(tmp_path)))
+    pickle.loads(pickle.dumps(malice(tmp_path)))
     assert (tmp_path / "executed").exists()
 
 

@@ -11,6 +11,8 @@ import zipfile
 
 import numpy as np
 import pytest
+from errors import Evil, cases, line_of, told
+from feature_files import objects
 
 from formats import files, npy
 from formats.files import InputError, load_json, load_pt, write_atomically
@@ -29,26 +31,12 @@ def load_npz(path):
     return {name: load_npz_member(path, name) for name in npz_headers(path)}
 
 
-def objects(*values):
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
-
-
 def write_pickle(path, data, shape=(2,), version=1, descr="|O"):
     """A .npy file around pickle bytes (or any other payload), with the header written by hand."""
     text = repr({"descr": descr, "fortran_order": False, "shape": shape}).encode("utf-8") + b"\n"
     size = struct.pack("<H" if version == 1 else "<I", len(text))
     path.write_bytes(b"\x93NUMPY" + bytes([version, 0]) + size + text + data)
     return path
-
-
-def line_of(call, *args):
-    """The message of the InputError that `call` must raise: one line."""
-    with pytest.raises(InputError) as caught:
-        call(*args)
-    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
-    return str(caught.value)
 
 
 def same(a, b):
@@ -91,73 +79,36 @@ def test_python_2_header_with_long_integers(tmp_path):
 
 
 LIES = [
-    (
-        "more rows than the file holds",
-        (10**15, 2),
-        "<f4",
-        b"\0" * 16,
-        "found 16 bytes after the header",
-    ),
-    (
-        "fewer bytes by one",
-        (2, 2),
-        "<f4",
-        b"\0" * 15,
-        "found 15 bytes after the header, expected 16",
-    ),
-    (
-        "more bytes than claimed",
-        (2, 2),
-        "<f4",
-        b"\0" * 17,
-        "found 17 bytes after the header, expected 16",
-    ),
-    ("a negative dimension", (-1, 2), "<f4", b"", "shape (-1, 2)"),
-    ("two negative dimensions", (-1, -2), "<f4", b"\0" * 8, "shape (-1, -2)"),
-    (
-        "more elements than an index counts",
-        (2**40, 2**40),
-        "<f4",
-        b"",
-        "shape (1099511627776, 1099511627776)",
-    ),
-    (
-        "such a product hidden behind a zero",
-        (0, 2**40, 2**40),
-        "<f4",
-        b"",
-        "shape (0, 1099511627776",
-    ),
-    ("a number for a shape", 3, "<f4", b"\0" * 12, "shape 3"),
-    ("a shape of floats", (2.0,), "<f4", b"\0" * 8, "shape (2.0,)"),
-    ("a shape of bools", (True,), "<f4", b"\0" * 4, "shape (True,)"),
-    ("too many dimensions", (1,) * 40, "<f4", b"\0" * 4, "shape (1, 1, 1, 1, ...)"),
-    ("elements of no size", (10**12,), "|S0", b"", "elements of no size"),
-    (
-        "elements of absurd size",
-        (1,),
-        "|S999999999",
-        b"abc",
-        "found 3 bytes after the header, expected 999999999",
-    ),
-    ("a structured dtype", (1,), [("a", "<f4")], b"\0" * 4, "dtype [('a', '<f4')]"),
-    ("a dtype that is none", (1,), "<f5", b"\0" * 5, "dtype '<f5'"),
-    ("raw memory", (1,), "|V4", b"\0" * 4, "dtype '|V4'"),
-    ("dates", (1,), "<M8[s]", b"\0" * 8, "dtype '<M8[s]'"),
-    (
-        "more objects than the file could hold",
-        (10**12,),
-        "|O",
-        b"\x80\x04].",
-        "too few for (1000000000000,)",
-    ),
-    ("characters beyond Unicode", (1,), "<U1", b"\xff\xff\xff\x7f", "characters beyond Unicode"),
+    # more rows than the file holds
+    ((10**15, 2), "<f4", b"\0" * 16, "found 16 bytes after the header"),
+    # fewer bytes by one
+    ((2, 2), "<f4", b"\0" * 15, "found 15 bytes after the header, expected 16"),
+    # more bytes than claimed
+    ((2, 2), "<f4", b"\0" * 17, "found 17 bytes after the header, expected 16"),
+    ((-1, 2), "<f4", b"", "shape (-1, 2)"),
+    ((-1, -2), "<f4", b"\0" * 8, "shape (-1, -2)"),
+    # more elements than an index counts
+    ((2**40, 2**40), "<f4", b"", "shape (1099511627776, 1099511627776)"),
+    # such a product hidden behind a zero
+    ((0, 2**40, 2**40), "<f4", b"", "shape (0, 1099511627776"),
+    (3, "<f4", b"\0" * 12, "shape 3"),
+    ((2.0,), "<f4", b"\0" * 8, "shape (2.0,)"),
+    ((True,), "<f4", b"\0" * 4, "shape (True,)"),
+    ((1,) * 40, "<f4", b"\0" * 4, "shape (1, 1, 1, 1, ...)"),  # too many dimensions
+    ((10**12,), "|S0", b"", "elements of no size"),
+    # elements of absurd size
+    ((1,), "|S999999999", b"abc", "found 3 bytes after the header, expected 999999999"),
+    ((1,), [("a", "<f4")], b"\0" * 4, "dtype [('a', '<f4')]"),  # a structured dtype
+    ((1,), "<f5", b"\0" * 5, "dtype '<f5'"),  # a dtype that is none
+    ((1,), "|V4", b"\0" * 4, "dtype '|V4'"),  # raw memory
+    ((1,), "<M8[s]", b"\0" * 8, "dtype '<M8[s]'"),  # dates
+    # more objects than the file could hold
+    ((10**12,), "|O", b"\x80\x04].", "too few for (1000000000000,)"),
+    ((1,), "<U1", b"\xff\xff\xff\x7f", "characters beyond Unicode"),
 ]
 
 
-@pytest.mark.parametrize(
-    "shape, descr, data, found", [lie[1:] for lie in LIES], ids=[lie[0] for lie in LIES]
-)
+@told("shape, descr, data, found", LIES)
 def test_a_header_that_lies_is_refused_before_any_allocation(tmp_path, shape, descr, data, found):
     path = write_pickle(tmp_path / "a.npy", data, shape, descr=descr)
     tracemalloc.start()
@@ -188,9 +139,7 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(
-    "data, found", [case[1:] for case in BROKEN], ids=[case[0] for case in BROKEN]
-)
+@cases("data, found", BROKEN)
 def test_a_file_that_is_no_npy_is_refused(tmp_path, data, found):
     (tmp_path / "a.npy").write_bytes(data)
     for load in (load_npy, index_object_npy, npy.npy_header):
@@ -245,9 +194,8 @@ def test_object_arrays_of_every_pickle_protocol(tmp_path, protocol):
 @pytest.mark.parametrize("protocol", range(6))
 @pytest.mark.parametrize("scale", [1, 2000])
 def test_arrays_in_arrays_load_and_index_in_every_protocol(tmp_path, protocol, scale):
-    features = [
-        np.repeat(a, scale, axis=1) if scale > 1 else a for a in FEATURES
-    ]  # scale 2000: left on disk
+    # scale 2000: left on disk
+    features = [np.repeat(a, scale, axis=1) if scale > 1 else a for a in FEATURES]
     features[3] = np.asfortranarray(features[3])
     path = write_pickle(
         tmp_path / "a.npy", pickle.dumps(objects(*features), protocol), (len(features),)
@@ -348,16 +296,6 @@ def test_what_old_and_new_numpy_call_their_functions(tmp_path):
         assert scalar == 2 and type(scalar) is np.float64
 
 
-class Evil:
-    """Makes a pickle that runs a command, or touches a file, when it is opened without care."""
-
-    def __init__(self, function, *args):
-        self.call = function, args
-
-    def __reduce__(self):
-        return self.call
-
-
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_pickle_that_would_execute_code_is_refused_and_does_not(tmp_path, protocol):
     canary, path = tmp_path / "canary", tmp_path / "evil.npy"
@@ -419,9 +357,7 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize(
-    "data, asked", [case[1:] for case in HOSTILE], ids=[case[0] for case in HOSTILE]
-)
+@cases("data, asked", HOSTILE)
 def test_hand_made_hostile_pickles_are_refused_with_what_they_ask_for(
     tmp_path, monkeypatch, data, asked
 ):
@@ -481,7 +417,7 @@ DAMAGED = [
 ]
 
 
-@pytest.mark.parametrize("data", [case[1] for case in DAMAGED], ids=[case[0] for case in DAMAGED])
+@cases("data", DAMAGED)
 def test_damaged_pickles_are_one_line_and_cost_no_memory(tmp_path, data):
     path = write_pickle(tmp_path / "a.npy", data, shape=(2,) if len(data) > 1 else (0,))
     tracemalloc.start()
@@ -574,9 +510,8 @@ def test_the_index_takes_lists_rows_and_a_list_in_a_scalar(tmp_path):
     for item, expected in zip(index_object_npy(tmp_path / "a.npy"), FEATURES, strict=True):
         same(item.read(), expected)
 
-    np.save(
-        tmp_path / "a.npy", np.arange(12, dtype=np.float32).reshape(2, 3, 2)
-    )  # what equal lengths become
+    # what equal lengths become
+    np.save(tmp_path / "a.npy", np.arange(12, dtype=np.float32).reshape(2, 3, 2))
     items = index_object_npy(tmp_path / "a.npy")
     assert [item.shape for item in items] == [(3, 2)] * 2
     same(items[1].read(), np.arange(6, 12, dtype=np.float32).reshape(3, 2))
@@ -738,7 +673,7 @@ JSON = [
 ]
 
 
-@pytest.mark.parametrize("data, found", [case[1:] for case in JSON], ids=[case[0] for case in JSON])
+@cases("data, found", JSON)
 def test_broken_json_is_one_line(tmp_path, data, found):
     (tmp_path / "a.json").write_bytes(data)
     if b"9" * 5000 in data and not hasattr(sys, "get_int_max_str_digits"):

@@ -266,9 +266,8 @@ def test_the_labels_in_the_folder_are_those_that_were_trained_on():
             model.classifier(torch.from_numpy(video.rgb), torch.from_numpy(video.flow))
         )
         p = p.detach().numpy().astype(float)
-        votes = (p > p.mean(axis=0) + 1e-12) & (
-            video.labels > 0
-        )  # one clip: never above its own mean
+        # one clip: never above its own mean
+        votes = (p > p.mean(axis=0) + 1e-12) & (video.labels > 0)
         assert (of_clip == votes.any(axis=1)).all()
 
 
@@ -277,9 +276,8 @@ def test_bags_left_without_a_positive_clip_are_counted():
     first.
     """
     videos = small_set(n=4)
-    videos[0] = videos[0]._replace(
-        rgb=videos[0].rgb[:1], flow=videos[0].flow[:1]
-    )  # has all 3 classes
+    # has all 3 classes
+    videos[0] = videos[0]._replace(rgb=videos[0].rgb[:1], flow=videos[0].flow[:1])
     for v in range(1, 4):
         rgb, flow = (
             np.repeat(x[:1], 5, 0) + np.arange(5)[:, None].astype(np.float32)
@@ -402,9 +400,8 @@ def test_eq4_and_eq6_by_hand():
     p = em_trainer.classification_loss(
         torch.tensor([[2.0, -1.0], [0.0, 3.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     )
-    assert p.item() == pytest.approx(
-        (one(2) + one(1) + one(0) + one(-3)) / 2
-    )  # over 2 clips, summed over classes
+    # over 2 clips, summed over classes
+    assert p.item() == pytest.approx((one(2) + one(1) + one(0) + one(-3)) / 2)
 
 
 def test_two_videos_a_step_average_their_gradients():

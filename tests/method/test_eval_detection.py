@@ -3,7 +3,6 @@ literal loops."""
 
 import json
 import os
-import pathlib
 import random
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from places import ROOT, SHARED, python
+from rows import detections, ground_truth
 
 import eval_detection
 from eval_detection import (
@@ -27,18 +28,9 @@ from eval_detection import (
 )
 from formats.detections import write_detections
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-DATA = ROOT.parent / "shared" / "data"
+DATA = SHARED / "data"
 GOLDEN = DATA / "eval_golden"
 needs_data = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no data beside the project at {DATA}")
-
-
-def ground_truth(*rows):
-    return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label"])
-
-
-def detections(*rows):
-    return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label", "score"])
 
 
 def read_table(path):
@@ -84,95 +76,63 @@ def test_golden_sets(name, protocol, key, tolerance):
 
 # ------------------------------------------------------------------------------------- small cases
 
+# name: truth, detections, Ambiguous segments; AP of each of PROTOCOLS
 CASES = {
-    "a better one with a lower score": (
-        [("a", 0, 10)],
-        [("a", 0, 6, 0.9), ("a", 0, 10, 0.5)],
-        [],
-        (1, 1 / 2, 1 / 2),
-    ),
-    "all scores equal": (  # activitynet: row order, FP TP FP TP: precision 1/2 at both hits
-        [("a", 10, 20), ("b", 10, 20)],
-        [("a", 0, 5, 1), ("a", 10, 20, 1), ("b", 0, 5, 1), ("b", 10, 20, 1)],
-        [],
+    "a better one with a lower score": ("a 0 10", "a 0 6 0.9; a 0 10 0.5", "", (1, 1 / 2, 1 / 2)),
+    # activitynet: row order, FP TP FP TP: precision 1/2 at both hits
+    "all scores equal": (
+        "a 10 20; b 10 20",
+        "a 0 5 1; a 10 20 1; b 0 5 1; b 10 20 1",
+        "",
         (1 / 2, 1, 1 / 2),
     ),
-    "tIoU at the threshold": ([("a", 0, 10)], [("a", 0, 5, 1)], [], (1, 0, 0)),
+    "tIoU at the threshold": ("a 0 10", "a 0 5 1", "", (1, 0, 0)),
     "a false positive on Ambiguous": (
-        [("a", 0, 10)],
-        [("a", 22, 28, 0.9), ("a", 0, 10, 0.5)],
-        [("a", 20, 30)],
+        "a 0 10",
+        "a 22 28 0.9; a 0 10 0.5",
+        "a 20 30",
         (1 / 2, 1, 1),
     ),
-    "a true positive on Ambiguous": (
-        [("a", 0, 10)],
-        [("a", 0, 10, 0.9)],
-        [("a", 9, 12)],
-        (1, 1, 1),
-    ),
+    "a true positive on Ambiguous": ("a 0 10", "a 0 10 0.9", "a 9 12", (1, 1, 1)),
     "a false positive in a third video": (
-        [("a", 0, 10), ("b", 0, 10)],
-        [("c", 0, 10, 0.9), ("a", 0, 10, 0.8), ("b", 0, 10, 0.7)],
-        [],
+        "a 0 10; b 0 10",
+        "c 0 10 0.9; a 0 10 0.8; b 0 10 0.7",
+        "",
         (2 / 3, 2 / 3, (1 / 2 + 2 / 3) / 2),
     ),
-    "half of the ground truth": (
-        [("a", 0, 10), ("b", 0, 10)],
-        [("a", 0, 10, 1)],
-        [],
-        (1 / 2, 6 / 11, 1 / 2),
-    ),
+    "half of the ground truth": ("a 0 10; b 0 10", "a 0 10 1", "", (1 / 2, 6 / 11, 1 / 2)),
     "a duplicate": (
-        [("a", 0, 10), ("b", 0, 10)],
-        [("a", 0, 10, 0.9), ("a", 0, 10, 0.8), ("b", 0, 10, 0.7)],
-        [],
+        "a 0 10; b 0 10",
+        "a 0 10 0.9; a 0 10 0.8; b 0 10 0.7",
+        "",
         (1 / 2 + 1 / 3, (6 + 5 * 2 / 3) / 11, 1 / 2 + 1 / 3),
     ),
     # activitynet: the second takes what is left, [4, 20] at tIoU 0.5
-    "the second best that is free": (
-        [("a", 0, 10), ("a", 4, 20)],
-        [("a", 0, 10, 0.9), ("a", 2, 14, 0.8)],
-        [],
-        (1, 1, 1),
-    ),
-    "only touching Ambiguous": (
-        [("a", 0, 10)],
-        [("a", 10, 20, 0.9), ("a", 0, 10, 0.5)],
-        [("a", 20, 30)],
-        (0.5, 0.5, 0.5),
-    ),
-    "Ambiguous of another video": (
-        [("a", 0, 10)],
-        [("a", 20, 30, 0.9), ("a", 0, 10, 0.5)],
-        [("b", 20, 30)],
-        (0.5, 0.5, 0.5),
-    ),
-    "nothing detected": ([("a", 0, 10)], [], [("a", 20, 30)], (0, 0, 0)),
-    "a zero-length detection": (
-        [("a", 0, 10)],
-        [("a", 5, 5, 0.9), ("a", 0, 10, 0.5)],
-        [],
-        (0.5, 0.5, 0.5),
-    ),
+    "the second best that is free": ("a 0 10; a 4 20", "a 0 10 0.9; a 2 14 0.8", "", (1, 1, 1)),
+    "only touching Ambiguous": ("a 0 10", "a 10 20 0.9; a 0 10 0.5", "a 20 30", (0.5, 0.5, 0.5)),
+    "Ambiguous of another video": ("a 0 10", "a 20 30 0.9; a 0 10 0.5", "b 20 30", (0.5, 0.5, 0.5)),
+    "nothing detected": ("a 0 10", "", "a 20 30", (0, 0, 0)),
+    "a zero-length detection": ("a 0 10", "a 5 5 0.9; a 0 10 0.5", "", (0.5, 0.5, 0.5)),
     "a zero-length ground truth": (
-        [("a", 5, 5), ("a", 0, 10)],
-        [("a", 5, 5, 0.9), ("a", 0, 10, 0.8)],
-        [],
+        "a 5 5; a 0 10",
+        "a 5 5 0.9; a 0 10 0.8",
+        "",
         (1 / 4, 6 / 2 / 11, 1 / 4),
     ),
-    "equal segments": (
-        [("a", 0, 10), ("a", 0, 10)],
-        [("a", 0, 10, 0.9), ("a", 0, 10, 0.8)],
-        [],
-        (1, 1, 1),
-    ),
+    "equal segments": ("a 0 10; a 0 10", "a 0 10 0.9; a 0 10 0.8", "", (1, 1, 1)),
 }
+
+
+def segments_of(text):
+    """Rows (video, start, end[, score]) of "a 0 10; b 0 10"."""
+    return [(row[0], *map(float, row[1:])) for row in map(str.split, text.split(";")) if row]
 
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_small_cases(name, protocol):
-    truth, found, ambiguous, expected = CASES[name]
+    *texts, expected = CASES[name]
+    truth, found, ambiguous = map(segments_of, texts)
     truth = ground_truth(*[(*row, "x") for row in truth])
     found = detections(*[(*row[:3], "x", row[3]) for row in found])
     ambiguous = pd.DataFrame(ambiguous, columns=["video", "t_start", "t_end"])
@@ -193,9 +153,8 @@ def test_equal_overlap_takes_the_later_ground_truth():
 
 def test_equal_overlap_takes_the_earlier_detection_in_thumos():
     truth = ground_truth(("a", 0, 10, "x"))
-    found = detections(
-        ("a", 0, 8, "x", 0.1), ("a", 2, 10, "x", 0.9)
-    )  # tIoU 0.8 both: the first row is the hit
+    # tIoU 0.8 both: the first row is the hit
+    found = detections(("a", 0, 8, "x", 0.1), ("a", 2, 10, "x", 0.9))
     for protocol in ("thumos-2014", "thumos-2015"):
         assert evaluate(truth, found, 0.5, protocol).map[0] == 0.5
         assert evaluate(truth, found[::-1], 0.5, protocol).map[0] == 1
@@ -205,13 +164,11 @@ def test_thumos_ground_truths_choose_in_row_order():
     """Whoever chooses first takes the detection that both want, and the other may be left
     with too little."""
     found = detections(("a", 0, 10, "x", 0.9), ("a", 2, 10, "x", 0.8))
-    greedy = ground_truth(
-        ("a", 0, 9, "x"), ("a", 0, 10, "x")
-    )  # [0, 9] takes [0, 10] (0.9); [0, 10] gets [2, 10] (0.8)
+    # [0, 9] takes [0, 10] (0.9); [0, 10] gets [2, 10] (0.8)
+    greedy = ground_truth(("a", 0, 9, "x"), ("a", 0, 10, "x"))
     assert evaluate(greedy, found, 0.75, "thumos-2015").map[0] == 1
-    other = ground_truth(
-        ("a", 0, 10, "x"), ("a", 0, 9, "x")
-    )  # [0, 10] takes its equal; [0, 9] is left with 0.7
+    # [0, 10] takes its equal; [0, 9] is left with 0.7
+    other = ground_truth(("a", 0, 10, "x"), ("a", 0, 9, "x"))
     assert evaluate(other, found, 0.75, "thumos-2015").map[0] == 0.5
 
 
@@ -542,8 +499,8 @@ def test_error_profile_by_hand():
         ("a", 60, 70, "x", 0.4),  # background
         ("a", 29.5, 60, "x", 0.3),  # localization: 10/30.5 of x, 0.5/40 of y
         ("b", 0, 10, "x", 0.2),  # background: nothing in this video
-        ("a", 0, 10, "w", 0.1),
-    )  # a class without ground truth: not counted
+        ("a", 0, 10, "w", 0.1),  # a class without ground truth: not counted
+    )
     expected = {
         "true positive": 1,
         "double detection": 1,
@@ -587,8 +544,8 @@ def test_detection_kinds_by_hand():
         ("b", 0, 10, "x", 0.9),  # true positive
         ("b", 20, 30, "x", 0.6),  # wrong label
         ("b", 20, 23, "y", 0.5),  # localization, tIoU 0.3
-        ("b", 20, 23, "x", 0.4),
-    )  # confusion
+        ("b", 20, 23, "x", 0.4),  # confusion
+    )
     kinds, hit = detection_kinds(truth, found)
     assert kinds.tolist() == [
         "background",
@@ -633,8 +590,8 @@ def test_video_ap_by_hand():
         ("a", 40, 50, "y", 0.1),  # of a, y: 1
         ("b", 0, 10, "x", 0.05),  # of b: 1, whatever stands in other videos
         ("b", 0, 10, "y", 0.9),  # a class that b does not have
-        ("d", 0, 10, "x", 0.9),
-    )  # a video without ground truth
+        ("d", 0, 10, "x", 0.9),  # a video without ground truth
+    )
     assert video_ap(truth, found) == {"a": (1 / 4 + 1) / 2, "b": 1, "c": 0}
     assert video_ap(truth, found[:0]) == {"a": 0, "b": 0, "c": 0}
 
@@ -717,14 +674,8 @@ def failure(capsys, *argv):
 def test_command_prints_what_was_scored(files, capsys):
     results, out = command(
         capsys,
-        files / "gt.json",
-        files / "found.csv",
-        "--tiou",
-        0.5,
-        0.75,
-        "--per-class",
-        "--json",
-        files / "out.json",
+        *(files / "gt.json", files / "found.csv", "--json", files / "out.json"),
+        *"--tiou 0.5 0.75 --per-class".split(),
     )
     assert "subset testing" in out and "3 videos, 2 of them with 3 segments, 2 classes" in out
     assert "3 in 2 videos" in out and "1 in videos outside the subset" in out
@@ -747,41 +698,23 @@ def test_command_with_all_protocols_and_ambiguous(files, capsys):
         detections(("a", 20, 30, "run", 0.9), ("a", 0, 10, "run", 0.8)), files / "found.json"
     )
     for name in ("ambiguous.txt", "ambiguous.csv", "named.csv"):
-        results, out = command(
-            capsys,
-            files / "gt.json",
-            files / "found.json",
-            "--protocol",
-            "all",
-            "--tiou",
-            0.5,
-            "--ambiguous",
-            files / name,
-        )
+        argv = files / "gt.json", files / "found.json", "--ambiguous", files / name
+        results, out = command(capsys, *argv, *"--protocol all --tiou 0.5".split())
         assert [line.split()[0] for line in out.splitlines() if "|" in line][1:] == list(PROTOCOLS)
         assert "1 Ambiguous segments" in out
         got = [results["protocols"][name]["map"][0] for name in PROTOCOLS]
         assert got == pytest.approx([0.25 / 2, 6 / 11 / 2, 0.25])
         assert results["protocols"]["thumos-2015"]["errors"]["ignored"] == 1
-        more = "--ambiguous", files / name, "--exclude-video", "v_a"
-        results, _ = command(capsys, files / "gt.json", files / "found.json", *more)
+        results, _ = command(capsys, *argv, "--exclude-video", "v_a")
         assert results["excluded_videos"] == ["a"] and results["ambiguous_segments"] == 0
 
 
 def test_command_leaves_out_videos(files, capsys):
-    results, out = command(
-        capsys,
-        files / "gt.json",
-        files / "found.csv",
-        "--exclude-video",
-        "b",
-        "--exclude-video",
-        "c",
-    )
+    more = "--exclude-video b --exclude-video c".split()
+    results, out = command(capsys, files / "gt.json", files / "found.csv", *more)
     assert "left out: b, c" in out and "2 videos, 1 of them with 2 segments, 2 classes" in out
-    assert results["detections"] == 2 and results["protocols"]["activitynet"]["averages"][
-        "all"
-    ] == pytest.approx(0.5)
+    assert results["detections"] == 2
+    assert results["protocols"]["activitynet"]["averages"]["all"] == pytest.approx(0.5)
 
 
 def test_command_without_detections(files, capsys):
@@ -852,19 +785,14 @@ def test_videos_of_detections_and_of_excluded_ones_go_by_other_names(files, caps
         detections(*[(form.format(row[0]), *row[1:]) for row in rows]), files / "other.csv"
     )
     results, out = command(capsys, files / "gt.json", files / "other.csv")
-    assert (
-        results["protocols"]["activitynet"]["map"] == [0.5] * 7
-        and results["detections_outside"] == 0
-    )
+    assert results["protocols"]["activitynet"]["map"] == [0.5] * 7
+    assert results["detections_outside"] == 0
     assert f"2 of 2 videos have another form of their name, such as {form.format('a')} for a" in out
     results, out = command(
         capsys, files / "gt.json", files / "other.csv", "--exclude-video", form.format("b")
     )
-    assert (
-        results["excluded_videos"] == ["b"]
-        and results["detections"] == 1
-        and "left out: b\n" in out
-    )
+    assert results["excluded_videos"] == ["b"] and results["detections"] == 1
+    assert "left out: b\n" in out
 
 
 def test_detections_outside_of_their_videos_get_a_note(files, capsys):
@@ -917,10 +845,8 @@ def test_ambiguous_segments_beside_a_ground_truth_in_csv(files, capsys):
     assert given["protocols"] == results["protocols"]
     (files / "ambiguous.csv").unlink()
     results, out = command(capsys, files / "ground_truth.csv", *arguments)
-    assert (
-        results["protocols"]["thumos-2015"]["map"] == [0.125]
-        and "no Ambiguous segments, for" in out
-    )
+    assert results["protocols"]["thumos-2015"]["map"] == [0.125]
+    assert "no Ambiguous segments, for" in out
 
 
 def many_classes(folder, n):
@@ -1063,13 +989,8 @@ def test_command_on_every_form_of_thumos14(capsys, form, videos, segments):
 def test_command_on_every_form_of_activitynet(capsys, form):
     """The W-TALC folder calls its videos video_4, ...; the detections name them by YouTube id."""
     golden = GOLDEN / "activitynet12_a"
-    results, _ = command(
-        capsys,
-        DATA / form,
-        golden / "detections.csv",
-        "--tiou",
-        *[0.5 + 0.05 * i for i in range(10)],
-    )
+    tious = [0.5 + 0.05 * i for i in range(10)]
+    results, _ = command(capsys, DATA / form, golden / "detections.csv", "--tiou", *tious)
     assert results["segments"] == 3579 and results["detections_outside"] == 0
     expected = json.loads((golden / "expected.json").read_text())
     got = results["protocols"]["activitynet"]["map"]
@@ -1078,7 +999,7 @@ def test_command_on_every_form_of_activitynet(capsys, form):
 
 def test_the_evaluator_needs_no_torch():
     code = "import sys, eval_detection; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    assert python("-c", code).returncode == 0
 
 
 def test_a_copy_of_the_file_alone_evaluates(tmp_path):
@@ -1090,36 +1011,24 @@ def test_a_copy_of_the_file_alone_evaluates(tmp_path):
         "try: e.evaluate(t, t, [0.5])\n"
         "except ValueError as error: print(error)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": ""},
-    )
-    assert (
-        done.stdout
-        == "[1.]\ndetections: found columns video, t_start, t_end, label, expected also score\n"
-    )
+    done = python("-c", code, cwd=tmp_path, environment={"PYTHONPATH": ""})
+    error = "detections: found columns video, t_start, t_end, label, expected also score"
+    assert done.stdout == f"[1.]\n{error}\n"
 
 
 def test_the_command_runs_as_a_program(files):
-    done = subprocess.run(
-        [sys.executable, ROOT / "eval_detection.py", files / "gt.json", files / "nowhere.csv"],
-        capture_output=True,
-        text=True,
-    )
-    assert (
-        done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    )
+    done = python(ROOT / "eval_detection.py", files / "gt.json", files / "nowhere.csv")
+    assert done.returncode == 2 and done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_terminal_without_the_signs_and_a_reader_that_has_gone(files):
     truth = shutil.copy(files / "gt.json", files / "é.json")
-    argv = [sys.executable, ROOT / "eval_detection.py", truth, files / "found.csv", "--per-class"]
-    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": "1"}
-    done = subprocess.run(argv, capture_output=True, text=True, env=ascii_only)
+    argv = [ROOT / "eval_detection.py", truth, files / "found.csv", "--per-class"]
+    ascii_only = {"PYTHONIOENCODING": "ascii", "PYTHONUNBUFFERED": "1"}
+    done = python(*argv, environment=ascii_only)
     assert (done.returncode, done.stderr) == (0, "") and "?.json" in done.stdout
-    with subprocess.Popen(argv, stdout=-1, stderr=-1, text=True, env=ascii_only) as gone:
+    argv, env = [sys.executable, *argv], {**os.environ, **ascii_only}
+    with subprocess.Popen(argv, stdout=-1, stderr=-1, text=True, env=env) as gone:
         gone.stdout.close()
         assert gone.stderr.read() == "" and gone.wait() == 0

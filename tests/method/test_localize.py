@@ -53,13 +53,8 @@ def test_fuse_refuses_other_shapes(q, p):
 def test_foreground_is_strictly_above_mean_plus_gamma_times_range():
     l = [0.0, 0.0, 0.5, 1.0, 1.0]  # mean 0.5, range 1
     assert localize.threshold(np.array(l), 0.25) == 0.75
-    assert localize.foreground(l, 0.0).tolist() == [
-        False,
-        False,
-        False,
-        True,
-        True,
-    ]  # 0.5 is not above 0.5
+    # 0.5 is not above 0.5
+    assert localize.foreground(l, 0.0).tolist() == [False, False, False, True, True]
     assert localize.foreground(l, -0.25).tolist() == [False, False, True, True, True]
     assert localize.foreground(l, 0.5).tolist() == [False] * 5  # 1.0 is not above 1.0
     assert localize.foreground(l, 0.0).dtype == bool
@@ -108,9 +103,8 @@ def test_outer_inner_margin_is_a_quarter_of_the_run_rounded_up_and_ends_with_the
         localize.proposal_scores(l[2:], [(1, 6)], "outer-inner"),  # only one clip on the left
         [1 - (0.1 + 0.3 + 0.4) / 3],
     )
-    np.testing.assert_allclose(
-        localize.proposal_scores(l[3:8], [(0, 5)], "outer-inner"), [1.0]
-    )  # nothing outside
+    # nothing outside
+    np.testing.assert_allclose(localize.proposal_scores(l[3:8], [(0, 5)], "outer-inner"), [1.0])
     np.testing.assert_allclose(
         localize.proposal_scores([1.0, 0.25], [(1, 2)], "outer-inner"), [-0.75]
     )
@@ -149,10 +143,8 @@ def test_nms_by_hand():
     kept, left = localize.nms(start, end, scores, 0.5)
     assert kept.tolist() == [0, 1, 2] and left.tolist() == [0.5, 0.9, 0.1]
     assert localize.nms(start, end, scores, 0.3)[0].tolist() == [1, 2]
-    assert localize.nms([0, 0], [1, 2], [1, 1], 0.5)[0].tolist() == [
-        0,
-        1,
-    ]  # IoU 0.5 is not above 0.5
+    # IoU 0.5 is not above 0.5
+    assert localize.nms([0, 0], [1, 2], [1, 1], 0.5)[0].tolist() == [0, 1]
     assert localize.nms([0, 5], [5, 9], [1, 1], 0.0)[0].tolist() == [0, 1]  # touching, no pixel +1
     assert localize.nms([], [], [], 0.5)[0].tolist() == []
     assert localize.nms([1, 1], [1, 1], [2, 1], 0.5)[0].tolist() == [0, 1]  # nothing overlaps
@@ -187,10 +179,8 @@ def test_em_mil_end_to_end_by_hand():
     assert counts == dict(
         videos=1, gate_fallback=0, pairs=1, pairs_constant=0, pairs_empty=0, past_end=0, proposals=2
     )
-    assert segments(em_mil(q, p, duration=100.0)[0]) == [
-        (2.0, 6.0),
-        (10.0, 12.0),
-    ]  # clips end before the video
+    # clips end before the video
+    assert segments(em_mil(q, p, duration=100.0)[0]) == [(2.0, 6.0), (10.0, 12.0)]
 
 
 def test_both_classes_and_fallback():
@@ -223,11 +213,8 @@ def test_several_thresholds_pool_their_runs_once_and_nms_prunes_them():
     q = [0.0, 0.0, 0.6, 0.9, 0.0, 0.0, 0.8, 0.0]  # mean 0.2875, range 0.9
     options = dict(p=[[0.0, 0.0]] * 8, lam=1.0)
     both = em_mil(q, gammas=(0.0, 0.5), **options)[0]
-    assert segments(both) == [
-        (4.0, 8.0),
-        (6.0, 8.0),
-        (12.0, 14.0),
-    ]  # (12, 14) is found by both thresholds
+    # (12, 14) is found by both thresholds
+    assert segments(both) == [(4.0, 8.0), (6.0, 8.0), (12.0, 14.0)]
     np.testing.assert_allclose(both.score, [0.75, 0.9, 0.8])
     assert segments(em_mil(q, gammas=(0.0, 0.5), nms=0.4, **options)[0]) == [
         (6.0, 8.0),
@@ -324,9 +311,8 @@ def wtalc(a, video_scores=(1, 0)):
 
 
 def test_wtalc_by_hand():
-    a = np.array(
-        [[4.0, -2.0, 1.0, 2.0, 3.0, 3.0, -2.0, 5.0], [0.0] * 8]
-    ).T  # threshold 5 - 0.5 * 7 = 1.5
+    # threshold 5 - 0.5 * 7 = 1.5
+    a = np.array([[4.0, -2.0, 1.0, 2.0, 3.0, 3.0, -2.0, 5.0], [0.0] * 8]).T
     table, counts = wtalc(a)
     assert segments(table) == [(3.0, 6.0)]  # clips 0 and 7 are runs of one
     np.testing.assert_allclose(table.score, [3.0 + 0.7 * 5.0])  # k = 1
@@ -337,9 +323,8 @@ def test_wtalc_by_hand():
 
 
 def test_wtalc_adds_the_mean_of_the_highest_eighth_rounded_up():
-    a = np.array(
-        [[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 6.0, 8.0], [0.0] * 9]
-    ).T  # T = 9: k = 2, mean 7
+    # T = 9: k = 2, mean 7
+    a = np.array([[0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 6.0, 8.0], [0.0] * 9]).T
     table, _ = wtalc(a)
     assert segments(table) == [(7.0, 7.5)]
     np.testing.assert_allclose(table.score, [8.0 + 0.7 * 7.0])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -38,14 +39,10 @@ def test_the_papers_values():
         0.15,
     )
     assert (anet.lam, anet.gamma, anet.video_classifier, anet.lr) == (0.3, 0.0, "wtalc", 1e-4)
-    assert (
-        thumos.tious == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-        and anet.tious[0] == 0.5
-        and anet.tious[-1] == 0.95
-    )
-    assert (
-        len(anet.tious) == 10 and thumos.gammas_at_test == (0.15,) and anet.gammas_at_test == (0.0,)
-    )
+    assert thumos.tious == (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7) and anet.tious[0] == 0.5
+    assert anet.tious[-1] == 0.95
+    assert len(anet.tious) == 10 and thumos.gammas_at_test == (0.15,)
+    assert anet.gammas_at_test == (0.0,)
 
 
 def test_schedule_of_thumos14():
@@ -75,11 +72,8 @@ def test_release_differs_from_paper_in_three_things_only():
         if getattr(paper, f.name) != getattr(release, f.name)
     }
     assert differs == {"recipe", "boost_from", "lam", "test_gamma"}
-    assert (
-        release.lam == 0.5
-        and release.gammas_at_test == (0.05,)
-        and release.gamma == paper.gamma == 0.15
-    )
+    assert release.lam == 0.5 and release.gammas_at_test == (0.05,)
+    assert release.gamma == paper.gamma == 0.15
     assert [a[:2] for a in epochs(paper)] == [b[:2] for b in epochs(release)]
     assert [e for e, _, lr in epochs(paper) if lr > 2e-4] == list(range(31, 66))
     assert [e for e, _, lr in epochs(release) if lr > 2e-4] == list(range(21, 66))
@@ -144,14 +138,13 @@ def test_unknown_and_abbreviated_flags_are_fatal(argv, capsys):
 
 def test_every_field_has_help_and_a_flag_and_help_shows_preset_defaults(capsys):
     fields = dataclasses.fields(opts.Opts)
-    assert all(f.metadata["help"] for f in fields) and len({flag_of(f) for f in fields}) == len(
-        fields
-    )
+    assert all(f.metadata["help"] for f in fields)
+    assert len({flag_of(f) for f in fields}) == len(fields)
     with pytest.raises(SystemExit):
         parse(["--help"])
     text = " ".join(capsys.readouterr().out.split())
+    assert {flag_of(f) for f in fields} <= set(re.findall(r"--[\w-]+", text))
     assert "demo 0.8; thumos14 0.8; thumos14-unt 0.8; activitynet12 0.3; custom 0.3" in text
-    assert all(flag_of(f) in text for f in fields)
 
 
 def test_parsing_and_resolving_touch_no_disk(monkeypatch, tmp_path):

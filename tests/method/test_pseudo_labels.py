@@ -48,12 +48,8 @@ def test_eq5_threshold_by_hand():
     q = torch.tensor([0.0, 1.0, 0.625, 0.375])
     y = torch.tensor([0.0, 1.0, 1.0])
     assert class_labels(q, y, 0.0).tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 1], [0, 0, 0]]
-    assert class_labels(q, y, 0.125).tolist() == [
-        [0, 0, 0],
-        [0, 1, 1],
-        [0, 0, 0],
-        [0, 0, 0],
-    ]  # strict at 0.625
+    # strict at 0.625
+    assert class_labels(q, y, 0.125).tolist() == [[0, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]]
     assert class_labels(q, y, 0.25).tolist() == [[0, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]]
 
 
@@ -72,12 +68,8 @@ def test_eq5_constant_scores_give_zeros_and_keep_peak_the_first_clip(q):
 def test_eq5_keep_peak_changes_nothing_where_a_clip_passes():
     q, y = torch.tensor([0.0, 1.0, 0.75, 0.0]), torch.ones(1)
     assert class_labels(q, y, 0.25, keep_peak=True).equal(class_labels(q, y, 0.25))
-    assert class_labels(q, y, 0.25).flatten().tolist() == [
-        0,
-        1,
-        1,
-        0,
-    ]  # threshold 0.4375 + 0.25 = 0.6875
+    # threshold 0.4375 + 0.25 = 0.6875
+    assert class_labels(q, y, 0.25).flatten().tolist() == [0, 1, 1, 0]
 
 
 def test_labels_are_detached_and_leave_their_input_alone():

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_page as synthetic
+from places import SHARED
 
 import localize
 from report import page as report_page
@@ -24,16 +25,11 @@ pytestmark = [
         CHROMIUM is None, reason="no browser found, expected chromium (apt-get install chromium)"
     ),
 ]
-BIKES = Path(__file__).resolve().parents[3] / "shared" / "data" / "i3d" / "bikes.mp4"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+BIKES = SHARED / "data" / "i3d" / "bikes.mp4"
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync"
+).split()
 EVIL = (
     '</script><script>document.title="run"</script>',
     "<img src=x onerror='document.title=\"run\"'>",
@@ -212,10 +208,8 @@ def test_what_goes_wrong_is_counted(show, found):
 def test_a_page_without_ground_truth(show, found):
     tab = show(synthetic.content(found, evaluated=False, log=()))
     assert not tab.is_visible("#errors") and not tab.is_visible("#training")
-    assert (
-        tab.locator(".lane.ground-truth").count() == 0
-        and tab.locator(".lane.detected rect[data-start]").count() > 0
-    )
+    assert tab.locator(".lane.ground-truth").count() == 0
+    assert tab.locator(".lane.detected rect[data-start]").count() > 0
     assert tab.locator("#sort option").all_inner_texts() == ["name", "detections"]
     assert "AP" not in tab.inner_text("#detail") and "missed" not in tab.inner_text("#list")
 
@@ -341,10 +335,8 @@ def test_several_thresholds_are_all_drawn(show, found):
     assert tab.locator(".row").first.locator(".threshold").count() == 2
     assert tab.inner_text("#gammavalue") == "0, 0.2"
     tab.locator("#gamma").fill("0.1")
-    assert (
-        tab.locator(".row").first.locator(".threshold").count() == 1
-        and tab.inner_text("#gammavalue") == "0.1"
-    )
+    assert tab.locator(".row").first.locator(".threshold").count() == 1
+    assert tab.inner_text("#gammavalue") == "0.1"
 
 
 # -------------------------------------------------------------------------------- the list
@@ -382,10 +374,8 @@ def test_keys(show, found):
     tab.keyboard.press("j")
     assert tab.inner_text("#name") == "video_0002"
     tab.keyboard.press("k")
-    assert (
-        tab.inner_text("#name") == "video_0001"
-        and tab.locator("[aria-selected=true] .name").inner_text() == "video_0001"
-    )
+    assert tab.inner_text("#name") == "video_0001"
+    assert tab.locator("[aria-selected=true] .name").inner_text() == "video_0001"
     tab.keyboard.press("/")
     tab.keyboard.type("jk 7")
     assert tab.input_value("#search") == "jk 7"  # letters typed there are no commands
@@ -443,9 +433,8 @@ def test_a_folder_of_videos_plays_beside_the_timeline(show, tmp_path):
     (folder / "readme.txt").write_text("no video")
     assert not tab.is_visible("#player")
     tab.set_input_files("#folder", str(folder))
-    assert (
-        tab.is_visible("#player") and tab.inner_text("#folderstate") == "1 of 2 videos are there."
-    )
+    assert tab.is_visible("#player")
+    assert tab.inner_text("#folderstate") == "1 of 2 videos are there."
     until(tab, "player.readyState >= 1")
     tab.locator(".row").scroll_into_view_if_needed()
     box = tab.locator(".plot").bounding_box()
@@ -461,9 +450,8 @@ def test_a_folder_of_videos_plays_beside_the_timeline(show, tmp_path):
     tab.keyboard.press(" ")
     assert tab.evaluate("player.paused")
     tab.keyboard.press("j")
-    assert not tab.is_visible(
-        "#player"
-    ) and "No video file in that folder is called elsewhere" in tab.inner_text("#folderstate")
+    assert not tab.is_visible("#player")
+    assert "No video file in that folder is called elsewhere" in tab.inner_text("#folderstate")
 
 
 def test_names_from_outside_stay_words(show, found):
@@ -535,11 +523,8 @@ def test_a_figure_is_saved_as_an_svg_that_stands_alone(show, found, browser, tmp
             tab.click(button)
         assert download.value.suggested_filename == name
         text = Path(download.value.path()).read_text()
-        assert (
-            text.startswith("<svg")
-            and "var(--" not in text
-            and 'xmlns="http://www.w3.org/2000/svg"' in text
-        )
+        assert text.startswith("<svg") and "var(--" not in text
+        assert 'xmlns="http://www.w3.org/2000/svg"' in text
         assert "rgb(0, 114, 178)" in text  # the colour of hits, written out
         (tmp_path / name).write_text(text)
     alone = browser.new_page()

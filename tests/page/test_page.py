@@ -5,23 +5,16 @@ import json
 import re
 
 import numpy as np
-import pandas as pd
 import pytest
 import synthetic_page as synthetic
+from rows import detections
+from rows import ground_truth as truth
 
 import eval_detection
 from formats.files import InputError
 from report import page
 
 RULE = synthetic.rule(0.8, (0.15,), 0.15, 0.5)
-
-
-def truth(*rows):
-    return pd.DataFrame(rows, columns=["video", "t_start", "t_end", "label"])
-
-
-def detections(*rows):
-    return pd.DataFrame(rows, columns=page.DETECTION)
 
 
 def written(content, folder, about=synthetic.ABOUT):
@@ -62,8 +55,8 @@ def test_by_side_by_hand():
         ("a", 9, 14, "x", 1),  # early
         ("a", 15, 30, "x", 1),  # late
         ("a", 19, 43, "x", 1),  # 1 s of 10 to 20, 3 s of 40 to 50: early
-        ("b", 4, 10, "x", 1),
-    )  # ends with the segment: inside
+        ("b", 4, 10, "x", 1),  # ends with the segment: inside
+    )
     assert page.by_side(segments, shifted) == list(zip(page.SIDES, (2, 2, 2, 1)))
     assert page.by_side(segments, shifted[:0]) == []
 
@@ -72,42 +65,10 @@ def test_curves_of_a_log():
     log = [
         {"stage": "w", "epoch": 1, "loss": {"mil": 3.0}},
         {"stage": "w", "epoch": 2, "loss": {"mil": 2.0, "cas": 1.0}},
-        {
-            "stage": "1 M",
-            "epoch": 1,
-            "phase": 1,
-            "step": "M",
-            "loss": {"rgb": 0.9},
-            "positive": 1.0,
-            "changed": None,
-        },
-        {
-            "stage": "2 E",
-            "epoch": 1,
-            "phase": 2,
-            "step": "E",
-            "loss": {"rgb": 0.7},
-            "positive": 0.5,
-            "changed": None,
-        },
-        {
-            "stage": "2 E",
-            "epoch": 2,
-            "phase": 2,
-            "step": "E",
-            "loss": {"rgb": 0.6},
-            "positive": 0.5,
-            "changed": None,
-        },
-        {
-            "stage": "3 M",
-            "epoch": 1,
-            "phase": 3,
-            "step": "M",
-            "loss": {"rgb": 0.5},
-            "positive": 0.4,
-            "changed": 0.2,
-        },
+        synthetic.epoch(1, "M", 1, {"rgb": 0.9}, 1.0),
+        synthetic.epoch(2, "E", 1, {"rgb": 0.7}, 0.5),
+        synthetic.epoch(2, "E", 2, {"rgb": 0.6}, 0.5),
+        synthetic.epoch(3, "M", 1, {"rgb": 0.5}, 0.4, 0.2),
     ]
     losses, labels, classifier = page.curves(log)
     assert losses["title"] == "EM-MIL" and losses["shade"] == [[1.5, 3.5]]
@@ -236,19 +197,15 @@ def test_text_from_outside_is_escaped(tmp_path):
     )
     text, data = written(content, tmp_path, about)
     assert text.count("<script") == 2 and text.count("</script") == 2 and "<!--" not in text
-    assert (
-        data["classes"] == [evil]
-        and data["videos"][0]["n"] == evil
-        and data["charts"][0]["title"] == evil
-    )
+    assert data["classes"] == [evil] and data["videos"][0]["n"] == evil
+    assert data["charts"][0]["title"] == evil
 
 
 def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(tmp_path):
     text, _ = written(synthetic.content(synthetic.results(3, 2, 30)), tmp_path)
     policy = re.search(r'Content-Security-Policy"\s+content="([^"]*)"', text)[1]
-    assert (
-        policy.startswith("default-src 'none'; script-src 'sha256-") and "unsafe-eval" not in policy
-    )
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy
     assert "script-src 'unsafe-inline'" not in policy
     assert not re.search(r'(src|href)="(?!#|data:,")', text) and "@import" not in text
     assert not {address for address in re.findall(r"https?://[^\"' ]*", text)} - {

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-from commands import stops, write_set
+from commands import stops, words, write_set
 
 import eval_detection
 import opts
@@ -190,22 +190,18 @@ def test_comparison_of_two_groups_by_hand():
 def folders(tmp_path_factory):
     """Runs of two gammas, two seeds each: (folder of A, folder of B)."""
     folder = tmp_path_factory.mktemp("compare")
-    words = write_set(folder / "data")
-    words[words.index("--method") + 1 : words.index("--untrimmednet-epochs")] = ["em-mil"]
+    flags = write_set(folder / "data")
+    flags[flags.index("--method") + 1 : flags.index("--untrimmednet-epochs")] = ["em-mil"]
     for name, gamma in (("before", "0"), ("after", "0.1")):
         for seed in ("1", "2"):
             run.main(
-                [
-                    *words,
-                    "--seed",
+                flags
+                + words(
+                    "--seed {} --gamma {} --pictures 0 --out {}",
                     seed,
-                    "--gamma",
                     gamma,
-                    "--pictures",
-                    "0",
-                    "--out",
-                    str(folder / name / f"s{seed}"),
-                ]
+                    folder / name / f"s{seed}",
+                )
             )
     return folder / "before", folder / "after"
 
@@ -213,15 +209,7 @@ def folders(tmp_path_factory):
 def test_the_command_shows_what_the_runs_say(folders, tmp_path, capsys):
     before, after = folders
     reproduce.main(
-        [
-            "compare",
-            str(before),
-            str(after / "s*"),
-            "--resamples",
-            "50",
-            "--json",
-            str(tmp_path / "out.json"),
-        ]
+        words("compare {} {} --resamples 50 --json {}", before, after / "s*", tmp_path / "out.json")
     )
     out = capsys.readouterr().out
     found = json.loads((tmp_path / "out.json").read_text())

@@ -2,14 +2,14 @@
 
 import csv
 import re
-from pathlib import Path
 
 import pytest
+from places import SHARED
 
 from paper import published
 from report import tables
 
-PAPER = Path(__file__).resolve().parents[2].parent / "shared" / "paper"
+PAPER = SHARED / "paper"
 needs_paper = pytest.mark.skipif(not PAPER.exists(), reason=f"{PAPER}: the paper is not here")
 
 

@@ -13,7 +13,8 @@ import filelock
 import numpy as np
 import pandas as pd
 import pytest
-from commands import refused, stops, write_set
+from commands import refused, stops, words, write_set
+from places import ROOT
 
 import opts
 import reproduce
@@ -22,22 +23,12 @@ from engine import run_folder
 from formats.files import InputError
 from paper import figures, pages, published, runs, sweeps
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """(flags of a small set, its Setup): seeds 1 and 2 of em-mil and joint-step are trained."""
     folder = tmp_path_factory.mktemp("reproduce")
-    flags = [
-        *small_set(folder / "data"),
-        "--out",
-        str(folder / "out"),
-        "--seeds",
-        "2",
-        "--jobs",
-        "2",
-    ]
+    flags = [*small_set(folder / "data"), *words("--out {} --seeds 2 --jobs 2", folder / "out")]
     s = setup("table3", *flags)
     make(s, "em-mil", {})
     make(s, "joint-step", {"joint": "step"})
@@ -46,10 +37,10 @@ def small(tmp_path_factory):
 
 def small_set(folder):
     """The flags of a small set, without the localizers, which reproduce.py chooses."""
-    words = write_set(folder)
-    at, end = words.index("--method"), words.index("--untrimmednet-epochs")
-    pictures = words.index("--pictures")
-    return [*words[:at], *words[end:pictures], *words[pictures + 2 :]]
+    flags = write_set(folder)
+    at, end = flags.index("--method"), flags.index("--untrimmednet-epochs")
+    pictures = flags.index("--pictures")
+    return [*flags[:at], *flags[end:pictures], *flags[pictures + 2 :]]
 
 
 def setup(*argv):
@@ -62,6 +53,12 @@ def make(s, variant, more, seeds=(1, 2)):
     for seed in seeds:
         one = runs.planned(s, variant, seed)
         run.main(["--out", str(one.folder), *runs.flags_of({**one.given, "pictures": 0})])
+
+
+def with_wtalc(s):
+    """Trains W-TALC's runs, once."""
+    if "wtalc" not in s.variants:
+        make(s, "wtalc", {"method": ("wtalc",)})
 
 
 def elsewhere(small, out, *more):
@@ -262,15 +259,7 @@ def test_a_run_left_at_work_is_waited_for(small, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.slow
 def test_stopping_takes_the_runs_along(small, tmp_path):
-    flags = [
-        *small[0][:-6],
-        "--out",
-        str(tmp_path / "out"),
-        "--seeds",
-        "1",
-        "--cycle-epochs",
-        "4000",
-    ]
+    flags = [*small[0][:-6], *words("--out {} --seeds 1 --cycle-epochs 4000", tmp_path / "out")]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "reproduce.py"), "lambda", *flags],
         cwd=ROOT,
@@ -293,67 +282,45 @@ def test_stopping_takes_the_runs_along(small, tmp_path):
 @pytest.mark.parametrize(
     "argv, line",
     [
+        ("table1 --seed 3", "error: --seed: found with reproduce.py, which chooses it itself"),
         (
-            ["table1", "--seed", "3"],
-            "error: --seed: found with reproduce.py, which chooses it itself",
-        ),
-        (
-            ["table1", "--evaluate", "x"],
+            "table1 --evaluate x",
             "error: --evaluate: found with reproduce.py, expected run.py for that",
         ),
         (
-            ["table1", "--other-code"],
+            "table1 --other-code",
             "error: --other-code: found with reproduce.py, expected run.py for that",
         ),
         (
-            ["table2", "--dataset", "thumos14"],
+            "table2 --dataset thumos14",
             "error: table2: found --dataset thumos14, expected ActivityNet1.2 or data of your own",
         ),
         (
-            ["table3", "--dataset", "custom"],
+            "table3 --dataset custom",
             "error: --features: found none for --dataset custom, expected a path",
         ),
         (
-            [
-                "table3",
-                "--dataset",
-                "custom",
-                "--features",
-                "nowhere.h5",
-                "--annotations",
-                "x.json",
-            ],
+            "table3 --dataset custom --features nowhere.h5 --annotations x.json",
             "error: nowhere.h5: found no such file or folder, expected the features (--features names "
             f"another place; relative paths start at {Path.cwd()})",
         ),
-        (["table3", "--seeds", "0"], "error: --seeds: found 0, expected a number from 1 on"),
-        (["table3", "--no-such"], "reproduce.py: error: unrecognized arguments: --no-such"),
-        (["table3", "--lambda", "2"], "error: --lambda: found 2.0, expected a number in [0, 1]"),
+        ("table3 --seeds 0", "error: --seeds: found 0, expected a number from 1 on"),
+        ("table3 --no-such", "reproduce.py: error: unrecognized arguments: --no-such"),
+        ("table3 --lambda 2", "error: --lambda: found 2.0, expected a number in [0, 1]"),
     ],
 )
 def test_bad_options_are_one_line(tmp_path, capsys, argv, line):
-    assert fails(capsys, *argv, "--out", tmp_path) == line
+    assert fails(capsys, *argv.split(), "--out", tmp_path) == line
     assert not any(tmp_path.iterdir())
 
 
 def test_flags_are_what_was_given():
     given = opts.parse(
-        [
-            "--dataset",
-            "custom",
-            "--lr",
-            "3e-05",
-            "--keep-peak",
-            "--no-allow-missing",
-            "--tiou",
-            "0.1",
-            "0.5",
-            "--lambda",
-            "0.25",
-            "--exclude-video",
+        words(
+            "--dataset custom --lr 3e-05 --keep-peak --no-allow-missing --tiou 0.1 0.5 --lambda "
+            "0.25 --exclude-video {} c",
             "a b",
-            "c",
-        ]
+        )
     ).given
     assert opts.parse(runs.flags_of(given)).given == given
 
@@ -396,8 +363,7 @@ def test_table3_shows_what_the_runs_say(small):
 
 def test_table1_has_each_method_and_the_published_rows_apart(small, capsys):
     flags, s = small
-    if "wtalc" not in s.variants:
-        make(s, "wtalc", {"method": ("wtalc",)})
+    with_wtalc(s)
     reproduce.main(["table1", *flags])
     printed = capsys.readouterr().out
     _, text, frame = page(s, "table1")
@@ -449,8 +415,7 @@ def test_without_a_segment_nothing_is_trained(tmp_path, capsys):
 
 def test_table2_averages_over_ten_thresholds(small):
     flags, s = small
-    if "wtalc" not in s.variants:
-        make(s, "wtalc", {"method": ("wtalc",)})
+    with_wtalc(s)
     reproduce.main(["table2", *flags, "--protocol", "activitynet"])
     _, text, frame = page(setup("table2", *flags, "--protocol", "activitynet"), "table2")
     tious = [f"{0.5 + 0.05 * k:g}" for k in range(10)]
@@ -460,8 +425,7 @@ def test_table2_averages_over_ten_thresholds(small):
 
 def test_timing_shows_the_seconds_that_the_runs_recorded(small):
     flags, s = small
-    if "wtalc" not in s.variants:
-        make(s, "wtalc", {"method": ("wtalc",)})
+    with_wtalc(s)
     reproduce.main(["timing", *flags])
     _, text, frame = page(s, "timing")
     for label, variant in (("EM-MIL", "em-mil"), ("UntrimmedNet", "em-mil"), ("W-TALC", "wtalc")):

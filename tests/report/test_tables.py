@@ -124,6 +124,5 @@ def test_failed_write_keeps_the_old_file_and_nothing_else(tmp_path):
         tables.write_json(path, loop)
     with pytest.raises(UnicodeEncodeError):  # fails in the middle of writing
         tables.write_text(path, "\ud800")
-    assert json.loads(path.read_text()) == [1] and [p.name for p in tmp_path.iterdir()] == [
-        "r.json"
-    ]
+    assert json.loads(path.read_text()) == [1]
+    assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
