@@ -67,10 +67,12 @@ class RunFolder:
         try:
             if self.writes:
                 self._take_lock()
-            if resume and (self.folder / CHECKPOINT).exists():
+            if (self.folder / CHECKPOINT).exists():
+                if not resume:
+                    raise InputError(
+                        f"{self.folder}: found a checkpoint there, expected a new folder"
+                    )
                 self._load()
-            elif not resume and (self.folder / CHECKPOINT).exists():
-                raise InputError(f"{self.folder}: found a checkpoint there, expected a new folder")
             if self.writes:
                 self._tidy()
         except BaseException:
@@ -161,14 +163,11 @@ class RunFolder:
         self.saved_at = time.monotonic()
         if not self.writes:
             return
-        parts = {
-            **self.saved_parts,
-            **{name: part.state_dict() for name, part in self.parts.items()},
-        }
+        now = {name: part.state_dict() for name, part in self.parts.items()}
         state = {
             "format": FORMAT,
             "about": self.about,
-            "parts": parts,
+            "parts": self.saved_parts | now,
             "stage": self.stage,
             "epoch": self.epoch,
             "done": self.done,

@@ -19,7 +19,7 @@ from tqdm import tqdm
 import eval_detection
 import opts
 from engine import console, run_folder
-from engine.jobs import setup
+from engine.jobs import scoring, setup
 from formats.detections import read_detections
 from formats.files import InputError, some
 from paper.runs import load_environment
@@ -124,7 +124,6 @@ def _read_run(folder, method):
         raise InputError(
             f"{folder}: found {', '.join(o.method)}, expected a run with --method {method}"
         )
-    name = "detections" if method == o.method[0] else f"detections-{method}"
     truth = setup.segments_of(folder / "ground_truth.csv", (*eval_detection.SEGMENT, "label"))
     about = run_folder.load_checkpoint(folder)["about"]
     return Group(
@@ -134,7 +133,7 @@ def _read_run(folder, method):
         about["fingerprint"],
         truth,
         setup.segments_of(folder / "ambiguous.csv"),
-        {o.seed: read_detections(folder / f"{name}.csv")},
+        {o.seed: read_detections(folder / f"{scoring.stem_of(o, method)}.csv")},
     )
 
 

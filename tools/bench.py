@@ -41,7 +41,7 @@ from em_trainer import EStep, MStep, Phase, label_all  # noqa: E402
 from engine.loop import Adam, TrainingSet, train_epoch  # noqa: E402
 from engine.run_folder import RunFolder, read_log  # noqa: E402
 from formats import annotations, features  # noqa: E402
-from formats.files import InputError, write_atomically  # noqa: E402
+from formats.files import InputError  # noqa: E402
 from model import EMMIL  # noqa: E402
 from report import tables  # noqa: E402
 
@@ -702,12 +702,11 @@ def bench_eval():
     plain_s = seconds(plain_activitynet_map, truth, found, ACTIVITYNET_TIOUS, repeats=2)
     ours_s = seconds(eval_detection.evaluate, truth, found, ACTIVITYNET_TIOUS)
     ours = eval_detection.evaluate(truth, found, ACTIVITYNET_TIOUS).map
-    difference = float(np.abs(ours - plain).max())
     report = {
         "eval_plain_over_ours": plain_s / ours_s,
         "eval_plain_s": plain_s,
         "eval_ours_s": ours_s,
-        "eval_map_difference": difference,
+        "eval_map_difference": float(np.abs(ours - plain).max()),
         "eval_detections": len(found),
         "eval_set": name,
     }
@@ -720,11 +719,10 @@ def bench_eval():
             )
             for protocol in eval_detection.PROTOCOLS
         }
-        peak_mb = peak_bytes() / 2**20
         report |= {
             f"eval_{protocol.replace('-', '_')}_1e{exponent}_s": s for protocol, s in times.items()
         }
-        report[f"eval_peak_mib_1e{exponent}"] = peak_mb
+        report[f"eval_peak_mib_1e{exponent}"] = peak_bytes() / 2**20
     return report
 
 
@@ -848,8 +846,7 @@ def main(argv=None):
             figures |= {**COMMANDS, **ON_REQUEST}[name]()
         print("\n" + tables.text([["", "measured"], *([k, _short(v)] for k, v in figures.items())]))
         if args.json:
-            with write_atomically(args.json) as temporary:
-                temporary.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+            tables.write_json(args.json, figures)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

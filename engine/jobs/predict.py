@@ -130,7 +130,7 @@ def _write_found(o, found, scored, place, export, durations, say):
     # the first method's table and counts stay for what follows
     for name in reversed(o.method):
         table, counts = localize.table(found[name])
-        path = place / ("detections" if name == o.method[0] else f"detections-{name}")
+        path = place / scoring.stem_of(o, name)
         scoring.write_detections(table, path)
         say(
             f"{METHODS[name].title}: {counts['videos']} videos, {counts['proposals']} "

@@ -113,8 +113,7 @@ def _write_found(o, export, out, scored, found):
     pictures.
     """
     for name, table in found.items():
-        stem = "detections" if name == o.method[0] else f"detections-{name}"
-        write_detections(table, out / stem)
+        write_detections(table, out / stem_of(o, name))
     first = found[o.method[0]]
     if scored.youtube_ids:
         by_id = detections.under_aliases(first, scored.youtube_ids)
@@ -193,6 +192,11 @@ def row_label(o):
     if o.video_scores:
         return f" (classes from {Path(o.video_scores).name})"
     return " (oracle classes)" if o.video_classifier == "oracle" else ""
+
+
+def stem_of(o, name):
+    """What the files of the method's detections are called, but for the suffix."""
+    return "detections" if name == o.method[0] else f"detections-{name}"
 
 
 def write_detections(table, stem):

@@ -33,14 +33,12 @@ def options(command):
         folder = Path(command.resume)
         saved = saved_options(folder / "opts.json")
         old, o = opts.resolve({}, saved), opts.resolve(command.given, saved)
-        deciding = (
-            {"method", "video_classifier", "video_scores"} if wanted(old) != wanted(o) else set()
-        )
-        opts.refuse(
-            opts.changed(old, o, "train")
-            + [name for name in opts.changed(old, o, "test") if name in deciding],
-            f"of {folder}, which has begun; resume without it, or start a new run",
-        )
+        changed = opts.changed(old, o, "train")
+        if wanted(old) != wanted(o):
+            deciding = {"method", "video_classifier", "video_scores"}
+            changed += [name for name in opts.changed(old, o, "test") if name in deciding]
+        why = f"of {folder}, which has begun; resume without it, or start a new run"
+        opts.refuse(changed, why)
         if command.out:
             raise opts.OptionError(
                 f"--out: found with --resume, expected none: the run goes on in {folder}"
@@ -101,11 +99,8 @@ def output_folder(given, run_dir, job):
     """Where a job on a run writes: the folder given, which must hold no run and no results, or a
     new one in the run's folder. InputError now rather than after the work.
     """
-    folder = (
-        Path(given)
-        if given
-        else run_dir / datetime.datetime.now().strftime(f"{job}-%Y%m%d-%H%M%S-%f")
-    )
+    new = datetime.datetime.now().strftime(f"{job}-%Y%m%d-%H%M%S-%f")
+    folder = Path(given or run_dir / new)
     if (folder / "opts.json").exists() and (folder / run_folder.LOG).exists():
         raise InputError(f"{folder}: found a run there, expected another folder to write to")
     if (folder / "detections.json").exists():
@@ -158,14 +153,8 @@ def load_data(o, say):
     )
     if wrong:
         raise InputError(wrong)
-    for note in filter(
-        None,
-        (
-            *data.notes,
-            annotations.scoring_note(truth.path, test_subset, data.test),
-            _one_class_note(o, data),
-        ),
-    ):
+    scoring_note = annotations.scoring_note(truth.path, test_subset, data.test)
+    for note in filter(None, (*data.notes, scoring_note, _one_class_note(o, data))):
         say(f"warning: {note}")
     for subset, videos in ((train_subset, data.train), (test_subset, data.test)):
         if not videos:
