@@ -11,7 +11,8 @@ A method is a network (nn.Module) with
     fit(train_set, run, bar)
                         engine.loop.TrainingSet, engine.run_folder.RunFolder; the stage given to
                         `run.epochs` and `run.log` begins with `name`, a log record has stage,
-                        epoch, loss, seconds; bar may be None
+                        epoch, loss, seconds; bar may be None. Without training: `for _ in
+                        run.epochs(self.name, 0): pass`, which makes the checkpoint
     scores(rgb, flow)   {key: tensor} of one video, (T,), (T, C) or (C,), without gradients
     localize(record, classes, snippet_seconds, video_scores, rule)
                         a class method: (rows, counts) as localize.detect; record.scores[name] is

@@ -15,6 +15,7 @@ from torch import nn
 from toy_sets import streams, tiny
 
 import localize
+import opts
 import run
 from baselines import METHODS
 from engine import run_folder
@@ -305,3 +306,10 @@ def test_a_run_with_it_is_evaluated_again_and_predicts(toy_run, tmp_path):
     paths = folder, results["features"], tmp_path / "predicted"
     run.main(commands.words("--predict {} --features {} --out {}", *paths))
     assert (tmp_path / "predicted/detections-toy.csv").exists()
+
+
+def test_no_method_is_trained_with_an_option_of_the_test():
+    """--resume and reproduce.py let such an option change without training again."""
+    for method in METHODS.values():
+        fields = {field.name for field in dataclasses.fields(method.Settings)}
+        assert not fields & (opts.names("test") | opts.names("run"))

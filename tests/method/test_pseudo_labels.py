@@ -51,6 +51,9 @@ def test_eq5_threshold_by_hand():
     # strict at 0.625
     assert class_labels(q, y, 0.125).tolist() == [[0, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]]
     assert class_labels(q, y, 0.25).tolist() == [[0, 0, 0], [0, 1, 1], [0, 0, 0], [0, 0, 0]]
+    # mean 0.3125, median 0.125
+    q = torch.tensor([0.25, 0.0, 0.0, 1.0])
+    assert class_labels(q, torch.ones(1), 0.0).tolist() == [[0], [0], [0], [1]]
 
 
 def test_eq5_negative_classes_are_zero_on_every_clip():
