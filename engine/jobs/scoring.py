@@ -176,13 +176,10 @@ def _classes_from(o):
     """Where the classes of a test video come from, for methods that are no classifiers; None where
     there is none.
     """
-    if (
-        all(METHODS[name].classifies for name in o.method)
-        and not o.video_scores
-        and o.video_classifier != "oracle"
-    ):
-        return None
-    return Path(o.video_scores).name if o.video_scores else o.video_classifier
+    if o.video_scores:
+        return Path(o.video_scores).name
+    own = all(METHODS[name].classifies for name in o.method)
+    return None if own and o.video_classifier != "oracle" else o.video_classifier
 
 
 def row_label(o):
