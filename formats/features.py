@@ -262,11 +262,6 @@ def _without_ones(shape):
     return (1,) * (2 - len(plain)) + plain
 
 
-def describe(layout):
-    """What a layout looks like, in a sentence."""
-    return layouts.LAYOUTS[layout][0]
-
-
 # ---- open
 def add_arguments(parser):
     """The options of a tool that say how features are read; `asked` gives them to open_features."""
