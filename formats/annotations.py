@@ -91,17 +91,16 @@ def load(path, video_labels="segments"):
     if inside is None:
         return _annotations(path, _read_file(folder, rows))
     files = [] if "detclasslist.txt" in inside else dialects.subset_files(folder)
-    if not files and ("detclasslist.txt" in inside or dialects.thumos_files(folder)):
-        videos, classes, ambiguous, notes = dialects.read_thumos(folder, rows)
-        return _annotations(path, videos, classes, ambiguous, notes)
-    if not files:
+    if files:
+        return _annotations(path, [video for file in files for video in _read_file(file, rows)])
+    if "detclasslist.txt" not in inside and not dialects.thumos_files(folder):
         found = f"{', '.join(sorted(inside)[:3])} ..." if inside else "nothing"
         raise InputError(
             f"{path}: found a folder without annotations, expected videoname.npy (W-TALC), "
             "CLASS_val.txt or CLASS_test.txt (THUMOS14), or ..._train.json, ..._test.json "
             f"in it, or a .json or .csv file as the path; in it: {found}"
         )
-    return _annotations(path, [video for file in files for video in _read_file(file, rows)])
+    return _annotations(path, *dialects.read_thumos(folder, rows))
 
 
 def _read_file(path, rows):

@@ -6,6 +6,7 @@ checked, and a video's name is only looked up among the names that a layout list
 becomes a path. Bad input ends in an `InputError` of one line.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -57,7 +58,7 @@ class FeatureSource:
         self.streams = (streams,) if streams in STREAMS else STREAMS
         # whether an array "features" is both streams side by side
         self._halves = streams not in STREAMS or found.joint
-        self._crops, self._transpose, self._crop_axis = crops, transpose, None
+        self._crops, self._transpose = crops, transpose
         self._entries, self._handles, self._shapes = dict(found.entries), found.handles, {}
 
     def __contains__(self, name):
@@ -127,18 +128,16 @@ class FeatureSource:
     def read(self, name):
         """(rgb (T, D), flow (T, D')) as float32, None for a stream that is not read. InputError on
         NaN or infinity."""
-        arrays = self._arrays(name)
-        raw = self._raw(name, "features") if "features" in arrays else None
+        joint = self._joint(name)
         return tuple(
-            self._stream(name, stream, raw) if stream in self.streams else None
+            self._stream(name, stream, joint) if stream in self.streams else None
             for stream in STREAMS
         )
 
     def read_stream(self, name, stream):
         """The stream "rgb" or "flow" of one video: (T, D) float32. InputError on NaN or
         infinity."""
-        raw = self._raw(name, "features") if "features" in self._arrays(name) else None
-        return self._stream(name, stream, raw)
+        return self._stream(name, stream, self._joint(name))
 
     def how_read(self, name):
         """In words, how the arrays of a video are brought to two axes; "" where they have two."""
@@ -176,39 +175,40 @@ class FeatureSource:
 
     def _two_axes(self, name, stream, array):
         """(T, D) of a stored array. InputError where it is no array of numbers with two axes."""
-        shape, found, expected = array.shape, None, "(clips, dimensions), at least 1 of each"
+        shape, expected = array.shape, "(clips, dimensions), at least 1 of each"
         if array.dtype.kind not in "fiu":
             found, expected = f"values of type {array.dtype}", "floating-point numbers"
         elif 0 in shape:
-            found = f"{('0 dimensions', '0 clips')[shape[0] == 0]} {shape_text(array.shape)}"
+            found = f"0 {'clips' if shape[0] == 0 else 'dimensions'} {shape_text(shape)}"
         else:
             plain = _without_ones(shape)
-            if len(plain) == 3 and self._crops and (axis := self._find_crops()) is not None:
+            axis = self._crop_axis if len(plain) == 3 and self._crops else None
+            if axis is not None:
                 plain = plain[:axis] + plain[axis + 1 :]
             if len(plain) == 2 and len(shape) > 1:
                 return plain[::-1] if self._transpose else plain
-            found = f"a {len(shape)}-D array {shape_text(array.shape)}"
+            found = f"a {len(shape)}-D array {shape_text(shape)}"
         raise InputError(f"{self.path}: {name}: {stream}: found {found}, expected {expected}")
 
-    def _find_crops(self):
+    @functools.cached_property
+    def _crop_axis(self):
         """The axis of the crops in arrays of three axes: short, and equally long in all videos;
         None without one."""
-        if self._crop_axis is None:
-            shapes = [shape for shape in _plain_shapes(self) if len(shape) == 3]
-            same = [
-                axis
-                for axis in (1, 0)
-                if len({shape[axis] for shape in shapes}) == 1
-                and 2 <= shapes[0][axis] <= MOST_CROPS
-            ]
-            usual = [axis for axis in same if shapes[0][axis] in USUAL_CROPS]
-            self._crop_axis = next(iter(usual or (same if len(set(shapes)) > 1 else ())), None)
-        return self._crop_axis
+        shapes = [shape for shape in _plain_shapes(self) if len(shape) == 3]
+        same = [
+            axis
+            for axis in (1, 0)
+            if len({shape[axis] for shape in shapes}) == 1 and 2 <= shapes[0][axis] <= MOST_CROPS
+        ]
+        usual = [axis for axis in same if shapes[0][axis] in USUAL_CROPS]
+        if not usual and len(set(shapes)) > 1:
+            usual = same
+        return usual[0] if usual else None
 
     def _way(self, shape):
         plain = _without_ones(shape)
         if len(plain) == 3:
-            return f"the {self._crops} of {plain[self._find_crops()]} crops"
+            return f"the {self._crops} of {plain[self._crop_axis]} crops"
         return f"axes of length 1 dropped from {shape_text(shape)}" if len(shape) > 2 else ""
 
     def _raw(self, name, stream):
@@ -217,13 +217,17 @@ class FeatureSource:
             raw = self._arrays(name)[stream].read()
         raw = raw.reshape(_without_ones(raw.shape))
         if raw.ndim == 3:
-            axis = self._find_crops()
+            axis = self._crop_axis
             raw = raw.mean(axis, dtype=np.float64) if self._crops == "mean" else raw.take(0, axis)
         return raw.T if self._transpose else raw
 
+    def _joint(self, name):
+        """The values of the one array "features"; None where the streams have their own."""
+        return self._raw(name, "features") if "features" in self._arrays(name) else None
+
     def _stream(self, name, stream, joint):
         """One stream, from the array of both where there is one. (T, D) float32"""
-        length, *widths = self.shape(name)
+        length = self.shape(name)[0]
         if joint is None:
             raw = self._raw(name, stream)[:length]
         elif self._halves:
@@ -256,11 +260,6 @@ def _without_ones(shape):
         return tuple(shape)
     plain = tuple(n for n in shape if n != 1)
     return (1,) * (2 - len(plain)) + plain
-
-
-def describe(layout):
-    """What a layout looks like, in a sentence."""
-    return layouts.LAYOUTS[layout][0]
 
 
 # ---- open
@@ -371,7 +370,7 @@ def _ask(source, found, streams, crops, flow_path):
     """InputError where what the arrays are cannot be known from them; a note on how a single stream
     is read."""
     shape = next((shape for shape in _plain_shapes(source) if len(shape) == 3), None)
-    if shape and crops is None and (axis := source._find_crops()) is not None:
+    if shape and crops is None and (axis := source._crop_axis) is not None:
         raise InputError(
             f"{source.path}: found arrays of three axes, such as {shape_text(shape)}, "
             f"which look like {shape[axis]} crops a clip: --crops mean averages them, "

@@ -16,7 +16,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dataset  # noqa: E402  (the repository is on the path from here on)
-from formats import annotations, features, files  # noqa: E402
+from formats import annotations, features, files, layouts  # noqa: E402
 from formats.files import InputError  # noqa: E402
 
 
@@ -56,7 +56,7 @@ def inspect(source, truth):
     """Print the report and return the problems, InputErrors that a run would stop at. Reads every
     value once."""
     notes = [*(truth.notes if truth else ())]
-    line("layout", f"{source.layout}: {features.describe(source.layout)}")
+    line("layout", f"{source.layout}: {layouts.LAYOUTS[source.layout][0]}")
     dataset.adopt(source, truth or annotations.Annotations("", {}, (), None, ()), notes)
     subsets = dataset.default_subsets(truth) if truth else []
     needed = [video.name for subset in subsets for video in subset] if truth else source.names
