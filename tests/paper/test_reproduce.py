@@ -21,7 +21,7 @@ import reproduce
 import run
 from engine import run_folder
 from formats.files import InputError
-from paper import figures, pages, published, runs, sweeps
+from paper import figures, pages, published, runs, sweeps, tables
 
 
 @pytest.fixture(scope="module")
@@ -574,3 +574,10 @@ def test_thumbnails_are_the_frames_of_their_moments(tmp_path):
     (tmp_path / "broken.mp4").write_bytes(b"no video")
     with pytest.raises(InputError, match="broken.mp4: found no video that can be decoded"):
         figures.thumbnails(tmp_path, "broken", 8.0)
+
+
+def test_the_average_over_all_is_left_out_only_where_another_column_is_the_same():
+    thumos = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+    assert tables.shown(thumos) == [*thumos, "0.1:0.5", "0.3:0.7", "0.1:0.7"]
+    others = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+    assert tables.shown(others) == [*others, "all", "0.3:0.7"]
