@@ -443,15 +443,15 @@ def implied_snippet_seconds(videos, shapes):
     return float(np.median(each)) if len(each) else None, each
 
 
-def fits(seconds, implied):
-    """Whether clips of `seconds` fit durations that imply `implied` seconds, within 5%."""
+def agrees(seconds, implied):
+    """Whether clips of `seconds` agree with durations that imply `implied` seconds, within 5%."""
     return abs(seconds / implied - 1) <= GEOMETRY_TOLERANCE
 
 
 def fitting_convention(implied):
     """The known seconds per clip nearest to `implied`, if within 5% of it, else None."""
     nearest = min(CONVENTIONS, key=lambda known: abs(np.log(known / implied)))
-    return nearest if fits(nearest, implied) else None
+    return nearest if agrees(nearest, implied) else None
 
 
 def check_geometry(source, truth, videos, shapes, notes):
@@ -475,7 +475,7 @@ def check_geometry(source, truth, videos, shapes, notes):
     notes += geometry_of_segments(source, truth, videos, shapes)
     if implied is None:
         return
-    if not fits(source.snippet_seconds, implied):
+    if not agrees(source.snippet_seconds, implied):
         notes.append(
             f"{source.path}: GEOMETRY: clips of {source.snippet_seconds:.4g} s cover "
             f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations "

@@ -198,7 +198,8 @@ def label_all(step, train_set, source, autocast=contextlib.nullcontext):
 
     source: "bag" (Sec. 3.4's start) or "frozen" (the pseudo-labels).
     """
-    rule, labels = step.bag_labels if source == "bag" else step.pseudo_labels, {}
+    rule = step.bag_labels if source == "bag" else step.pseudo_labels
+    labels = {}
     with torch.no_grad(), autocast():
         for bags in train_set.groups():
             with together(bags):

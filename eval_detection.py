@@ -167,6 +167,14 @@ def averages(tious, values):
     return means
 
 
+def distinct_averages(tious, values):
+    """`averages` without `all` where 0.1:0.7 is the same mean."""
+    means = averages(tious, values)
+    if len(tious) == 7 and "0.1:0.7" in means:
+        del means["all"]
+    return means
+
+
 @dataclass(frozen=True)
 class Matching:
     """n detections of the scored classes, class by class, in the protocol's order within a class.

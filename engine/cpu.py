@@ -1,5 +1,5 @@
-"""What only makes a CPU faster: oneDNN's products, memory that is kept, few threads. The program
-works without it.
+"""What only makes training faster: oneDNN's products, several videos in one pass, memory that is
+kept, few threads. The program works without it.
 
 PyTorch sends float32 products on CPU to MKL; oneDNN, which PyTorch has for its convolutions, does
 some of a head's products faster. PyTorch offers it without a derivative, so a head's derivative is

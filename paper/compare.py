@@ -225,8 +225,8 @@ def _map_by_seed(group, seeds, tious, protocol):
 
 def _columns(tious, values):
     """{tIoU or name of an average: value}."""
-    means = eval_detection.averages(tious, values)
-    if len(tious) == 1 or (len(tious) == 7 and "0.1:0.7" in means):
+    means = eval_detection.distinct_averages(tious, values)
+    if len(tious) == 1:
         del means["all"]  # the same number under another name
     return dict(zip(tious, np.asarray(values).tolist())) | means
 

@@ -181,14 +181,14 @@ def print_geometry(source, truth, shapes, notes):
         best = dataset.fitting_convention(implied)
         for seconds, meaning in sorted(dataset.CONVENTIONS.items(), reverse=True):
             verdict = "no"
-            if dataset.fits(seconds, implied):
+            if dataset.agrees(seconds, implied):
                 verdict = "fits best" if seconds == best else "fits"
             line(
                 "",
                 f"{seconds:<6.4g} covers {100 * seconds / implied:4.0f}% of the durations: "
                 f"{verdict:9} ({meaning})",
             )
-        if not declared or not dataset.fits(declared, implied):
+        if not declared or not dataset.agrees(declared, implied):
             setting = best or implied
     if truth:
         line(

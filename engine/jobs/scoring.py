@@ -158,13 +158,10 @@ def _evaluated(o, scored, table):
         # eval_detection knows no InputError: it can be copied alone
         except ValueError as error:
             raise InputError(error) from None
-        means = eval_detection.averages(e.tious, e.map)
-        if len(e.tious) == 7 and "0.1:0.7" in means:
-            del means["all"]  # the same mean under another name
         results[protocol] = {
             "tious": e.tious.tolist(),
             "map": e.map.tolist(),
-            "averages": means,
+            "averages": eval_detection.distinct_averages(e.tious, e.map),
             "counts": e.counts,
             "ap": dict(zip(e.classes, e.ap.T.tolist())),
             "segments": dict(zip(e.classes, e.n_segments.tolist())),
