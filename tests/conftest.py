@@ -1,9 +1,12 @@
-"""What every test is given: one thread, small pictures, and the signal handlers it found."""
+"""What every test is given: one thread, small pictures, the signal handlers it found; and the sets
+scored by the official evaluators."""
 
+import shutil
 import signal
 
 import pytest
 import torch
+from places import STORED
 
 from report import figures
 
@@ -27,3 +30,13 @@ def signal_handlers():
     yield
     for s, handler in before.items():
         signal.signal(s, handler)
+
+
+@pytest.fixture(scope="session")
+def golden_sets(tmp_path_factory):
+    """The folder of the sets scored by the official evaluators; tests/data/README.md describes
+    them.
+    """
+    folder = tmp_path_factory.mktemp("golden_sets")
+    shutil.unpack_archive(STORED / "eval_golden.zip", folder)
+    return folder

@@ -1010,8 +1010,6 @@ REAL = [
         {"training": (4441, 6582), "validation": (2198, 3278), "testing": (2268, 0)},
     ),
     ("hapt30/annotations.json", 12, 0, {"train": (509, 1176), "test": (206, 505)}),
-    ("eval_golden/thumos14_ground_truth.csv", 20, 0, {"": (212, 3358)}),
-    ("eval_golden/activitynet12_ground_truth.csv", 100, 0, {"": (2381, 3579)}),
 ]
 
 
@@ -1036,18 +1034,29 @@ def test_counts_of_the_published_files(path, classes, ambiguous, subsets):
         assert (len(chosen), len(table(chosen))) == (videos, segments)
 
 
+@pytest.mark.parametrize(
+    "name, classes, videos, segments",
+    [("thumos14", 20, 212, 3358), ("activitynet12", 100, 2381, 3579)],
+)
+def test_counts_of_the_published_tables(golden_sets, name, classes, videos, segments):
+    truth = load(golden_sets / f"{name}_ground_truth.csv")
+    assert (len(truth.classes), len(truth.videos)) == (classes, videos)
+    assert len(table(in_subset(truth, ""))) == segments
+
+
 @pytest.mark.slow
 @real_data
-def test_the_published_ground_truths_agree_with_each_other():
-    kit, golden = load(DATA / "thumos14/evalkit-test-annotation"), DATA / "eval_golden"
+def test_the_published_ground_truths_agree_with_each_other(golden_sets):
+    kit = load(DATA / "thumos14/evalkit-test-annotation")
     pd.testing.assert_frame_equal(
-        table(in_subset(kit, "test")), pd.read_csv(golden / "thumos14_ground_truth.csv")
+        table(in_subset(kit, "test")), pd.read_csv(golden_sets / "thumos14_ground_truth.csv")
     )
-    pd.testing.assert_frame_equal(kit.ambiguous, pd.read_csv(golden / "thumos14_ambiguous.csv"))
+    ambiguous = pd.read_csv(golden_sets / "thumos14_ambiguous.csv")
+    pd.testing.assert_frame_equal(kit.ambiguous, ambiguous)
     activitynet = load(DATA / "activitynet12/gt-validation.json")
     pd.testing.assert_frame_equal(
         table(in_subset(activitynet, "testing")),
-        pd.read_csv(golden / "activitynet12_ground_truth.csv"),
+        pd.read_csv(golden_sets / "activitynet12_ground_truth.csv"),
     )
 
     wtalc = load(DATA / "thumos14/Thumos14reduced-Annotations")

@@ -1,4 +1,5 @@
-"""Where the repository and what lies beside it are, and Python in a process of its own."""
+"""Where the repository, the data of the tests and what lies beside it are, and Python in a process
+of its own."""
 
 import os
 import subprocess
@@ -6,6 +7,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+STORED = ROOT / "tests" / "data"
 SHARED = ROOT.parent / "shared"
 
 

@@ -29,8 +29,7 @@ from eval_detection import (
 from formats.detections import write_detections
 
 DATA = SHARED / "data"
-GOLDEN = DATA / "eval_golden"
-needs_data = pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no data beside the project at {DATA}")
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no published annotations in {DATA}")
 
 
 def read_table(path):
@@ -45,7 +44,6 @@ def read_table(path):
 # ------------------------------------------------------------------ the official programs' numbers
 
 
-@needs_data
 @pytest.mark.parametrize("name", ["thumos14_a", "thumos14_b", "activitynet12_a"])
 @pytest.mark.parametrize(
     "protocol, key, tolerance",
@@ -55,17 +53,19 @@ def read_table(path):
         ("thumos-2014", "thumos_2014", 1e-6),
     ],
 )
-def test_golden_sets(name, protocol, key, tolerance):
-    expected = json.loads((GOLDEN / name / "expected.json").read_text())
+def test_golden_sets(golden_sets, name, protocol, key, tolerance):
+    expected = json.loads((golden_sets / name / "expected.json").read_text())
     if key not in expected:
         assert name == "activitynet12_a"
         return
     kind = name.split("_")[0]
     truth, found = (
-        read_table(GOLDEN / f"{kind}_ground_truth.csv"),
-        read_table(GOLDEN / name / "detections.csv"),
+        read_table(golden_sets / f"{kind}_ground_truth.csv"),
+        read_table(golden_sets / name / "detections.csv"),
     )
-    ambiguous = read_table(GOLDEN / "thumos14_ambiguous.csv") if kind == "thumos14" else None
+    ambiguous = None
+    if kind == "thumos14":
+        ambiguous = read_table(golden_sets / "thumos14_ambiguous.csv")
     result = evaluate(
         truth, found, expected[key].get("tiou", expected["tiou"]), protocol, ambiguous
     )
@@ -948,10 +948,10 @@ def test_unknown_and_abbreviated_flags_are_fatal(files, capsys, flag):
         ("thumos14/gt-210test.json", 210, 3311),
     ],
 )
-def test_command_on_every_form_of_thumos14(capsys, form, videos, segments):
+def test_command_on_every_form_of_thumos14(capsys, golden_sets, form, videos, segments):
     """Equal to the golden values where nothing is left out, and to each other without the
     videos the JSON lacks."""
-    golden = GOLDEN / "thumos14_a"
+    golden = golden_sets / "thumos14_a"
     results, out = command(capsys, DATA / form, golden / "detections.csv", "--protocol", "all")
     assert f"{videos} videos, {videos} of them with {segments:,} segments, 20 classes" in out
     if videos == 212:
@@ -964,7 +964,7 @@ def test_command_on_every_form_of_thumos14(capsys, form, videos, segments):
     results, _ = command(capsys, DATA / form, golden / "detections.csv", "--exclude-video", *traps)
     assert results["segments"] == 3311 and results["detections_outside"] == 0
     truth, found = (
-        read_table(GOLDEN / "thumos14_ground_truth.csv"),
+        read_table(golden_sets / "thumos14_ground_truth.csv"),
         read_table(golden / "detections.csv"),
     )
     expected = evaluate(
@@ -978,19 +978,20 @@ def test_command_on_every_form_of_thumos14(capsys, form, videos, segments):
 
 @pytest.mark.slow
 @needs_data
-@pytest.mark.parametrize(
-    "form",
-    [
-        "activitynet12/gt-validation.json",
-        "activitynet12/ActivityNet1.2-Annotations",
-        "eval_golden/activitynet12_ground_truth.csv",
-    ],
-)
-def test_command_on_every_form_of_activitynet(capsys, form):
+@pytest.mark.parametrize("form", ["gt-validation.json", "ActivityNet1.2-Annotations"])
+def test_command_on_every_form_of_activitynet(capsys, golden_sets, form):
     """The W-TALC folder calls its videos video_4, ...; the detections name them by YouTube id."""
-    golden = GOLDEN / "activitynet12_a"
+    check_activitynet(capsys, DATA / "activitynet12" / form, golden_sets / "activitynet12_a")
+
+
+def test_command_on_the_table_of_activitynet(capsys, golden_sets):
+    truth = golden_sets / "activitynet12_ground_truth.csv"
+    check_activitynet(capsys, truth, golden_sets / "activitynet12_a")
+
+
+def check_activitynet(capsys, truth, golden):
     tious = [0.5 + 0.05 * i for i in range(10)]
-    results, _ = command(capsys, DATA / form, golden / "detections.csv", "--tiou", *tious)
+    results, _ = command(capsys, truth, golden / "detections.csv", "--tiou", *tious)
     assert results["segments"] == 3579 and results["detections_outside"] == 0
     expected = json.loads((golden / "expected.json").read_text())
     got = results["protocols"]["activitynet"]["map"]
