@@ -31,10 +31,16 @@ precision at the hits over the number of ground truths (`thumos-2015`), or inter
 
 Order. Nothing depends on an unstable sort. At equal scores `activitynet` keeps the order of the
 rows, `thumos-2015` sorts by video name and then keeps the order of the rows, `thumos-2014` puts
-true positives first. At equal tIoU a detection (`activitynet`) takes the ground truth of the later
-row, as the toolkit's reversed ascending sort does, and a ground truth (thumos) takes the detection
-of the earlier row, as the kits' `max` does. The toolkit itself sorts scores with an unstable sort,
-so that at equal scores its value is any of several.
+true positives first. At equal tIoU a ground truth (thumos) takes the detection with the higher
+score, and at equal scores the one of the earlier row: the kits sort by score before `max`. At equal
+tIoU a detection (`activitynet`) takes the ground truth of the later row, as the toolkit's reversed
+ascending sort does. The toolkit's own sorts are unstable, so that at equal scores or equal tIoU its
+AP is one of several, depending on NumPy and the processor.
+
+Zero length. A zero-length segment overlaps nothing, so no detection finds it, with one exception:
+under `activitynet` a zero-length detection of its class finds it at every threshold, wherever in
+the video the two are. The toolkit's tIoU of the two is 0 / 0 = NaN, and NaN is not below any
+threshold.
 
 Rows are never merged: two equal ground-truth rows are two segments to find, two equal detections
 are a hit and a double detection. That is what all three programs do. Duplicate names are refused: a
@@ -115,8 +121,7 @@ def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=
         of the ground truth. One without ground truth gets NaN and is left out of the mean; rows
         of other classes are left out.
     Detections of a class without ground truth cannot change any AP: they are counted in `.counts`,
-    not refused. A zero-length segment is counted as the official programs count it: nobody can
-    find it.
+    not refused.
 
     Returns an `Evaluation`. Raises ValueError for a missing column, NaN or infinite times or
     scores, an end before its start, missing names, thresholds outside (0, 1], an unknown protocol,
@@ -225,7 +230,7 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
 
     # One list of choices per chooser, best first; thresholds are independent, so each has
     # its own copy of everyone.
-    best_first = np.lexsort((order[det], -tiou, gt) if thumos else (-gt, -tiou, det))
+    best_first = np.lexsort((det, -tiou, gt) if thumos else (-gt, -tiou, det))
     det, gt, tiou = det[best_first], gt[best_first], tiou[best_first]
     level, pair = np.nonzero(_reaches(tiou, tious[:, None], protocol))
     det, gt = level * len(order) + det[pair], level * len(ground_truth) + gt[pair]
@@ -265,7 +270,8 @@ def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
     group, start, end (N,): detections; gt_group, gt_start, gt_end (G,): segments.
     Returns detection indices, segment indices and tIoU, (P,) each. The quotient is the official
     program's to the last bit: intersection over the sum of lengths less the intersection, or over
-    the extent of both (thumos kits).
+    the extent of both (thumos kits). Two zero-length intervals are a pair under `activitynet` only;
+    their tIoU is NaN.
     """
     gt_order = np.argsort(gt_group, kind="stable")
     gt_group = gt_group[gt_order]
@@ -280,13 +286,17 @@ def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
         det = np.repeat(np.arange(low, high), n)
         gt = gt_order[np.arange(len(det)) + np.repeat(first[low:high] - (np.cumsum(n) - n), n)]
         shared = np.minimum(end[det], gt_end[gt]) - np.maximum(start[det], gt_start[gt])
-        det, gt, shared = det[shared > 0], gt[shared > 0], shared[shared > 0]
+        pair = shared > 0
+        if protocol == "activitynet":
+            pair |= (start[det] == end[det]) & (gt_start[gt] == gt_end[gt])
+        det, gt, shared = det[pair], gt[pair], shared[pair].clip(0)
         if protocol == "activitynet":
             whole = (gt_end[gt] - gt_start[gt]) + (end[det] - start[det]) - shared
         else:
             whole = np.maximum(end[det], gt_end[gt]) - np.minimum(start[det], gt_start[gt])
-        tiou = shared / whole
-        near = tiou >= least
+        with np.errstate(invalid="ignore"):  # 0 / 0
+            tiou = shared / whole
+        near = ~(tiou < least)
         kept.append((det[near], gt[near], tiou[near]))
     return tuple(np.concatenate(part) for part in zip(*kept))
 
@@ -307,7 +317,7 @@ def serial_choice(chooser, chosen):
 
 
 def _reaches(tiou, threshold, protocol):
-    return tiou >= threshold if protocol == "activitynet" else tiou > threshold
+    return ~(tiou < threshold) if protocol == "activitynet" else tiou > threshold
 
 
 def _ap_all_points(hit, counted, score, n_segments):

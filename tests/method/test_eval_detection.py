@@ -74,6 +74,22 @@ def test_golden_sets(name, protocol, key, tolerance):
     np.testing.assert_allclose(result.map, expected[key]["map"], rtol=0, atol=tolerance)
 
 
+@needs_data
+def test_ties_as_in_the_official_kits():
+    """Equal tIoU, equal scores and repeated rows; null where the kit itself stops."""
+    compared = 0
+    for case in json.loads((GOLDEN / "thumos_ties_a.json").read_text()):
+        ambiguous = pd.DataFrame(case["ambiguous"], columns=["video", "t_start", "t_end"])
+        tables = ground_truth(*case["ground_truth"]), detections(*case["detections"])
+        for protocol, expected in case["ap"].items():
+            result = evaluate(*tables, case["tiou"], protocol, ambiguous, case["classes"])
+            expected = np.array(expected, dtype=float)
+            known = ~np.isnan(expected)
+            np.testing.assert_allclose(result.ap[known], expected[known], rtol=0, atol=1e-11)
+            compared += known.sum()
+    assert compared == 652
+
+
 # ------------------------------------------------------------------------------------- small cases
 
 # name: truth, detections, Ambiguous segments; AP of each of PROTOCOLS
@@ -113,12 +129,15 @@ CASES = {
     "Ambiguous of another video": ("a 0 10", "a 20 30 0.9; a 0 10 0.5", "b 20 30", (0.5, 0.5, 0.5)),
     "nothing detected": ("a 0 10", "", "a 20 30", (0, 0, 0)),
     "a zero-length detection": ("a 0 10", "a 5 5 0.9; a 0 10 0.5", "", (0.5, 0.5, 0.5)),
+    # activitynet: 0 / 0 is not below the threshold; a second one finds nothing free
     "a zero-length ground truth": (
         "a 5 5; a 0 10",
         "a 5 5 0.9; a 0 10 0.8",
         "",
-        (1 / 4, 6 / 2 / 11, 1 / 4),
+        (1, 6 / 2 / 11, 1 / 4),
     ),
+    "a zero-length ground truth elsewhere": ("a 5 5", "a 0 10 0.9; a 7 7 0.8", "", (1 / 2, 0, 0)),
+    "two zero-length detections": ("a 5 5; a 0 10", "a 5 5 0.9; a 5 5 0.8", "", (1 / 2, 0, 0)),
     "equal segments": ("a 0 10; a 0 10", "a 0 10 0.9; a 0 10 0.8", "", (1, 1, 1)),
 }
 
@@ -151,13 +170,22 @@ def test_equal_overlap_takes_the_later_ground_truth():
     assert evaluate(truth, second, 0.5).map[0] == 0.5
 
 
-def test_equal_overlap_takes_the_earlier_detection_in_thumos():
+def test_equal_overlap_takes_the_detection_with_the_higher_score_in_thumos():
     truth = ground_truth(("a", 0, 10, "x"))
-    # tIoU 0.8 both: the first row is the hit
+    # tIoU 0.8 both
     found = detections(("a", 0, 8, "x", 0.1), ("a", 2, 10, "x", 0.9))
     for protocol in ("thumos-2014", "thumos-2015"):
-        assert evaluate(truth, found, 0.5, protocol).map[0] == 0.5
+        assert evaluate(truth, found, 0.5, protocol).map[0] == 1
         assert evaluate(truth, found[::-1], 0.5, protocol).map[0] == 1
+
+
+def test_equal_overlap_and_score_take_the_earlier_detection_in_thumos():
+    """[0, 10] takes the earlier row of two with tIoU 0.8; [0, 6] finds only [0, 8] near enough."""
+    truth = ground_truth(("a", 0, 10, "x"), ("a", 0, 6, "x"))
+    found = detections(("a", 2, 10, "x", 0.5), ("a", 0, 8, "x", 0.5))
+    for protocol in ("thumos-2014", "thumos-2015"):
+        assert evaluate(truth, found, 0.7, protocol).map[0] == 1
+        assert evaluate(truth, found[::-1], 0.7, protocol).map[0] < 1
 
 
 def test_thumos_ground_truths_choose_in_row_order():
@@ -185,12 +213,11 @@ def test_ties_follow_rows_in_activitynet_and_videos_in_thumos_2015():
 
 
 def overlap(protocol, a, b):
-    shared = min(a[1], b[1]) - max(a[0], b[0])
-    if shared <= 0:
-        return 0.0
+    shared = max(min(a[1], b[1]) - max(a[0], b[0]), 0)
     if protocol == "activitynet":
-        return shared / ((a[1] - a[0]) + (b[1] - b[0]) - shared)
-    return shared / (max(a[1], b[1]) - min(a[0], b[0]))
+        whole = (a[1] - a[0]) + (b[1] - b[0]) - shared
+        return shared / whole if whole else float("nan")
+    return shared / (max(a[1], b[1]) - min(a[0], b[0])) if shared else 0.0
 
 
 def literal_ap(protocol, truth, found, ambiguous, threshold):
@@ -199,17 +226,14 @@ def literal_ap(protocol, truth, found, ambiguous, threshold):
     if protocol == "activitynet":
         taken, flags = set(), []
         for video, start, end, _ in sorted(found, key=lambda d: -d[3]):
-            mine = [
-                (overlap(protocol, (start, end), g[1:]), i)
-                for i, g in enumerate(truth)
-                if g[0] == video
-            ]
+            mine = [i for i, g in enumerate(truth) if g[0] == video]
+            tious = [overlap(protocol, (start, end), truth[i][1:]) for i in mine]
             flag = False
-            for tiou, i in sorted(mine, reverse=True):
-                if tiou < threshold:
+            for k in np.argsort(tious, kind="stable")[::-1]:  # NaN first
+                if tious[k] < threshold:
                     break
-                if i not in taken:
-                    taken.add(i)
+                if mine[k] not in taken:
+                    taken.add(mine[k])
                     flag = True
                     break
             flags.append(flag)
@@ -225,7 +249,7 @@ def literal_ap(protocol, truth, found, ambiguous, threshold):
 
     rows = []  # (score, is a hit), video by video
     for video in sorted({d[0] for d in found}):
-        mine = [d for d in found if d[0] == video]
+        mine = sorted((d for d in found if d[0] == video), key=lambda d: -d[3])
         free = [True] * len(mine)
         for g in (g for g in truth if g[0] == video):
             best, which = -1.0, None
