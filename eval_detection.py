@@ -121,11 +121,30 @@ def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=
         of the ground truth. One without ground truth gets NaN and is left out of the mean; rows
         of other classes are left out.
     Detections of a class without ground truth cannot change any AP: they are counted in `.counts`,
-    not refused.
+    not refused. Without any detection every AP is 0.
 
     Returns an `Evaluation`. Raises ValueError for a missing column, NaN or infinite times or
     scores, an end before its start, missing names, thresholds outside (0, 1], an unknown protocol,
-    duplicate classes, and no ground truth at all.
+    duplicate classes, no ground truth at all, and for detections without a video, or without a
+    class, in common with the ground truth: the names are then spelled differently. With `classes`
+    given, a class without any detection is no error.
+    """
+    result = score(ground_truth, detections, tious, protocol, ambiguous, classes)
+    for column in ["video", "label"] if classes is None else ["video"]:
+        known, found = (table[column].unique().tolist() for table in (ground_truth, detections))
+        if found and set(known).isdisjoint(found):
+            known, found = (", ".join(map(repr, names[:3])) for names in (known, found))
+            raise bad_input(
+                f"detections: found no {column} of the ground truth, but such as {found}, "
+                f"expected {column}s such as {known}"
+            )
+    return result
+
+
+def score(ground_truth, detections, tious, protocol="activitynet", ambiguous=None, classes=None):
+    """`evaluate` for tables whose names are known to fit, such as a run's own.
+
+    Detections without a video or a class in common with the ground truth are no error: AP is 0.
     """
     tious = np.atleast_1d(np.asarray(tious, dtype=float))
     if tious.ndim != 1 or not len(tious) or not np.all((tious > 0) & (tious <= 1)):
@@ -510,7 +529,7 @@ def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguo
         table.assign(label=list(zip(table["video"], table["label"])))
         for table in (ground_truth, detections)
     )
-    result = evaluate(truth, found, [tiou], protocol, ambiguous)
+    result = score(truth, found, [tiou], protocol, ambiguous)
     return pd.Series(result.ap[0]).groupby([video for video, _ in result.classes]).mean().to_dict()
 
 
@@ -683,7 +702,7 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
 
 def _score_tables(table, found, tious, protocols, forgiven):
     """The part of the results that the tables alone decide."""
-    scores = {name: evaluate(table, found, tious, name, forgiven) for name in protocols}
+    scores = {name: score(table, found, tious, name, forgiven) for name in protocols}
     first = scores[protocols[0]]
     recall = average_recall(table, found).tolist()
     return {

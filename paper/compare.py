@@ -216,7 +216,7 @@ def _map_by_seed(group, seeds, tious, protocol):
     """{column: mAP of each seed (n,)}."""
     rows = []
     for seed in seeds:
-        found = eval_detection.evaluate(
+        found = eval_detection.score(
             group.truth, group.detections[seed], tious, protocol, group.ambiguous
         )
         rows.append(_columns(tious, found.map))

@@ -316,7 +316,7 @@ def map_at(one, tious, protocol, **changes):
     """EM-MIL's mAP (len(tious),) under changed options of the test."""
     scored = one.scored
     found = detections(one, **changes)
-    return eval_detection.evaluate(scored.truth, found, tious, protocol, scored.ambiguous).map
+    return eval_detection.score(scored.truth, found, tious, protocol, scored.ambiguous).map
 
 
 def scores(s, variant, method, tious, protocols, **changes):
@@ -325,7 +325,7 @@ def scores(s, variant, method, tious, protocols, **changes):
     for one in opened(s, variant):
         table = detections(one, method, **changes)
         for protocol in protocols:
-            values = eval_detection.evaluate(
+            values = eval_detection.score(
                 one.scored.truth, table, tious, protocol, one.scored.ambiguous
             ).map
             by_column = dict(zip(tious, values.tolist())) | eval_detection.averages(tious, values)

@@ -154,7 +154,7 @@ def _evaluated(o, scored, table):
     results = {}
     for protocol in protocols:
         try:
-            e = eval_detection.evaluate(scored.truth, table, o.tious, protocol, scored.ambiguous)
+            e = eval_detection.score(scored.truth, table, o.tious, protocol, scored.ambiguous)
         # eval_detection knows no InputError: it can be copied alone
         except ValueError as error:
             raise InputError(error) from None

@@ -24,6 +24,7 @@ from eval_detection import (
     detection_kinds,
     error_profile,
     evaluate,
+    score,
     video_ap,
 )
 from formats.detections import write_detections
@@ -435,6 +436,19 @@ def bad(table, **columns):
         (bad(TRUTH, label=None), FOUND, {}, ["no label", "row 2"]),
         (TRUTH, bad(FOUND, video=None), {}, ["no video", "row 2"]),
         (TRUTH, FOUND.drop(columns="score"), {}, ["expected also score"]),
+        (
+            TRUTH,
+            FOUND.assign(video=[1, 2, 3]),
+            {},
+            ["no video of the ground truth", "1, 2, 3", "'a', 'b'"],
+        ),
+        (TRUTH, FOUND.assign(video="v_" + FOUND["video"]), {}, ["'v_a', 'v_b'", "'a', 'b'"]),
+        (
+            TRUTH,
+            FOUND.assign(label=FOUND["label"].str.upper()),
+            {},
+            ["no label of the ground truth", "'RUN', 'SWIM'", "'run', 'jump'"],
+        ),
         (TRUTH[:0], FOUND, {}, ["ground truth", "no segment"]),
         (TRUTH, FOUND, {"classes": ["swim"]}, ["ground truth", "no segment"]),
         (TRUTH, FOUND, {"classes": ["run", "jump", "run"]}, ["1 duplicate"]),
@@ -456,6 +470,14 @@ def test_bad_tables_give_one_line(truth, found, options, words):
         evaluate(truth, found, **options)
     message = str(error.value)
     assert "\n" not in message and all(word in message for word in words), message
+
+
+def test_names_are_refused_only_where_none_is_known():
+    for found in (FOUND[:0], FOUND.assign(video=["a", 1, 2]), FOUND.assign(label="jump")):
+        assert evaluate(TRUTH, found, 0.5).map[0] <= 0.5
+    assert evaluate(TRUTH, FOUND.assign(label="swim"), 0.5, classes=["jump"]).map[0] == 0
+    strangers = FOUND.assign(video="elsewhere"), FOUND.assign(label="swim")
+    assert [score(TRUTH, found, 0.5).ap.tolist() for found in strangers] == [[[0, 0]]] * 2
 
 
 def test_averages():
@@ -618,6 +640,7 @@ def test_video_ap_by_hand():
     )
     assert video_ap(truth, found) == {"a": (1 / 4 + 1) / 2, "b": 1, "c": 0}
     assert video_ap(truth, found[:0]) == {"a": 0, "b": 0, "c": 0}
+    assert video_ap(truth, found[4:]) == {"a": 0, "b": 0, "c": 0}
 
 
 # ---------------------------------------------------------------------- video-level classification
@@ -746,6 +769,12 @@ def test_command_without_detections(files, capsys):
     results, out = command(capsys, files / "gt.json", files / "none.csv", "--protocol", "all")
     assert all(set(score["map"]) == {0} for score in results["protocols"].values())
     assert "0 in 0 videos" in out
+
+
+def test_command_with_detections_only_where_the_subset_has_no_segment(files, capsys):
+    write_detections(detections(("d", 0, 10, "run", 0.9)), files / "d.csv")
+    results, _ = command(capsys, files / "gt.json", files / "d.csv", "--protocol", "all")
+    assert all(set(score["map"]) == {0} for score in results["protocols"].values())
 
 
 def test_command_refuses(files, capsys):
