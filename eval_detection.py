@@ -135,7 +135,7 @@ def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=
         if found and set(known).isdisjoint(found):
             known, found = (", ".join(map(repr, names[:3])) for names in (known, found))
             raise bad_input(
-                f"detections: found no {column} of the ground truth, but such as {found}, "
+                f"detections: found {column}s such as {found}, none of them in the ground truth, "
                 f"expected {column}s such as {known}"
             )
     return result
