@@ -209,11 +209,6 @@ class Opts:
         "videos per update and process; the paper's recipe is 1, more is a different one",
         "[1, inf)",
     )
-    precision: str = option(
-        "fp32",
-        "arithmetic of EM-MIL's products in training (classifiers: fp32 or tf32)",
-        choices=("fp32", "tf32", "bf16"),
-    )
     # the video-level classifier (Sec. 3.5)
     video_classifier: str = test_option(
         "untrimmednet",
@@ -384,7 +379,10 @@ ACTIONS = {
     "predict": "localize in the videos of --features with this run; needs no annotations",
     "config": "repeat the run of this opts.json",
 }
-REMOVED = {"--checkpoint-every": "a checkpoint is written at the end of each phase and every 30 s"}
+REMOVED = {
+    "--checkpoint-every": "a checkpoint is written at the end of each phase and every 30 s",
+    "--precision": "all training is in float32, which needs no option: leave it out",
+}
 
 
 def parse(argv=None, prog="run.py"):

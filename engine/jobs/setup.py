@@ -111,20 +111,25 @@ def output_folder(given, run_dir, job):
 
 
 def device_of(o):
+    """The device of this process, with PyTorch set to the arithmetic of float32 and to
+    --deterministic. OptionError where there is no GPU as asked for.
+    """
     if o.device == "cuda" and not torch.cuda.is_available():
         raise opts.OptionError(
             "--device: found cuda, but PyTorch sees no GPU here; expected auto or cpu"
         )
-    device = torch.device("cpu" if o.device == "cpu" or not torch.cuda.is_available() else "cuda")
-    if o.precision == "tf32" and device.type != "cuda":
-        raise opts.OptionError("--precision: found tf32, which needs a GPU; expected fp32 or bf16")
-    torch.set_float32_matmul_precision("high" if o.precision == "tf32" else "highest")
+    # TF32 has 10 bits of mantissa, float32 23; the first line leaves cuDNN, which convolves, alone
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     if o.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # the call imports PyTorch's compiler
     if o.deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(o.deterministic)
-    return device
+    if o.device == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    # With its number: in the thread that reads features, "cuda" is GPU 0.
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def load_data(o, say):

@@ -8,12 +8,15 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from places import ROOT, python
 
 import dataset
 import eval_detection
+import opts
 import run
 from baselines import METHODS
+from engine.jobs import setup
 from formats import clip_scores, detections
 
 SHORT = "--cycle 1 --cycle-epochs 3 --untrimmednet-epochs 2 --wtalc-iterations 20".split()
@@ -188,7 +191,7 @@ def test_the_papers_row_stands_only_beside_its_data(finished, tmp_path, capsys):
         (["--annotations", "missing.json"], "missing.json: "),
         (["--test-subset", "nowhere"], "'nowhere'"),
         (["--device", "cuda"], "--device: found cuda"),
-        (["--precision", "tf32", "--device", "cpu"], "--precision: found tf32"),
+        (["--precision", "fp32"], "--precision: found an option of an earlier version"),
         (["--lambda", "2"], "--lambda: found 2.0, expected a number in [0, 1]"),
         (["--exclude-video", "nobody"], "--exclude-video: found nobody"),
         (
@@ -198,12 +201,24 @@ def test_the_papers_row_stands_only_beside_its_data(finished, tmp_path, capsys):
     ],
 )
 def test_bad_input_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, flags, message):
-    if flags == ["--device", "cuda"] and __import__("torch").cuda.is_available():
+    if flags == ["--device", "cuda"] and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     base = write_set(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert message in commands.refused([*base, "--out", "out", *flags], capsys)
     assert not (tmp_path / "out/results.json").exists()
+
+
+def test_products_are_float32_s_and_the_gpu_has_its_number(monkeypatch):
+    """On the second of two GPUs, which are pretended: a new thread's own "cuda" is the first."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as PyTorch starts
+    torch.set_float32_matmul_precision("high")
+    assert setup.device_of(opts.resolve({})) == torch.device("cuda", 1)
+    assert setup.device_of(opts.resolve({"device": "cpu"})) == torch.device("cpu")
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.slow

@@ -232,7 +232,6 @@ SETTINGS = {
         objective="pseudo-labels",
         joint="off",
         videos_per_step=1,
-        precision="fp32",
     ),
     "untrimmednet": dict(lr=1e-3, untrimmednet_epochs=3),
     "wtalc": dict(lr=1e-3, wtalc_iterations=3, wtalc_max_clips=750),
