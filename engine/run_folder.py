@@ -4,6 +4,7 @@ Everything random is drawn from (seed, stage, epoch), and a resumed run begins a
 that is not done, so its result is the uninterrupted one's, bit for bit.
 """
 
+import ast
 import contextlib
 import hashlib
 import io
@@ -29,19 +30,9 @@ KEYS = {"about", "parts", "stage", "epoch", "done", "log_bytes"}
 # seconds between checkpoints, besides one at the end of each stage
 SAVE_EVERY = 30
 ROOT = Path(__file__).resolve().parents[1]
-# The source files that decide a run's weights, scores and detections.
-CODE = (
-    "model.py",
-    "pseudo_labels.py",
-    "em_trainer.py",
-    "dataset.py",
-    "localize.py",
-    "eval_detection.py",
-    "engine/*.py",
-    "engine/jobs/*.py",
-    "baselines/*.py",
-    "formats/*.py",
-)
+# What run.py imports and code_hash leaves out: report and paper decide no score, and of opts.py
+# the options that result are recorded.
+NOT_HASHED = {"report", "paper", "opts"}
 
 
 class RunFolder:
@@ -280,10 +271,35 @@ def _writing(path):
 def code_hash():
     """16 hex digits of the source files that decide a run's weights, scores and detections."""
     digest = hashlib.blake2b(digest_size=8)
-    for pattern in CODE:
-        for path in sorted(ROOT.glob(pattern)):
-            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    for path in code_files():
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
+
+
+def code_files():
+    """run.py and what it imports from here, directly or not, but for NOT_HASHED; of a folder, every
+    module. Found in the source, so that it does not matter which program asks.
+    """
+    found, seen, left = set(), set(NOT_HASHED), {"run"}
+    while left - seen:
+        name = min(left - seen)
+        seen.add(name)
+        for path in (ROOT / f"{name}.py", *(ROOT / name).rglob("*.py")):
+            if path.is_file():
+                found.add(path)
+                left |= _imports(path)
+    return sorted(found)
+
+
+def _imports(path):
+    """The first part of the name of each module that a source file imports."""
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (SyntaxError, ValueError):  # a file that is not finished; nobody can import it
+        return set()
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.split(".")[0] for name in names}
 
 
 def environment(device):

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from places import python
 from torch import nn
 
 from engine import run_folder
@@ -22,6 +23,7 @@ from engine.run_folder import (
     LOG,
     ROOT,
     RunFolder,
+    code_files,
     code_hash,
     environment,
     load_checkpoint,
@@ -549,24 +551,41 @@ def test_labels_that_cannot_be_read(tmp_path, what):
 # ------------------------------------------------------------------------------------------------
 # where and with what
 def test_the_code_hash_changes_with_the_files_that_decide_a_run(tmp_path, monkeypatch):
-    deciding = "model.py engine/loop.py baselines/wtalc.py formats/npy.py".split()
-    for name in (*deciding, "README.md", "report/page.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / "model.py", tmp_path / name)
+    """run.py, what it imports, what that imports, and the neighbours of a module in a folder."""
+    deciding = {
+        "run.py": "import opts\nfrom report import page\nimport json, first",
+        "first.py": "def f():\n    from folder.inner import second",
+        "folder/inner/second.py": "import no_such_module, run",
+        "folder/neighbour.py": "def unfinished(",
+    }
+    others = ("README.md", "report/page.py", "opts.py", "tests/test_first.py", "lonely.py")
+    for name, text in {**deciding, **dict.fromkeys(others, "import lonely")}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(text)
     monkeypatch.setattr(run_folder, "ROOT", tmp_path)
     first = code_hash()
     assert re.fullmatch("[0-9a-f]{16}", first) and code_hash() == first
-    for name in ("README.md", "report/page.py"):
+    for name in others:
         (tmp_path / name).write_text("other")
         assert code_hash() == first
     seen = {first}
-    for name in (*deciding, "baselines/another.py"):
+    for name in (*deciding, "folder/another.py"):
         with open(tmp_path / name, "a") as file:
             file.write("#")
         seen.add(code_hash())
-    (tmp_path / "baselines/another.py").rename(tmp_path / "baselines/renamed.py")
+    (tmp_path / "folder/another.py").rename(tmp_path / "folder/renamed.py")
     seen.add(code_hash())
     assert len(seen) == 7
+
+
+def test_all_that_a_run_loads_is_in_the_code_hash():
+    """Of this repository, as Python itself says after the import of run.py."""
+    loaded = python("-c", "import run, sys; print(*sys.modules)").stdout.split()
+    files = {ROOT / f"{name.replace('.', '/')}.py" for name in loaded}
+    ours = {path for path in files if path.exists()}
+    shown = {path for path in ours if path.parent.name in ("report", "paper")} | {ROOT / "opts.py"}
+    assert {ROOT / "run.py", ROOT / "engine/loop.py", ROOT / "report/tables.py"} <= ours
+    assert ours - shown <= set(code_files()) and not shown & set(code_files())
 
 
 def git(folder, *words):
