@@ -22,10 +22,10 @@ import numpy as np
 import torch
 
 from engine.distributed import gathered, world
-from formats.files import InputError, load_pt, write_atomically
+from formats.files import InputError, load_json, load_pt, write_atomically
 
-CHECKPOINT, LOG, LABELS = "checkpoint.pt", "log.jsonl", "labels"
-FORMAT = "em-mil run 2"
+CHECKPOINT, LOG, LABELS, RECORDS = "checkpoint.pt", "log.jsonl", "labels", "environment.json"
+FORMAT, EARLIER = "em-mil run 3", ("em-mil run 1", "em-mil run 2")
 KEYS = {"about", "parts", "stage", "epoch", "done", "log_bytes"}
 # seconds between checkpoints, besides one at the end of each stage
 SAVE_EVERY = 30
@@ -225,6 +225,25 @@ def read_log(folder):
         ) from None
 
 
+def read_records(folder):
+    """The records of a run (engine/jobs/run_record.py), one for each process that its weights come
+    from. InputError where they are missing, broken, or of an earlier version.
+    """
+    path = Path(folder) / RECORDS
+    if not path.exists():
+        raise InputError(f"{path}: found no such file, expected the records of a run")
+    records = load_json(path)
+    if not isinstance(records, list) or not records:
+        raise InputError(f"{path}: found other JSON, expected the records of a run")
+    for record in records:
+        if not isinstance(record, dict) or not {"options", "phases", "capability"} <= set(record):
+            raise InputError(
+                f"{path}: found no record of this version, expected a run that this program "
+                "has made; train again"
+            )
+    return records
+
+
 def load_checkpoint(folder):
     """The checkpoint in a run's folder. InputError where it is missing, broken, or of another
     program or version.
@@ -232,7 +251,7 @@ def load_checkpoint(folder):
     path = Path(folder) / CHECKPOINT
     state = load_pt(path)
     found = state.get("format") if isinstance(state, dict) else None
-    if found == "em-mil run 1":
+    if found in EARLIER:
         raise InputError(
             f"{path}: found a run of an earlier version of this program, which this one cannot go "
             "on with; train again"
@@ -303,25 +322,47 @@ def _imports(path):
 
 
 def environment(device):
-    """Where and with what a run is made: commit, code, versions, device."""
-    top = _git("rev-parse", "--show-toplevel")
-    # not a copy inside somebody's repository
-    ours = bool(top) and Path(top).resolve() == ROOT
+    """Where and with what this process trains on `device`: code, versions, processor."""
     import h5py
     import pandas
 
     versions = {module.__name__: module.__version__ for module in (torch, np, pandas, h5py)}
-    gpu = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
     return {
-        "commit": (_git("rev-parse", "HEAD") or None) if ours else None,
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if ours else None,
-        "code": code_hash(),
+        **checkout(),
         "python": platform.python_version(),
         "machine": platform.platform(),
         "versions": versions,
-        "device": gpu or platform.processor() or platform.machine(),
+        "device": device.type,
+        "processor": _gpu(device) or _cpu(),
+        # the instructions that PyTorch uses on CPU, such as AVX2: each rounds differently
+        "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "processes": world()[1],
+    }
+
+
+def _gpu(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def _cpu():
+    """The processor's name; on Linux platform.processor() gives none."""
+    lines = []
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def checkout():
+    """The source files of this program: their hash, the commit, whether there are local changes."""
+    top = _git("rev-parse", "--show-toplevel")
+    # not a copy inside somebody's repository
+    ours = bool(top) and Path(top).resolve() == ROOT
+    return {
+        "code": code_hash(),
+        "commit": (_git("rev-parse", "HEAD") or None) if ours else None,
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if ours else None,
     }
 
 

@@ -16,6 +16,7 @@ import eval_detection
 import opts
 import run
 from baselines import METHODS
+from engine import run_folder
 from engine.jobs import setup
 from formats import clip_scores, detections
 
@@ -88,7 +89,18 @@ def test_what_a_run_leaves(finished):
     o = json.loads((folder / "opts.json").read_text())
     assert o["dataset"] == "custom" and o["cycle"] == 1 and o["lam"] == 0.3
     (environment,) = json.loads((folder / "environment.json").read_text())
-    assert {"commit", "dirty", "code", "versions", "device", "python"} <= set(environment)
+    assert environment["options"] == o and environment["code"] == run_folder.code_hash()
+    assert environment["phases"] == [
+        ["M", 1, 1e-4, "bag"],
+        ["E", 1, 1e-4, "frozen"],
+        ["M", 1, 1e-4, "frozen"],
+    ]
+    assert environment["methods"] == ["untrimmednet", "wtalc", "em-mil"]
+    assert (environment["device"], environment["threads"], environment["processes"]) == (
+        "cpu",
+        1,  # as engine.cpu chose for this small set
+        1,
+    )
     assert (folder / "log.txt").read_text() == finished[1]
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [(r["stage"], r["epoch"]) for r in log] == [
@@ -174,7 +186,7 @@ def test_the_papers_row_stands_only_beside_its_data(finished, tmp_path, capsys):
     assert "(paper)" not in printed and "difference" not in printed
     o = json.loads((folder / "opts.json").read_text())
     (tmp_path / "run").mkdir()
-    for name in ("clip_scores.h5", "ground_truth.csv", "ambiguous.csv"):
+    for name in ("clip_scores.h5", "ground_truth.csv", "ambiguous.csv", "environment.json"):
         (tmp_path / "run" / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "run/opts.json").write_text(json.dumps({**o, "dataset": "thumos14"}))
     results = run.main(["--evaluate", str(tmp_path / "run"), "--out", str(tmp_path / "eval")])

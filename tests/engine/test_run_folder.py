@@ -23,6 +23,7 @@ from engine.run_folder import (
     LOG,
     ROOT,
     RunFolder,
+    checkout,
     code_files,
     code_hash,
     environment,
@@ -381,10 +382,8 @@ def broken(what, path):
         torch.save({"model": torch.zeros(3)}, path)
     elif what == "a tensor":
         torch.save(torch.zeros(3), path)
-    elif what == "old":
-        torch.save({**state, "format": "em-mil run 1", "position": ["first", 0, 2]}, path)
-    elif what == "other version":
-        torch.save({**state, "format": "em-mil run 3"}, path)
+    elif what.startswith("em-mil run"):
+        torch.save({**state, "format": what}, path)
     else:
         torch.save({key: value for key, value in state.items() if key != what}, path)
 
@@ -397,10 +396,11 @@ def broken(what, path):
         ("noise", "broken file"),
         ("foreign", "found something else"),
         ("a tensor", "found something else"),
-        ("other version", "found something else"),
         ("parts", "found something else"),
         ("epoch", "found something else"),
-        ("old", "found a run of an earlier version of this program.*train again"),
+        ("em-mil run 1", "found a run of an earlier version of this program.*train again"),
+        ("em-mil run 2", "found a run of an earlier version of this program.*train again"),
+        ("em-mil run 4", "found something else"),
     ],
 )
 def test_a_checkpoint_that_is_none(whole, tmp_path, what, said):
@@ -598,24 +598,41 @@ def git(folder, *words):
 
 def test_commit_and_changes_of_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "ROOT", tmp_path)
-    (tmp_path / "model.py").write_text("")
-    assert (environment("cpu")["commit"], environment("cpu")["dirty"]) == (None, None)
+    (tmp_path / "run.py").write_text("")
+    unknown = {"code": code_hash(), "commit": None, "dirty": None}
+    assert checkout() == unknown
     git(tmp_path, "init")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "all")
-    found = environment("cpu")
+    found = checkout()
     assert re.fullmatch("[0-9a-f]{40}", found["commit"]) and found["dirty"] is False
-    assert found["code"] == code_hash()
-    (tmp_path / "model.py").write_text("#")
-    assert environment("cpu")["dirty"] is True
+    assert found["code"] == unknown["code"]
+    (tmp_path / "run.py").write_text("#")
+    assert checkout() == {**found, "code": code_hash(), "dirty": True} != found
     (tmp_path / "copy").mkdir()  # a copy of the code inside somebody's repository
     monkeypatch.setattr(run_folder, "ROOT", tmp_path / "copy")
-    assert (environment("cpu")["commit"], environment("cpu")["dirty"]) == (None, None)
+    assert (checkout()["commit"], checkout()["dirty"]) == (None, None)
 
 
 def test_without_git(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = environment("cpu")
-    assert found["commit"] is None and found["dirty"] is None and found["code"] == code_hash()
+    assert checkout() == {"code": code_hash(), "commit": None, "dirty": None}
+
+
+def test_the_environment_names_the_processor(monkeypatch):
+    found = environment(torch.device("cpu"))
     assert found["versions"]["torch"] == torch.__version__ and found["processes"] == 1
-    assert json.dumps(found)
+    assert found["device"] == "cpu" and json.loads(json.dumps(found)) == found
+    for line in open("/proc/cpuinfo") if os.path.exists("/proc/cpuinfo") else ():
+        if line.startswith("model name"):
+            assert line.endswith(f": {found['processor']}\n")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    on_gpu = environment(torch.device("cuda", 1))
+    assert on_gpu == {**found, "device": "cuda", "processor": "GPU 1"}
+
+
+def test_the_environment_names_the_instructions_in_use():
+    """Those that PyTorch is told to use, not the best that the processor has."""
+    code = "import torch, engine.run_folder as f; print(f.environment(torch.device('cpu')))"
+    told = python("-c", code, environment={"ATEN_CPU_CAPABILITY": "default"})
+    assert "'capability': 'DEFAULT'" in told.stdout
