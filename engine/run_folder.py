@@ -230,16 +230,11 @@ def read_records(folder):
     from. InputError where they are missing, broken, or of an earlier version.
     """
     path = Path(folder) / RECORDS
-    if not path.exists():
-        raise InputError(f"{path}: found no such file, expected the records of a run")
     records = load_json(path)
-    if not isinstance(records, list) or not records:
-        raise InputError(f"{path}: found other JSON, expected the records of a run")
-    for record in records:
+    for record in records if isinstance(records, list) and records else [None]:
         if not isinstance(record, dict) or not {"options", "phases", "capability"} <= set(record):
             raise InputError(
-                f"{path}: found no record of this version, expected a run that this program "
-                "has made; train again"
+                f"{path}: found no record of this version, expected those of a run; train again"
             )
     return records
 

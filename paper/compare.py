@@ -135,7 +135,8 @@ def _read_run(folder, method):
 
 def differences(a, b):
     """{name: (A's, B's)} of what shaped two groups and differs, seeds apart, as text."""
-    return run_record.differences(run_record.facts(*a.records), run_record.facts(*b.records))
+    found = run_record.differences(run_record.facts(*a.records), run_record.facts(*b.records))
+    return {name: texts for name, texts in found.items() if name != "seed"}
 
 
 def _lines(differs):

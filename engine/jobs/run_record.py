@@ -13,7 +13,7 @@ from engine.jobs.setup import resume_command, wanted
 from formats.files import InputError, count, show
 
 # Facts that move a number by rounding alone: they are shown and keep no runs apart.
-LISTED = {"commit", "processor", "threads", "machine", "python", "numpy", "pandas", "h5py"}
+LISTED = {*"commit processor threads machine python numpy pandas h5py deterministic".split()}
 
 
 def of(o, data, environment):
@@ -27,10 +27,10 @@ def of(o, data, environment):
 
 
 def facts(*records):
-    """{name: text} of all that records hold, the seed apart; "a and b" where two records differ.
+    """{name: text} of all that records hold; "a and b" where two records differ.
 
-    Options that change no result (when="run") are left out. Raises OptionError for the options of
-    an earlier version.
+    Options that change no result (when="run", but for --deterministic) are left out. Raises
+    OptionError for the options of an earlier version.
     """
     texts = {}
     for record in records:
@@ -40,11 +40,10 @@ def facts(*records):
 
 
 def _facts(record):
-    o, names = opts.resolve({}, record["options"]), opts.names("train") | opts.names("test")
+    o = opts.resolve({}, record["options"])
+    left_out = opts.names("run") - {"deterministic"}
     found = {
-        f.name: opts.show(getattr(o, f.name))
-        for f in dataclasses.fields(o)
-        if f.name in names - {"seed"}
+        name: opts.show(v) for name, v in dataclasses.asdict(o).items() if name not in left_out
     }
     for number, row in enumerate(record["phases"], 1):
         found[f"phase {number}"] = " ".join(map(str, row))
@@ -64,9 +63,9 @@ def differences(then, now):
 
 
 def deciding(record):
-    """The facts that decide the scores of clips, by more than rounding."""
-    at_test = opts.names("test") - {"exclude_video", "ambiguous"}
-    return {name: text for name, text in facts(record).items() if name not in LISTED | at_test}
+    """The facts, the seed apart, that decide the scores of clips by more than rounding."""
+    apart = LISTED | {"seed"} | opts.names("test") - {"exclude_video", "ambiguous"}
+    return {name: text for name, text in facts(record).items() if name not in apart}
 
 
 def same_run(then, now, folder, other_code, say):
@@ -76,12 +75,9 @@ def same_run(then, now, folder, other_code, say):
     """
     if not then:
         return
-    old, new = (opts.resolve({}, about["record"]["options"]) for about in (then, now))
-    changed = opts.changed(old, new, "train")
-    if old.exclude_video != new.exclude_video:
-        changed.append("exclude_video")
-    opts.refuse(changed, f"in {folder}/opts.json: the run began with another value")
     differ = differences(facts(then["record"]), facts(now["record"]))
+    options = (opts.names("train") | {"exclude_video"}) & set(differ)
+    opts.refuse(options, f"in {folder}/opts.json: the run began with another value")
     parts = ("snippet_seconds", "dims", "classes", "train_videos")
     data = {name: (show(then[name]), show(now[name])) for name in parts if then[name] != now[name]}
     if "data" in differ:
@@ -98,7 +94,7 @@ def same_run(then, now, folder, other_code, say):
     if moved:
         say(
             f"warning: {folder} began with something else ({'; '.join(moved)}): what is trained "
-            "from here on rounds differently"
+            "from here on can round differently"
         )
 
 
