@@ -121,19 +121,15 @@ def run(command, out, open_things):
     out.say(setup.data_lines(data, truth))
 
     # 3. The run's folder: what is needed to go on, or to score again
-    few_threads(data)
-    fingerprint = features.fingerprint(o.features, o.flow_features, o.annotations)
-    made = run_record.of(o, fingerprint, run_folder.environment(device))
-    about = setup.source_of_weights(o, data, made)
+    about = about_of(o, data, device)
     with distributed.all_or_none():
         this = run_folder.RunFolder(folder, seed=o.seed, resume=bool(command.resume))
         open_things.callback(this.close)
         run_record.same_run(this.about, about, folder, command.other_code, out.say)
     resumed, this.about = bool(this.about), about
     if rank == 0:
-        setup.describe(folder, made, resumed, truth, ambiguous, youtube_ids)
-        # from here on there is something to resume
-        command.go_on = setup.resume_command(folder, ranks)
+        setup.describe(folder, about["record"], resumed, truth, ambiguous, youtube_ids)
+        command.go_on = setup.resume_command(folder, ranks)  # now there is something to resume
         out.keep_in(folder / "log.txt")
     out.say(f"Run: {folder}/\n")
 
@@ -154,24 +150,26 @@ def run(command, out, open_things):
     scored = scoring.Scored(
         records, data.classes, data.snippet_seconds, truth, ambiguous, youtube_ids
     )
-    source = scoring.Source(folder, made, made)
+    source = scoring.Source(folder, about["record"], about["record"])
     results = scoring.finish(o, command, source, folder, scored, out.say, seconds)
     figures.training_figure(folder / "training.png", records=log)
     if command.tensorboard:
         tensorboard.write_scalars(folder / "tensorboard", log)
-    # last: its presence says that the run is finished
-    tables.write_json(folder / "results.json", results)
+    tables.write_json(folder / "results.json", results)  # last: it says that the run is finished
     return results
 
 
-def few_threads(data):
-    """No more threads than pay at the size of these features. Before the record is made, which
-    says how many.
+def about_of(o, data, device):
+    """What the checkpoint says about the run, its record among it. The number of threads is chosen
+    before, since the record names it.
     """
     if cpu:
         cpu.keep_memory()
         clips = np.mean([video.n_clips for video in data.train])
         cpu.choose_threads(clips, sum(filter(None, data.dims)))
+    fingerprint = features.fingerprint(o.features, o.flow_features, o.annotations)
+    record = run_record.of(o, fingerprint, run_folder.environment(device))
+    return setup.source_of_weights(o, data, record)
 
 
 def train(methods, data, this, device, say, seconds):

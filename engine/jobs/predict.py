@@ -24,8 +24,7 @@ PLACES = dict(
 
 
 def predict(command, out, open_things):
-    """--predict RUN: localizes in the videos of --features with a run's networks, one video at a
-    time.
+    """--predict RUN: localizes in the videos of --features, one at a time, with a run's networks.
 
     Writes detections.json and .csv, with --pictures N figures of the first N videos, into --out, by
     default predict-TIME in the run's folder; with --save-clip-scores clip_scores.h5, for which all
@@ -78,8 +77,8 @@ def predict(command, out, open_things):
     durations = {name: durations[name] for name in source.names if name not in bad}
     table, results = _write_found(o, found, scored, place, command.export, durations, out.say)
     path = place / scoring.PAGE
-    trained = scoring.Source(folder, made, run_folder.checkout())
-    outcome.write_page(path, _about(o, trained), scored, table, pages, scoring.rule_of(o))
+    about = _about(o, scoring.Source(folder, made, run_folder.checkout()))
+    outcome.write_page(path, about, scored, table, pages, scoring.rule_of(o))
     out.say(f"To look at: {path}")
     if bad:
         console.end(3, f"{count(bad, 'bad video')} left out: {some(bad)}")
