@@ -304,7 +304,7 @@ def test_scores_of_a_method_that_the_run_has_not_trained(trained, tmp_path, caps
 
 def test_a_run_in_progress(trained, tmp_path, capsys):
     (tmp_path / "run").mkdir()
-    for name in ("opts.json", run_folder.CHECKPOINT, run_folder.LOG):
+    for name in ("opts.json", run_folder.RECORDS, run_folder.CHECKPOINT, run_folder.LOG):
         shutil.copy(trained / name, tmp_path / "run")
     assert "expected those of a finished run" in refused(tmp_path / "run", capsys)
 
