@@ -18,7 +18,6 @@ so another rule for the labels, hard or soft, for each class or for all, takes e
 written.
 """
 
-import contextlib
 import time
 from typing import NamedTuple
 
@@ -109,24 +108,13 @@ class MStep:
 
 
 # ---- training
-def fit(
-    steps,
-    train_set,
-    run,
-    phases,
-    *,
-    per_step=1,
-    refresh="epoch",
-    autocast=contextlib.nullcontext,
-    bar=None,
-):
+def fit(steps, train_set, run, phases, *, per_step=1, refresh="epoch", bar=None):
     """Trains the branches of `steps` in place, phase by phase.
 
     steps: {"E": EStep, "M": MStep}. train_set: engine.loop.TrainingSet. run:
     engine.run_folder.RunFolder, which skips what is done. phases: list of Phase. per_step: videos
     per update and process. refresh: in "EM" phases, labels from the branches as they are at the
-    start of an "epoch" or of every "step". autocast: context factory for the forward passes. bar:
-    has `update(epoch's losses)`, for the progress.
+    start of an "epoch" or of every "step". bar: has `update(epoch's losses)`, for the progress.
     Raises InputError where a loss is not finite.
     """
     # NOTE(paper): one Adam per branch, so that momentum cannot move the frozen one (as it does in
@@ -140,14 +128,14 @@ def fit(
         if stage in run.done:
             continue
         trained = [steps[name] for name in phase.step]  # both in an "EM" phase
-        targets, facts = _labels_of_phase(trained, train_set, run, stage, phases, number, autocast)
+        targets, facts = _labels_of_phase(trained, train_set, run, stage, phases, number)
         for epoch in run.epochs(stage, phase.epochs):
             began = time.perf_counter()
             batches = train_set.shuffled(run.generator(stage, epoch), per_step)
             fresh = refresh == "step" and phase.targets == "frozen"
             losses = train_epoch(
                 batches,
-                _loss(trained, targets, fresh, autocast),
+                _loss(trained, targets, fresh),
                 _at_rate([optimizers[step.name] for step in trained], phase.lr),
                 where=f"{stage}, epoch {epoch + 1}",
             )
@@ -164,7 +152,7 @@ def fit(
                 bar.update(losses)
 
 
-def _labels_of_phase(trained, train_set, run, stage, phases, number, autocast):
+def _labels_of_phase(trained, train_set, run, stage, phases, number):
     """({step: its labels, as label_all returns them}, what the log says about them) of phase
     `number`; in an "EM" phase the log is about Eq. 5's. The labels are saved beside the log.
 
@@ -179,7 +167,7 @@ def _labels_of_phase(trained, train_set, run, stage, phases, number, autocast):
         name = f"{number:02d}-{step.name}"
         saved = run.read_labels(name) if resumed else None
         if saved is None:
-            targets[step.name] = label_all(step, train_set, phases[number - 1].targets, autocast)
+            targets[step.name] = label_all(step, train_set, phases[number - 1].targets)
         else:
             targets[step.name] = {
                 i: torch.from_numpy(saved[i]).to(train_set.labels) for i in train_set.mine
@@ -192,7 +180,7 @@ def _labels_of_phase(trained, train_set, run, stage, phases, number, autocast):
     return targets, {**facts, "label_seconds": round(time.perf_counter() - began, 4)}
 
 
-def label_all(step, train_set, source, autocast=contextlib.nullcontext):
+def label_all(step, train_set, source):
     """The labels of all videos of this process for one step: {index of the video: what the step's
     rule returns}.
 
@@ -200,7 +188,7 @@ def label_all(step, train_set, source, autocast=contextlib.nullcontext):
     """
     rule = step.bag_labels if source == "bag" else step.pseudo_labels
     labels = {}
-    with torch.no_grad(), autocast():
+    with torch.no_grad():
         for bags in train_set.groups():
             with together(bags):
                 labels |= {bag.index: _shaped(rule(bag), step, bag) for bag in bags}
@@ -223,23 +211,22 @@ def _shaped(labels, step, bag):
         ) from None
 
 
-def _loss(trained, targets, fresh, autocast):
+def _loss(trained, targets, fresh):
     """The function bags -> {name: mean loss} that an epoch minimises. fresh: labels made again in
     every step.
     """
 
     def loss(bags):
         terms = {}
-        with autocast():
-            for bag in bags:
-                for step in trained:
-                    labels = targets[step.name][bag.index]
-                    if fresh:
-                        with torch.no_grad():
-                            labels = _shaped(step.pseudo_labels(bag), step, bag)
-                    for stream, value in step.losses(bag, labels).items():
-                        name = stream if len(trained) == 1 else f"{stream} {step.name}"
-                        terms.setdefault(name, []).append(value)
+        for bag in bags:
+            for step in trained:
+                labels = targets[step.name][bag.index]
+                if fresh:
+                    with torch.no_grad():
+                        labels = _shaped(step.pseudo_labels(bag), step, bag)
+                for stream, value in step.losses(bag, labels).items():
+                    name = stream if len(trained) == 1 else f"{stream} {step.name}"
+                    terms.setdefault(name, []).append(value)
         return {
             name: values[0] if len(values) == 1 else torch.stack(values).mean()
             for name, values in terms.items()

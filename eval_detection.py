@@ -31,10 +31,16 @@ precision at the hits over the number of ground truths (`thumos-2015`), or inter
 
 Order. Nothing depends on an unstable sort. At equal scores `activitynet` keeps the order of the
 rows, `thumos-2015` sorts by video name and then keeps the order of the rows, `thumos-2014` puts
-true positives first. At equal tIoU a detection (`activitynet`) takes the ground truth of the later
-row, as the toolkit's reversed ascending sort does, and a ground truth (thumos) takes the detection
-of the earlier row, as the kits' `max` does. The toolkit itself sorts scores with an unstable sort,
-so that at equal scores its value is any of several.
+true positives first. At equal tIoU a ground truth (thumos) takes the detection with the higher
+score, and at equal scores the one of the earlier row: the kits sort by score before `max`. At equal
+tIoU a detection (`activitynet`) takes the ground truth of the later row, as the toolkit's reversed
+ascending sort does. The toolkit's own sorts are unstable, so that at equal scores or equal tIoU its
+AP is one of several, depending on NumPy and the processor.
+
+Zero length. A zero-length segment overlaps nothing, so no detection finds it, with one exception:
+under `activitynet` a zero-length detection of its class finds it at every threshold, wherever in
+the video the two are. The toolkit's tIoU of the two is 0 / 0 = NaN, and NaN is not below any
+threshold.
 
 Rows are never merged: two equal ground-truth rows are two segments to find, two equal detections
 are a hit and a double detection. That is what all three programs do. Duplicate names are refused: a
@@ -115,12 +121,30 @@ def evaluate(ground_truth, detections, tious, protocol="activitynet", ambiguous=
         of the ground truth. One without ground truth gets NaN and is left out of the mean; rows
         of other classes are left out.
     Detections of a class without ground truth cannot change any AP: they are counted in `.counts`,
-    not refused. A zero-length segment is counted as the official programs count it: nobody can
-    find it.
+    not refused. Without any detection every AP is 0.
 
     Returns an `Evaluation`. Raises ValueError for a missing column, NaN or infinite times or
     scores, an end before its start, missing names, thresholds outside (0, 1], an unknown protocol,
-    duplicate classes, and no ground truth at all.
+    duplicate classes, no ground truth at all, and for detections without a video, or without a
+    class, in common with the ground truth: the names are then spelled differently. With `classes`
+    given, a class without any detection is no error.
+    """
+    result = score(ground_truth, detections, tious, protocol, ambiguous, classes)
+    for column in ["video", "label"] if classes is None else ["video"]:
+        known, found = (table[column].unique().tolist() for table in (ground_truth, detections))
+        if found and set(known).isdisjoint(found):
+            known, found = (", ".join(map(repr, names[:3])) for names in (known, found))
+            raise bad_input(
+                f"detections: found {column}s such as {found}, none of them in the ground truth, "
+                f"expected {column}s such as {known}"
+            )
+    return result
+
+
+def score(ground_truth, detections, tious, protocol="activitynet", ambiguous=None, classes=None):
+    """`evaluate` for tables whose names are known to fit, such as a run's own.
+
+    Detections without a video or a class in common with the ground truth are no error: AP is 0.
     """
     tious = np.atleast_1d(np.asarray(tious, dtype=float))
     if tious.ndim != 1 or not len(tious) or not np.all((tious > 0) & (tious <= 1)):
@@ -225,7 +249,7 @@ def match(ground_truth, detections, tious, protocol, ambiguous=None, classes=Non
 
     # One list of choices per chooser, best first; thresholds are independent, so each has
     # its own copy of everyone.
-    best_first = np.lexsort((order[det], -tiou, gt) if thumos else (-gt, -tiou, det))
+    best_first = np.lexsort((det, -tiou, gt) if thumos else (-gt, -tiou, det))
     det, gt, tiou = det[best_first], gt[best_first], tiou[best_first]
     level, pair = np.nonzero(_reaches(tiou, tious[:, None], protocol))
     det, gt = level * len(order) + det[pair], level * len(ground_truth) + gt[pair]
@@ -265,7 +289,8 @@ def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
     group, start, end (N,): detections; gt_group, gt_start, gt_end (G,): segments.
     Returns detection indices, segment indices and tIoU, (P,) each. The quotient is the official
     program's to the last bit: intersection over the sum of lengths less the intersection, or over
-    the extent of both (thumos kits).
+    the extent of both (thumos kits). Two zero-length intervals are a pair under `activitynet` only;
+    their tIoU is NaN.
     """
     gt_order = np.argsort(gt_group, kind="stable")
     gt_group = gt_group[gt_order]
@@ -280,13 +305,17 @@ def tiou_pairs(group, start, end, gt_group, gt_start, gt_end, protocol, least):
         det = np.repeat(np.arange(low, high), n)
         gt = gt_order[np.arange(len(det)) + np.repeat(first[low:high] - (np.cumsum(n) - n), n)]
         shared = np.minimum(end[det], gt_end[gt]) - np.maximum(start[det], gt_start[gt])
-        det, gt, shared = det[shared > 0], gt[shared > 0], shared[shared > 0]
+        pair = shared > 0
+        if protocol == "activitynet":
+            pair |= (start[det] == end[det]) & (gt_start[gt] == gt_end[gt])
+        det, gt, shared = det[pair], gt[pair], shared[pair].clip(0)
         if protocol == "activitynet":
             whole = (gt_end[gt] - gt_start[gt]) + (end[det] - start[det]) - shared
         else:
             whole = np.maximum(end[det], gt_end[gt]) - np.minimum(start[det], gt_start[gt])
-        tiou = shared / whole
-        near = tiou >= least
+        with np.errstate(invalid="ignore"):  # 0 / 0
+            tiou = shared / whole
+        near = ~(tiou < least)
         kept.append((det[near], gt[near], tiou[near]))
     return tuple(np.concatenate(part) for part in zip(*kept))
 
@@ -307,7 +336,7 @@ def serial_choice(chooser, chosen):
 
 
 def _reaches(tiou, threshold, protocol):
-    return tiou >= threshold if protocol == "activitynet" else tiou > threshold
+    return ~(tiou < threshold) if protocol == "activitynet" else tiou > threshold
 
 
 def _ap_all_points(hit, counted, score, n_segments):
@@ -500,7 +529,7 @@ def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguo
         table.assign(label=list(zip(table["video"], table["label"])))
         for table in (ground_truth, detections)
     )
-    result = evaluate(truth, found, [tiou], protocol, ambiguous)
+    result = score(truth, found, [tiou], protocol, ambiguous)
     return pd.Series(result.ap[0]).groupby([video for video, _ in result.classes]).mean().to_dict()
 
 
@@ -673,7 +702,7 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
 
 def _score_tables(table, found, tious, protocols, forgiven):
     """The part of the results that the tables alone decide."""
-    scores = {name: evaluate(table, found, tious, name, forgiven) for name in protocols}
+    scores = {name: score(table, found, tious, name, forgiven) for name in protocols}
     first = scores[protocols[0]]
     recall = average_recall(table, found).tolist()
     return {

@@ -62,7 +62,7 @@ class Head(nn.Module):
         if head_forward is not None:
             return head_forward(self.conv, self.linear, x)
         hidden = torch.relu(self.conv(x.T).T)  # (T, 256)
-        return self.linear(hidden).to(x.dtype)  # autocast, if any, ends here
+        return self.linear(hidden)
 
 
 class Branch(nn.Module):

@@ -209,11 +209,6 @@ class Opts:
         "videos per update and process; the paper's recipe is 1, more is a different one",
         "[1, inf)",
     )
-    precision: str = option(
-        "fp32",
-        "arithmetic of EM-MIL's products in training (classifiers: fp32 or tf32)",
-        choices=("fp32", "tf32", "bf16"),
-    )
     # the video-level classifier (Sec. 3.5)
     video_classifier: str = test_option(
         "untrimmednet",
@@ -384,7 +379,10 @@ ACTIONS = {
     "predict": "localize in the videos of --features with this run; needs no annotations",
     "config": "repeat the run of this opts.json",
 }
-REMOVED = {"--checkpoint-every": "a checkpoint is written at the end of each phase and every 30 s"}
+REMOVED = {
+    "--checkpoint-every": "a checkpoint is written at the end of each phase and every 30 s",
+    "--precision": "all training is in float32, which needs no option: leave it out",
+}
 
 
 def parse(argv=None, prog="run.py"):
@@ -504,24 +502,29 @@ NOT_OF_THE_RECIPE = {
 }
 
 
-def recipe_of(o):
-    """What the header says about an Opts: "paper", or "paper, but gamma 0.2, ..." with every option
-    that differs.
+def recipe_of(o, processes):
+    """The name of the recipe of a run in so many processes: "paper", or "paper, but gamma 0.2, ..."
+    with all that differs.
     """
-    differs = [text for name, text in different_options(o).items() if name not in NOT_OF_THE_RECIPE]
+    differs = different_options(o, processes).items()
+    differs = [text for name, text in differs if name not in NOT_OF_THE_RECIPE]
     return o.recipe + (f", but {', '.join(differs)}" if differs else "")
 
 
-def different_options(o):
+def different_options(o, processes):
     """{field: "gamma 0.2"} of every option of an Opts that differs from its dataset's and recipe's
-    preset.
+    preset. An update takes --videos-per-step videos of each process.
     """
     plain = resolve({"dataset": o.dataset, "recipe": o.recipe})
-    return {
+    differs = {
         f.name: f"{flag_of(f)[2:]} {show(getattr(o, f.name))}"
         for f in dataclasses.fields(o)
         if getattr(o, f.name) != getattr(plain, f.name)
     }
+    if processes > 1:
+        videos = processes * o.videos_per_step
+        differs["videos_per_step"] = f"{videos} videos per update ({processes} processes)"
+    return differs
 
 
 def changed(old, new, when):

@@ -29,7 +29,7 @@ import localize
 import opts
 from baselines import METHODS, apply
 from engine import console, distributed, run_folder
-from engine.jobs import predict, scoring, setup
+from engine.jobs import predict, run_record, scoring, setup
 from engine.loop import TrainingSet
 from formats import clip_scores, detections, exports, features
 from formats.files import InputError, load_json
@@ -103,7 +103,7 @@ def run(command, out, open_things):
     with distributed.all_or_none():
         o, folder = setup.options(command)
     rank, ranks = distributed.world()
-    out.say(setup.option_lines(o))
+    out.say(setup.option_lines(o, o.phases, ranks))
     if command.dry_run:
         return None
     if command.resume and (folder / "results.json").exists():
@@ -121,15 +121,15 @@ def run(command, out, open_things):
     out.say(setup.data_lines(data, truth))
 
     # 3. The run's folder: what is needed to go on, or to score again
-    about = setup.source_of_weights(o, data)
+    about = about_of(o, data, device)
     with distributed.all_or_none():
         this = run_folder.RunFolder(folder, seed=o.seed, resume=bool(command.resume))
         open_things.callback(this.close)
-        setup.same_run(this.about, about, folder, command.other_code)
-    this.about = about
+        run_record.same_run(this.about, about, folder, command.other_code, out.say)
+    resumed, this.about = bool(this.about), about
     if rank == 0:
-        setup.describe(folder, about, device, truth, ambiguous, youtube_ids)
-        command.run = folder  # from here on there is something to resume
+        setup.describe(folder, about["record"], resumed, truth, ambiguous, youtube_ids)
+        command.go_on = setup.resume_command(folder, ranks)  # now there is something to resume
         out.keep_in(folder / "log.txt")
     out.say(f"Run: {folder}/\n")
 
@@ -150,23 +150,32 @@ def run(command, out, open_things):
     scored = scoring.Scored(
         records, data.classes, data.snippet_seconds, truth, ambiguous, youtube_ids
     )
-    results = scoring.finish(o, command, folder, folder, scored, out.say, seconds)
+    source = scoring.Source(folder, about["record"], about["record"])
+    results = scoring.finish(o, command, source, folder, scored, out.say, seconds)
     figures.training_figure(folder / "training.png", records=log)
     if command.tensorboard:
         tensorboard.write_scalars(folder / "tensorboard", log)
-    # last: its presence says that the run is finished
-    tables.write_json(folder / "results.json", results)
+    tables.write_json(folder / "results.json", results)  # last: it says that the run is finished
     return results
+
+
+def about_of(o, data, device):
+    """What the checkpoint says about the run, its record among it. The number of threads is chosen
+    before, since the record names it.
+    """
+    if cpu:
+        cpu.keep_memory()
+        clips = np.mean([video.n_clips for video in data.train])
+        cpu.choose_threads(clips, sum(filter(None, data.dims)))
+    fingerprint = features.fingerprint(o.features, o.flow_features, o.annotations)
+    record = run_record.of(o, fingerprint, run_folder.environment(device))
+    return setup.source_of_weights(o, data, record)
 
 
 def train(methods, data, this, device, say, seconds):
     """Trains `methods`, {name: method}, in place, without what the run folder `this` has done.
     Returns the log on rank 0, [] elsewhere; adds the seconds of training to `seconds`.
     """
-    if cpu:
-        cpu.keep_memory()
-        clips = np.mean([video.n_clips for video in data.train])
-        cpu.choose_threads(clips, sum(filter(None, data.dims)))
     with scoring.timed(seconds, "moving features"):
         train_set = TrainingSet(data.train, device)
     for method in methods.values():
@@ -193,7 +202,8 @@ def evaluate_again(command, out, _):
     more = [name for name in given if name not in already]
     o = dataclasses.replace(o, exclude_video=(*before, *more))
     setup.check_flags(command)
-    out.say(setup.option_lines(o))
+    made = run_folder.read_records(folder)[-1]
+    out.say(setup.option_lines(o, made["phases"], made["processes"]))
     if command.dry_run:
         return None
     records, classes, snippet_seconds = clip_scores.read(folder / "clip_scores.h5")
@@ -215,15 +225,16 @@ def evaluate_again(command, out, _):
         out.say(f"warning: {note}")
     target = setup.output_folder(command.out, folder, "evaluate")
     scored = scoring.Scored(records, classes, snippet_seconds, truth, ambiguous, youtube_ids)
-    results = scoring.finish(o, command, folder, target, scored, out.say, {})
+    source = scoring.Source(folder, made, run_folder.checkout())
+    results = scoring.finish(o, command, source, target, scored, out.say, {})
     tables.write_json(target / "opts.json", dataclasses.asdict(o))
     tables.write_json(target / "results.json", results)
     return results
 
 
 def _end_stopped(stopped, command):
-    begun = getattr(command, "run", None)
-    kept = f"; go on with: python run.py --resume {begun}" if begun else ""
+    go_on = getattr(command, "go_on", None)
+    kept = f"; go on with: {go_on}" if go_on else ""
     console.end(
         128 + stopped.signum, f"stopped by {console.name_of(stopped.signum)}{kept}", once=True
     )

@@ -1,7 +1,5 @@
 """EM-MIL as a method: the network of model.py, trained by em_trainer.py, localized by Sec. 3.5."""
 
-import contextlib
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +22,6 @@ class Settings:
     # "off", or how often an "EM" phase makes its labels: "epoch" or "step"
     joint: str
     videos_per_step: int
-    precision: str  # "fp32", "tf32" or "bf16"
 
 
 class EMMILMethod(EMMIL):
@@ -43,18 +40,8 @@ class EMMILMethod(EMMIL):
             steps = {"E": AttentionEStep(self), "M": AttentionMStep(self)}
         else:
             steps = {"E": em_trainer.EStep(self), "M": em_trainer.MStep(self, s.gamma, s.keep_peak)}
-        autocast = contextlib.nullcontext
-        if s.precision == "bf16":
-            autocast = functools.partial(torch.autocast, train_set.device.type, torch.bfloat16)
         em_trainer.fit(
-            steps,
-            train_set,
-            run,
-            self.phases,
-            per_step=s.videos_per_step,
-            refresh=s.joint,
-            autocast=autocast,
-            bar=bar,
+            steps, train_set, run, self.phases, per_step=s.videos_per_step, refresh=s.joint, bar=bar
         )
 
     @torch.no_grad()

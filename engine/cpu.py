@@ -80,12 +80,10 @@ def head_forward(conv, linear, x):
     """
     if id(x) in _together:
         return _scored_together(conv, linear, x)
-    kind = x.device.type
-    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     usual = conv.kernel_size == (3,) and conv.padding == (1,)
-    plain = x.dtype == torch.float32 and not x.requires_grad and not autocast
-    if not (AVAILABLE and usual and plain and kind == "cpu"):
-        return linear(F.relu(conv(x.T).T)).to(x.dtype)  # PyTorch's own layers
+    plain = x.dtype == torch.float32 and not x.requires_grad
+    if not (AVAILABLE and usual and plain and x.device.type == "cpu"):
+        return linear(F.relu(conv(x.T).T))  # PyTorch's own layers
     return _TwoLayers.apply(
         shifted(x, _columns_for(len(x))), len(x), conv.weight, conv.bias, linear.weight, linear.bias
     )

@@ -4,6 +4,7 @@ Everything random is drawn from (seed, stage, epoch), and a resumed run begins a
 that is not done, so its result is the uninterrupted one's, bit for bit.
 """
 
+import ast
 import contextlib
 import hashlib
 import io
@@ -21,27 +22,17 @@ import numpy as np
 import torch
 
 from engine.distributed import gathered, world
-from formats.files import InputError, load_pt, write_atomically
+from formats.files import InputError, load_json, load_pt, write_atomically
 
-CHECKPOINT, LOG, LABELS = "checkpoint.pt", "log.jsonl", "labels"
-FORMAT = "em-mil run 2"
+CHECKPOINT, LOG, LABELS, RECORDS = "checkpoint.pt", "log.jsonl", "labels", "environment.json"
+FORMAT, EARLIER = "em-mil run 3", ("em-mil run 1", "em-mil run 2")
 KEYS = {"about", "parts", "stage", "epoch", "done", "log_bytes"}
 # seconds between checkpoints, besides one at the end of each stage
 SAVE_EVERY = 30
 ROOT = Path(__file__).resolve().parents[1]
-# The source files that decide a run's weights, scores and detections.
-CODE = (
-    "model.py",
-    "pseudo_labels.py",
-    "em_trainer.py",
-    "dataset.py",
-    "localize.py",
-    "eval_detection.py",
-    "engine/*.py",
-    "engine/jobs/*.py",
-    "baselines/*.py",
-    "formats/*.py",
-)
+# What run.py imports and code_hash leaves out: report and paper decide no score, and of opts.py
+# the options that result are recorded.
+NOT_HASHED = {"report", "paper", "opts"}
 
 
 class RunFolder:
@@ -234,6 +225,20 @@ def read_log(folder):
         ) from None
 
 
+def read_records(folder):
+    """The records of a run (engine/jobs/run_record.py), one for each process that its weights come
+    from. InputError where they are missing, broken, or of an earlier version.
+    """
+    path = Path(folder) / RECORDS
+    records = load_json(path)
+    for record in records if isinstance(records, list) and records else [None]:
+        if not isinstance(record, dict) or not {"options", "phases", "capability"} <= set(record):
+            raise InputError(
+                f"{path}: found no record of this version, expected those of a run; train again"
+            )
+    return records
+
+
 def load_checkpoint(folder):
     """The checkpoint in a run's folder. InputError where it is missing, broken, or of another
     program or version.
@@ -241,7 +246,7 @@ def load_checkpoint(folder):
     path = Path(folder) / CHECKPOINT
     state = load_pt(path)
     found = state.get("format") if isinstance(state, dict) else None
-    if found == "em-mil run 1":
+    if found in EARLIER:
         raise InputError(
             f"{path}: found a run of an earlier version of this program, which this one cannot go "
             "on with; train again"
@@ -280,32 +285,79 @@ def _writing(path):
 def code_hash():
     """16 hex digits of the source files that decide a run's weights, scores and detections."""
     digest = hashlib.blake2b(digest_size=8)
-    for pattern in CODE:
-        for path in sorted(ROOT.glob(pattern)):
-            digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    for path in code_files():
+        digest.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
+def code_files():
+    """run.py and what it imports from here, directly or not, but for NOT_HASHED; of a folder, every
+    module. Found in the source, so that it does not matter which program asks.
+    """
+    found, seen, left = set(), set(NOT_HASHED), {"run"}
+    while left - seen:
+        name = min(left - seen)
+        seen.add(name)
+        for path in (ROOT / f"{name}.py", *(ROOT / name).rglob("*.py")):
+            if path.is_file():
+                found.add(path)
+                left |= _imports(path)
+    return sorted(found)
+
+
+def _imports(path):
+    """The first part of the name of each module that a source file imports."""
+    try:
+        nodes = list(ast.walk(ast.parse(path.read_bytes())))
+    except (SyntaxError, ValueError):  # a file that is not finished; nobody can import it
+        return set()
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.split(".")[0] for name in names}
+
+
 def environment(device):
-    """Where and with what a run is made: commit, code, versions, device."""
-    top = _git("rev-parse", "--show-toplevel")
-    # not a copy inside somebody's repository
-    ours = bool(top) and Path(top).resolve() == ROOT
+    """Where and with what this process trains on `device`: code, versions, processor."""
     import h5py
     import pandas
 
     versions = {module.__name__: module.__version__ for module in (torch, np, pandas, h5py)}
-    gpu = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else None
     return {
-        "commit": (_git("rev-parse", "HEAD") or None) if ours else None,
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if ours else None,
-        "code": code_hash(),
+        **checkout(),
         "python": platform.python_version(),
         "machine": platform.platform(),
         "versions": versions,
-        "device": gpu or platform.processor() or platform.machine(),
+        "device": device.type,
+        "processor": _gpu(device) or _cpu(),
+        # the instructions that PyTorch uses on CPU, such as AVX2: each rounds differently
+        "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "processes": world()[1],
+    }
+
+
+def _gpu(device):
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
+
+
+def _cpu():
+    """The processor's name; on Linux platform.processor() gives none."""
+    lines = []
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def checkout():
+    """The source files of this program: their hash, the commit, whether there are local changes."""
+    top = _git("rev-parse", "--show-toplevel")
+    # not a copy inside somebody's repository
+    ours = bool(top) and Path(top).resolve() == ROOT
+    return {
+        "code": code_hash(),
+        "commit": (_git("rev-parse", "HEAD") or None) if ours else None,
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")) if ours else None,
     }
 
 

@@ -19,10 +19,9 @@ from tqdm import tqdm
 import eval_detection
 import opts
 from engine import console, run_folder
-from engine.jobs import scoring, setup
+from engine.jobs import run_record, scoring, setup
 from formats.detections import read_detections
 from formats.files import InputError, some
-from paper.runs import load_environment
 from report import tables
 
 WILCOXON_FROM = 6  # pairs: with fewer, no result has p < 0.05
@@ -35,8 +34,7 @@ class Group:
 
     name: str
     o: opts.Opts  # of the first run
-    environment: dict  # its code, versions, ...
-    fingerprint: str  # of the data
+    records: list  # what shaped the runs, see engine.jobs.run_record
     truth: pd.DataFrame
     ambiguous: pd.DataFrame
     detections: dict  # {seed: table}
@@ -101,36 +99,34 @@ def read_group(pattern, method=None):
             folders += sorted(results.parent for results in path.glob("*/results.json"))
     if not folders:
         raise InputError(f"{pattern}: found no finished run, expected at least one")
-    first, detections = None, {}
+    first, records, detections = None, [], {}
     for folder in folders:
         one = _read_run(folder, method)
         seed, first = one.o.seed, first or one
-        _check_alike(first, one, folder)
+        _check_alike(first, one)
+        records += one.records
         if seed in detections:
             raise InputError(
                 f"{folder}: found seed {seed} a second time in {pattern}, expected "
                 "runs that differ in their seed alone"
             )
         detections |= one.detections
-    return dataclasses.replace(first, name=str(pattern), detections=detections)
+    return dataclasses.replace(first, name=str(pattern), records=records, detections=detections)
 
 
 def _read_run(folder, method):
     """A Group of one run."""
     o = opts.resolve({}, setup.saved_options(folder / "opts.json"))
-    environment = load_environment(folder)
     method = method or o.method[0]
     if method not in o.method:
         raise InputError(
             f"{folder}: found {', '.join(o.method)}, expected a run with --method {method}"
         )
     truth = setup.segments_of(folder / "ground_truth.csv", (*eval_detection.SEGMENT, "label"))
-    about = run_folder.load_checkpoint(folder)["about"]
     return Group(
         str(folder),
         o,
-        environment,
-        about["fingerprint"],
+        run_folder.read_records(folder),
         truth,
         setup.segments_of(folder / "ambiguous.csv"),
         {o.seed: read_detections(folder / f"{scoring.stem_of(o, method)}.csv")},
@@ -138,28 +134,22 @@ def _read_run(folder, method):
 
 
 def differences(a, b):
-    """What two runs or groups were made with that differs, seeds apart: lines for a reader."""
-    names = opts.changed(a.o, b.o, "train") + opts.changed(a.o, b.o, "test")
-    found = [
-        f"{name}: {opts.show(getattr(a.o, name))}, {opts.show(getattr(b.o, name))}"
-        for name in names
-        if name != "seed"
-    ]
-    if a.environment["code"] != b.environment["code"]:
-        found.append(f"code: {a.environment['code']}, {b.environment['code']}")
-    versions = [group.environment["versions"]["torch"] for group in (a, b)]
-    if versions[0] != versions[1]:
-        found.append(f"PyTorch: {versions[0]}, {versions[1]}")
-    return found
+    """{name: (A's, B's)} of what shaped two groups and differs, seeds apart, as text."""
+    found = run_record.differences(run_record.facts(*a.records), run_record.facts(*b.records))
+    return {name: texts for name, texts in found.items() if name != "seed"}
 
 
-def _check_alike(first, one, folder):
-    found = differences(first, one)
-    if first.fingerprint != one.fingerprint:
-        found.append("data")
+def _lines(differs):
+    return [f"{name}: {before}, {after}" for name, (before, after) in differs.items()]
+
+
+def _check_alike(first, one):
+    """InputError where two runs of one side differ by more than the seed and rounding."""
+    differs = differences(first, one)
+    found = _lines({name: of for name, of in differs.items() if name not in run_record.LISTED})
     if found:
         raise InputError(
-            f"{folder}: found other {'; '.join(found)} than in {first.name}, "
+            f"{one.name}: found other {'; '.join(found)} than in {first.name}, "
             "expected runs that differ in their seed alone"
         )
 
@@ -205,7 +195,7 @@ def compare(a, b, tious, protocol, resamples):
         "a": a.name,
         "b": b.name,
         "seeds": seeds,
-        "differs": differences(a, b),
+        "differs": _lines(differences(a, b)),
         "protocol": protocol,
         "resamples": resamples,
         "columns": columns,
@@ -216,7 +206,7 @@ def _map_by_seed(group, seeds, tious, protocol):
     """{column: mAP of each seed (n,)}."""
     rows = []
     for seed in seeds:
-        found = eval_detection.evaluate(
+        found = eval_detection.score(
             group.truth, group.detections[seed], tious, protocol, group.ambiguous
         )
         rows.append(_columns(tious, found.map))
@@ -305,7 +295,7 @@ def _map(parts, counts, n_segments, protocol):
 
 def _head(a, b, results):
     lines = [
-        f"{side}: {group.name}, recipe {opts.recipe_of(group.o)}"
+        f"{side}: {group.name}, recipe {opts.recipe_of(group.o, group.records[0]['processes'])}"
         for side, group in (("A", a), ("B", b))
     ]
     differs = results["differs"] or ["nothing that is recorded"]

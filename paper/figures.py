@@ -35,7 +35,7 @@ def page_figure5(s):
         pictures = ()
         if s.args.video_dir:
             pictures = thumbnails(s.args.video_dir, name, one.scored.records[k].duration)
-        ap = eval_detection.evaluate(truth, own, [0.5]) if len(truth) else None
+        ap = eval_detection.score(truth, own, [0.5]) if len(truth) else None
         for label in dict.fromkeys(truth["label"]) or dict.fromkeys(own["label"]):
             stem, timeline = _timeline(one, k, label, truth, own, pictures)
             figures.localization_figure(
@@ -69,7 +69,7 @@ def _choose(args, one, found):
     chosen = dict.fromkeys(args.videos, "named")
     ranked = []
     for name, truth in one.scored.truth.groupby("video", sort=True):
-        value = eval_detection.evaluate(truth, found[found["video"] == name], [0.5]).map[0]
+        value = eval_detection.score(truth, found[found["video"] == name], [0.5]).map[0]
         ranked.append((value, len(truth), name))
     orders = {
         "best": [r[2] for r in sorted(ranked, key=lambda r: (-r[0], -r[1], r[2]))],

@@ -7,8 +7,10 @@ import pandas as pd
 
 import opts
 from engine import console
+from engine.jobs.run_record import commit_of, trained_on
+from engine.run_folder import read_records
 from formats.files import load_json
-from paper.runs import finished, flags_of, load_environment
+from paper.runs import finished, flags_of
 from report import tables
 from report.summary import tested
 
@@ -49,7 +51,7 @@ def head(s, title, variants, page):
         done = ", ".join(f"{len(of_variant)} of {variant}" for variant, of_variant in runs.items())
         lines.append(
             f"Runs: seeds 1 to {len(s.seeds)}; finished: {done}. Last epoch, recipe "
-            f"{opts.recipe_of(o)}, mean ± sample standard deviation over the seeds; "
+            f"{recipe_of(s)}, mean ± sample standard deviation over the seeds; "
             f"nothing selected on the test set. {_made_with(folders)}"
         )
     given = {k: v for k, v in s.given.items() if k not in ("features", "annotations", "dataset")}
@@ -65,16 +67,18 @@ def head(s, title, variants, page):
     return lines
 
 
+def recipe_of(s):
+    """The recipe of the runs, which have the same number of processes (see paper/runs.py)."""
+    return opts.recipe_of(s.o, s.environment["processes"])
+
+
 def _made_with(folders):
-    """Code and PyTorch of the runs, the same for all of them (see paper/runs.py)."""
-    entries = [load_environment(folder) for folder in folders]
-    commits = set()
-    for entry in entries:
-        changes = " with local changes" if entry["dirty"] else ""
-        commits.add((entry["commit"] or "unknown")[:10] + changes)
+    """Code of the runs, the same for all (see paper/runs.py), and where they were trained."""
+    made = [read_records(folder)[-1] for folder in folders]
+    commits, places = ({function(one) for one in made} for function in (commit_of, trained_on))
     return (
-        f"Code {entries[0]['code']} (commit {', '.join(sorted(commits))}), PyTorch "
-        f"{entries[0]['versions']['torch']}."
+        f"Code {made[0]['code']} (commit {', '.join(sorted(commits))}), trained on "
+        f"{'; '.join(sorted(places))}."
     )
 
 
@@ -97,7 +101,7 @@ def write(s, name, lines, page):
             "dataset": s.o.dataset,
             "seeds": list(s.seeds),
             "about": about,
-            "recipe": opts.recipe_of(s.o),
+            "recipe": recipe_of(s),
             "options": dataclasses.asdict(s.o),
             **page.data,
             "rows": page.frame.to_dict("records"),

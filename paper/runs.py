@@ -5,8 +5,10 @@ does not stop the others. Its folder is
 
     OUT/reproduce-runs-DATASET/VARIANT-sSEED-KEY
 
-KEY is a hash of what decides its clip scores, but for the seed: the source files that train and
-score, the options of training, the data, and PyTorch. So all numbers of a page have one code and
+KEY is a hash of what decides its clip scores, but for the seed, taken from its record
+(engine/jobs/run_record.py): the source files that train and score, the options of training and the
+phases that they give, the data, PyTorch, the number of processes, CPU or GPU, and the CPU's
+instructions, since AVX-512 and AVX2 round differently. So all numbers of a page have one code and
 one set of options: after a change, runs have other folders and are trained again, and the earlier
 ones stay where they are. Options of the test (lambda, gamma, gate, ...) are not in KEY, since every
 page applies them to the stored clip scores.
@@ -26,7 +28,6 @@ from pathlib import Path
 
 import filelock
 import numpy as np
-import torch
 from tqdm import tqdm
 
 import eval_detection
@@ -34,9 +35,9 @@ import localize
 import opts
 from baselines import METHODS
 from engine import console, run_folder
-from engine.jobs import scoring, setup
+from engine.jobs import run_record, scoring, setup
 from formats import clip_scores, features, files
-from formats.files import InputError, load_json
+from formats.files import InputError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -49,6 +50,7 @@ class Planned:
     seed: int
     given: dict  # flags of run.py, by field of Opts
     o: opts.Opts
+    deciding: dict  # the facts that KEY is a hash of
     folder: Path
 
     @property
@@ -61,16 +63,11 @@ def planned(s, variant, seed):
     given = {**s.given, **s.variants[variant], "seed": seed}
     given = {name: value for name, value in given.items() if value is not None}
     o = opts.resolve(given)
-    return Planned(variant, seed, given, o, s.pool / f"{variant}-s{seed}-{key(o, s.code)}")
-
-
-def key(o, code):
-    """8 hex digits of what decides a run's clip scores, but for the seed. code: hash of the source
-    files."""
-    options = {name: getattr(o, name) for name in sorted(opts.names("train") - {"seed"})}
     data = _data_hash(o.features, o.flow_features, o.annotations)
-    parts = [options, setup.wanted(o), o.exclude_video, o.ambiguous, data, code, torch.__version__]
-    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=4).hexdigest()
+    deciding = run_record.deciding(run_record.of(o, data, s.environment))
+    words = json.dumps(deciding, sort_keys=True).encode()
+    key = hashlib.blake2b(words, digest_size=4).hexdigest()
+    return Planned(variant, seed, given, o, deciding, s.pool / f"{variant}-s{seed}-{key}")
 
 
 @functools.cache
@@ -104,7 +101,7 @@ def train(s, wanted):
     _say_other_runs(s, todo)
     if not todo:
         return
-    usual = 1 if torch.cuda.is_available() else min(4, cores())
+    usual = 1 if s.environment["device"] == "cuda" else min(4, cores())
     jobs = min(s.args.jobs or usual, len(todo))
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs))
     memory = {"feature_memory": files.free_memory() / 2 / jobs / 1e9} if jobs > 1 else {}
@@ -140,7 +137,7 @@ def _say_other_runs(s, todo):
     for one in todo:
         for folder in sorted(s.pool.glob(f"{one.variant}-s{one.seed}-*")):
             if folder != one.folder and (folder / "results.json").exists():
-                others.append(f"{folder.name} ({', '.join(_differences(folder, one.o, s.code))})")
+                others.append(f"{folder.name} ({_other(folder, one)})")
     if others:
         console.printed(
             f"{files.count(others, 'run')} made with something else, trained again "
@@ -148,24 +145,13 @@ def _say_other_runs(s, todo):
         )
 
 
-def _differences(folder, o, code):
-    """What a finished run was made with that is not as it is now."""
-    environment = load_environment(folder)
+def _other(folder, one):
+    """What of a finished run is not as it is planned now."""
     try:
-        saved = opts.resolve({}, load_json(folder / "opts.json"))
-    except opts.OptionError:
-        return ["an earlier version"]
-    found = [f"other {name}" for name in opts.changed(saved, o, "train")]
-    if environment["code"] != code:
-        found.append("other code")
-    if environment["versions"]["torch"] != torch.__version__:
-        found.append(f"PyTorch {environment['versions']['torch']}")
-    return found or ["other data or methods"]
-
-
-def load_environment(folder):
-    """The last entry of a run's environment.json: where and with what it was made."""
-    return load_json(folder / "environment.json")[-1]
+        made = run_record.deciding(run_folder.read_records(folder)[-1])
+    except (InputError, opts.OptionError):
+        return "an earlier version"
+    return f"other {', '.join(run_record.differences(made, one.deciding))}"
 
 
 def cores():
@@ -285,7 +271,7 @@ def opened(s, variant):
     if not runs:
         raise InputError(f"{s.pool}: found no finished run of {variant}, expected at least one")
     for seed, one in runs.items():
-        _check_code(one.folder, s.code)
+        _check_records(one)
         records, classes, snippet_seconds = clip_scores.read(one.folder / "clip_scores.h5")
         outside = setup.outside_scores(one.o, [record.name for record in records], classes)
         truth = setup.segments_of(
@@ -296,14 +282,17 @@ def opened(s, variant):
         yield Finished(seed, one.folder, one.o, scored, outside)
 
 
-def _check_code(folder, code):
-    """InputError where the source changed during a run, or other code resumed it (--other-code)."""
-    codes = {entry["code"] for entry in load_json(folder / "environment.json")}
-    if codes != {code}:
-        raise InputError(
-            f"{folder}: found a run made with the code {', '.join(sorted(codes))}, "
-            f"expected {code} alone; remove the folder, and it is trained again"
-        )
+def _check_records(one):
+    """InputError where a run was not made as planned: the source changed when it had begun, or
+    another command went on with it.
+    """
+    for made in run_folder.read_records(one.folder):
+        differs = run_record.differences(run_record.deciding(made), one.deciding)
+        for name, (found, expected) in differs.items():
+            raise InputError(
+                f"{one.folder}: found a run made with the {name} {found}, expected {expected} "
+                "alone; remove the folder, and it is trained again"
+            )
 
 
 def detections(one, method="em-mil", **changes):
@@ -316,7 +305,7 @@ def map_at(one, tious, protocol, **changes):
     """EM-MIL's mAP (len(tious),) under changed options of the test."""
     scored = one.scored
     found = detections(one, **changes)
-    return eval_detection.evaluate(scored.truth, found, tious, protocol, scored.ambiguous).map
+    return eval_detection.score(scored.truth, found, tious, protocol, scored.ambiguous).map
 
 
 def scores(s, variant, method, tious, protocols, **changes):
@@ -325,7 +314,7 @@ def scores(s, variant, method, tious, protocols, **changes):
     for one in opened(s, variant):
         table = detections(one, method, **changes)
         for protocol in protocols:
-            values = eval_detection.evaluate(
+            values = eval_detection.score(
                 one.scored.truth, table, tious, protocol, one.scored.ambiguous
             ).map
             by_column = dict(zip(tious, values.tolist())) | eval_detection.averages(tious, values)

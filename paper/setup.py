@@ -6,9 +6,11 @@ import json
 import math
 from pathlib import Path
 
+import torch
+
 import opts
 from engine import console, run_folder
-from engine.jobs.setup import find_files, load_annotations
+from engine.jobs.setup import device_kind, find_files, load_annotations
 from formats import annotations
 from formats.files import InputError
 
@@ -25,7 +27,7 @@ class Setup:
     o: opts.Opts
     args: object  # the arguments of reproduce.py itself, see there
     tag: str  # names data and options in the pages' folders
-    code: str  # hash of the source files that train and score
+    environment: dict  # run_folder.environment, as the runs will have it
     variants: dict = dataclasses.field(default_factory=dict)  # {variant: options beside `given`}
     failed: dict = dataclasses.field(default_factory=dict)  # {(variant, seed): its last line}
 
@@ -68,7 +70,9 @@ def set_up(args, command, other_data):
         )
     find_files(o, console.printed)
     _check_segments(o)
-    return Setup(command.given, o, args, _tag(o), run_folder.code_hash())
+    # without the GPU's name: this process trains nothing and leaves the GPU to the runs
+    environment = {**run_folder.environment(torch.device("cpu")), "device": device_kind(o)}
+    return Setup(command.given, o, args, _tag(o), environment)
 
 
 def _check_segments(o):

@@ -9,10 +9,12 @@ import eval_detection
 import opts
 from baselines import METHODS
 from engine.jobs import scoring, setup
+from engine.jobs.run_record import trained_on
+from engine.run_folder import read_records
 from formats.files import InputError, load_json
 from paper import published
 from paper.pages import Page
-from paper.runs import counted, finished, load_environment, protocols, scores
+from paper.runs import counted, finished, protocols, scores
 from report import figures, tables
 
 TABLE2_TIOUS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
@@ -196,11 +198,7 @@ def page_timing(s):
             seconds = results["seconds"][f"training {METHODS[method].title}"]
             spent.append(seconds)
             rows.append({"method": label, "seed": seed, "training": seconds})
-            entry = load_environment(one.folder)
-            places.add(
-                f"{entry['device']}, {entry['threads']} threads, PyTorch "
-                f"{entry['versions']['torch']}"
-            )
+            places.add(trained_on(read_records(one.folder)[-1]))
         paper = theirs.pop(label, None)
         body.append([label, tables.mean_std(spent, 1), tables.mean_std(paper, 1)])
     if not rows:

@@ -46,12 +46,14 @@ function sample(width, child) {                // a small picture beside a word 
   return svg("svg", {width, height: 12, "aria-hidden": "true"}, child);
 }
 
-function percent(fraction) {
-  return fraction === null ? "–" : (100 * fraction).toFixed(1);
+// The data are rounded already, by page.py, to the digits that these functions show.
+
+function percent(value) {
+  return value === null ? "–" : value.toFixed(1);
 }
 
 function seconds(t) {
-  return t.toFixed(t < 100 ? 2 : 1) + " s";
+  return `${+t.toFixed(3)} s`;
 }
 
 function number(n, word) {
@@ -124,7 +126,8 @@ function figure(parent, title, note = "") {    // a titled box with a button tha
   const save = html("button", {type: "button"}, "Save SVG");
   const box = html("figure", {}, html("figcaption", {}, save, html("strong", {}, title), " ",
                                       html("span", {}, note)));
-  save.addEventListener("click", () => saveSvg(box.querySelector("svg[role]"), title));
+  save.addEventListener("click", () => saveSvg(box.querySelector("svg[role]"), title, note,
+                                               box.querySelectorAll(".legend span")));
   parent.append(box);
   return box;
 }
@@ -151,11 +154,11 @@ function drawChart(chart) {
 }
 
 function chartSvg(chart, width, readout) {
-  const frame = {left: 46, right: width - 8, top: 8, bottom: 176, height: 210};
+  const frame = {left: 46, right: width - 8, top: 20, bottom: 188, height: 222};
   const epochs = chart.series.flatMap(part => part.x);
   const values = chart.series.flatMap(part => part.y).filter(y => y !== null);
   const last = range(epochs)[1] + 0.5, low = Math.min(0, range(values)[0]);
-  const high = chart.percent ? 1 : Math.max(range(values)[1], 1e-9) * 1.04;
+  const high = chart.percent ? 100 : Math.max(range(values)[1], 1e-9) * 1.04;
   const x = epoch => frame.left + (epoch - 0.5) / (last - 0.5) * (frame.right - frame.left);
   const y = value => frame.top + (high - value) / (high - low) * (frame.bottom - frame.top);
   const picture = svg("svg", {width, height: frame.height, role: "img",
@@ -164,14 +167,15 @@ function chartSvg(chart, width, readout) {
     picture.append(rect(x(from), frame.top, x(to) - x(from), frame.bottom - frame.top, "shade"));
   }
   for (const value of steps(low, high, 4)) {
-    const words = chart.percent ? `${Math.round(100 * value)}%` : `${value}`;
+    const words = `${value}${chart.percent ? "%" : ""}`;
     picture.append(line(frame.left, y(value), frame.right, y(value), "grid-line"),
                    text(words, frame.left - 5, y(value) + 3.5, "end"));
   }
   for (const epoch of steps(1, last, width / 90).filter(Number.isInteger)) {
     picture.append(text(`${epoch}`, x(epoch), frame.bottom + 14, "middle"));
   }
-  picture.append(text(chart.shade.length ? "epoch (shaded: E steps)" : "epoch",
+  picture.append(text(chart.y, 4, 10),
+                 text(chart.shade.length ? "epoch (shaded: E steps)" : "epoch",
                       (frame.left + frame.right) / 2, frame.height - 4, "middle"),
                  line(frame.left, y(0), frame.right, y(0), "axis"));
   chart.series.forEach((part, k) => {
@@ -216,6 +220,7 @@ function drawBars(title, note, rows, pick = null) {
   const high = Math.max(...rows.map(row => sum(row.parts.map(part => part[0]))), 1e-9);
   const longest = Math.max(...rows.map(row => row.label.length));
   const spoken = rows.map(row => `${row.label}: ${row.text}`).join("; ");
+  if (pick) box.append(html("p", {class: "hint"}, "A click on a class shows only its videos."));
   box.append(area);
   redraw(area, width => {
     const left = Math.min(longest * 6.6 + 12, width * 0.42), step = 20;
@@ -253,7 +258,7 @@ function drawProfile() {
   if (total) {
     drawBars("Detections", at, data.kinds.map(([kind, n]) => {
       const [style, label, hint] = data.styles[kind];
-      return {label, parts: [[n, style]], text: `${n} (${percent(n / total)}%)`,
+      return {label, parts: [[n, style]], text: `${n} (${percent(100 * n / total)}%)`,
               hint: `${n} of ${total}: ${hint}`};
     }));
   }
@@ -267,7 +272,7 @@ function drawProfile() {
              data.sides.map(([label, n]) => ({label, parts: [[n, "shifted"]], text: `${n}`})));
   }
   const classes = [...data.ap].sort((a, b) => (b[1] ?? -1) - (a[1] ?? -1));
-  drawBars("AP by class", `(%) ${at}; number of segments; a click shows only its videos`,
+  drawBars("AP by class", `(%) ${at}; number of segments`,
            classes.map(([label, ap, n]) => (
              {label, parts: [[ap ?? 0, "hit"]], text: `${percent(ap)} · ${n}`,
               hint: `AP ${percent(ap)}%, ${n} segments`})),
@@ -341,7 +346,8 @@ function listRow(at) {
   for (const [start, end, found] of truth) {
     strip.append(rect(start, 0, end - start, 4, found ? "kind-truth" : "strip-missed"));
   }
-  for (const [start, end, , kind] of segmentsOf(video, "d")) {
+  const worstFirst = (a, b) => b[3] - a[3];    // hits are the first kind: nothing covers them
+  for (const [start, end, , kind] of segmentsOf(video, "d").sort(worstFirst)) {
     strip.append(rect(start, 6, end - start, 4, `strip-${styles[kind][0]}`));
   }
   const facts = scored ? `AP ${percent(video.a)}, missed ${missed(video)} of ${truth.length}`
@@ -501,9 +507,9 @@ function segmentBar(x, y, [start, end], style, words, score = null) {
   const node = svg("g", {class: "segment"}, svg("title", {}, numbers.join(", ")),
                    rect(x(start), y + 1, Math.max(wide, 1), LANE - 3, `kind-${style}`,
                         {"data-start": start, "data-end": end}));
-  if (score !== null && wide > 34) {
-    node.append(rect(middle - 14, y + 2, 28, LANE - 5, "paper"),
-                text(score.toFixed(2), middle, y + 12, "middle", "score"));
+  if (score !== null && wide > 40) {
+    node.append(rect(middle - 17, y + 2, 34, LANE - 5, "paper"),
+                text(score.toFixed(3), middle, y + 12, "middle", "score"));
   }
   return node;
 }
@@ -701,22 +707,50 @@ const COPIED = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dashar
                 "stroke-linejoin", "opacity", "visibility", "font-size", "font-family",
                 "font-weight", "text-anchor"];
 
-function saveSvg(picture, name) {              // with the styles written into the elements
-  const copy = picture.cloneNode(true), nodes = [copy, ...copy.querySelectorAll("*")];
-  [picture, ...picture.querySelectorAll("*")].forEach((node, k) => {
+// The picture below its title, note and legend, on white in dark mode too, with the styles written
+// into the elements. legend: elements of the page, each a small picture and words.
+function saveSvg(picture, title, note, legend) {
+  const copy = picture.cloneNode(true), width = +picture.getAttribute("width");
+  for (const node of copy.querySelectorAll("defs, .cursor, .playhead, .hit-area")) node.remove();
+  copy.querySelector(".gutter")?.removeAttribute("transform");
+  const sheet = svg("svg", {}, patterns(), rect(0, 0, "100%", "100%", "paper"),
+                    text(title, 8, 18, "start", "class-name"), text(note, 8, 34, "start", "small"));
+  let x = Infinity, y = note ? 34 : 18;
+  for (const entry of legend) {
+    const words = entry.textContent.trim(), room = 46 + 6.4 * words.length;
+    if (x + room > width) [x, y] = [8, y + 18];
+    sheet.append(make(entry.querySelector("svg").cloneNode(true), {x, y: y - 10}, []),
+                 text(words, x + 32, y));
+    x += room;
+  }
+  make(copy, {y: y + 10}, []);
+  make(sheet, {width: Math.max(width, 16 + 8 * title.length),
+               height: y + 10 + +picture.getAttribute("height")}, [copy]);
+  writeStyles(sheet);
+  const words = new XMLSerializer().serializeToString(sheet);
+  const url = URL.createObjectURL(new Blob([words], {type: "image/svg+xml"}));
+  html("a", {href: url, download: title.replace(/[^\p{L}\p{N}_-]+/gu, "_") + ".svg"}).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
+function saveTimeline() {
+  const curves = $("controls").hidden ? [] : document.querySelectorAll("[data-curve]:checked");
+  saveSvg(view.picture, current().n, "", [...Array.from(curves, box => box.parentNode),
+                                          ...document.querySelectorAll("#legend span")]);
+}
+
+function writeStyles(sheet) {                  // of the light colours
+  const nodes = [sheet, ...sheet.querySelectorAll("*")];
+  document.documentElement.classList.add("light");
+  document.body.append(sheet);                 // elements outside the page have no styles
+  const written = nodes.map(node => {
     const style = getComputedStyle(node);
     const own = COPIED.map(key => `${key}:${style.getPropertyValue(key)}`).join(";");
-    nodes[k].setAttribute("style", own.replace(/url\("?[^#"]*(#[^")]*)"?\)/g, "url($1)"));
+    return own.replace(/url\("?[^#"]*(#[^")]*)"?\)/g, "url($1)");
   });
-  for (const node of copy.querySelectorAll(".cursor")) node.remove();
-  copy.querySelector(".gutter")?.removeAttribute("transform");
-  copy.prepend(svg("rect", {width: "100%", height: "100%",
-                            fill: getComputedStyle(document.body).backgroundColor}));
-  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-  const words = new XMLSerializer().serializeToString(copy);
-  const url = URL.createObjectURL(new Blob([words], {type: "image/svg+xml"}));
-  html("a", {href: url, download: name.replace(/[^\p{L}\p{N}_-]+/gu, "_") + ".svg"}).click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
+  sheet.remove();
+  document.documentElement.classList.remove("light");
+  nodes.forEach((node, k) => node.setAttribute("style", written[k]));
 }
 
 // ----------------------------------------------------------------------------------- start
@@ -757,7 +791,7 @@ function listenToControls() {
   on("in", "click", () => zoom(2));
   on("out", "click", () => zoom(0.5));
   on("timeline", "scroll", moveGutter);
-  on("save", "click", () => saveSvg(view.picture, current().n));
+  on("save", "click", saveTimeline);
   on("folder", "change", openFolder);
   document.addEventListener("keydown", keys);
 }

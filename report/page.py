@@ -5,7 +5,10 @@ and page.js put in; page.js draws the figures as SVG from the data in the page. 
 outside are escaped, and the page's content security policy lets no other script run and no address
 be loaded.
 
-Scores are kept with 16 bits (an error of at most 1/131070), times with a millisecond.
+A number is rounded once, here, to the digits that the page shows: AP and shares of clips in percent
+with one digit, as in the tables, times with a millisecond, scores of detections with three digits.
+page.js rounds only what it computes. Scores of clips are kept with 16 bits (an error of at most
+1/131070), so the third digit shown of one can be off by one.
 
 T clips, C classes.
 """
@@ -114,7 +117,8 @@ def page_content(classes, rule, videos, detections, evaluation=None, log=()):
         scored = {
             "tiou": evaluation.tiou,
             "ap": [
-                (name, _number(ap, 4), int(n[name])) for name, ap in evaluation.class_ap.items()
+                (name, _number(100 * ap, 1), int(n[name]))
+                for name, ap in evaluation.class_ap.items()
             ],
             "kinds": [(kind, count[kind]) for kind in KINDS if count[kind]],
             "lengths": by_length(truth["t_end"] - truth["t_start"], found),
@@ -133,7 +137,8 @@ def page_content(classes, rule, videos, detections, evaluation=None, log=()):
         "styles": KINDS,
         "charts": curves(log),
         "videos": [
-            _video(s, segments[s.name], detected[s.name], video_ap.get(s.name)) for s in videos
+            _video(s, segments[s.name], detected[s.name], video_ap.get(s.name, math.nan))
+            for s in videos
         ],
         **scored,
     }
@@ -144,8 +149,9 @@ def _rows(table, columns):
 
 
 def _video(scores, truth, detections, ap):
-    """n name, s seconds, q Q, a AP, h hidden classes; rows r: c class, g passed the gate, p P,
-    t ground truth (start, end, found), d detections (start, end, score, index into KINDS)."""
+    """n name, s seconds, q Q, a AP in percent, h hidden classes; rows r: c class, g passed the
+    gate, p P, t ground truth (start, end, found), d detections (start, end, score, index into
+    KINDS)."""
     if scores.q is not None:
         _check(scores)
     best = {}
@@ -164,7 +170,7 @@ def _video(scores, truth, detections, ap):
             "p": _packed(scores.p[:, label]) if label < n_scored else "",
             "t": [segment for c, *segment in truth if c == label],
             "d": [
-                (_number(start, 3), _number(end, 3), _number(score, 4), kind)
+                (_number(start, 3), _number(end, 3), _number(score, 3), kind)
                 for start, end, score, kind in sorted(row for c, *row in detections if c == label)
             ],
         }
@@ -174,7 +180,7 @@ def _video(scores, truth, detections, ap):
         "n": scores.name,
         "s": _number(scores.duration, 3),
         "q": "" if scores.q is None else _packed(scores.q),
-        "a": _number(ap, 4),
+        "a": _number(100 * ap, 1),
         "r": rows,
         "h": len(labels) - len(rows),
     }
@@ -238,9 +244,9 @@ def _tiou(start, end, first, last):
 def curves(log):
     """Training curves of the records of log.jsonl: a list of charts.
 
-    A chart is a dict: title, y (text of the axis), percent (bool), shade ([from, to] in epochs, the
-    E steps), series of {name, x: epochs, y: values}. EM-MIL's losses share one chart, its
-    pseudo-labels another, and every other stage has one.
+    A chart is a dict: title, y (text of the axis), percent (bool: its values are in percent), shade
+    ([from, to] in epochs, the E steps), series of {name, x: epochs, y: values}. EM-MIL's losses
+    share one chart, its pseudo-labels another, and every other stage has one.
     """
     ours, others = split_log(log)
     charts = _em_mil_charts(ours) if ours else []
@@ -276,11 +282,12 @@ def _loss_series(epochs):
 
 
 def _chart(title, y, series, shade=(), percent=False):
+    scale, digits = (100, 1) if percent else (1, 5)
     for part in series:
         n = len(part["x"])
         kept = np.unique(np.linspace(0, n - 1, min(n, MAX_POINTS)).round().astype(int))
         part["x"] = [part["x"][k] for k in kept]
-        part["y"] = [_number(part["y"][k], 5) for k in kept]
+        part["y"] = [_number(scale * part["y"][k], digits) for k in kept]
     joined = []
     for first, last in shade:
         if joined and joined[-1][1] == first:
@@ -343,4 +350,4 @@ def _packed(scores):
 
 
 def _number(value, digits):
-    return None if value is None or not math.isfinite(value) else round(float(value), digits)
+    return round(float(value), digits) if math.isfinite(value) else None

@@ -24,8 +24,7 @@ PLACES = dict(
 
 
 def predict(command, out, open_things):
-    """--predict RUN: localizes in the videos of --features with a run's networks, one video at a
-    time.
+    """--predict RUN: localizes in the videos of --features, one at a time, with a run's networks.
 
     Writes detections.json and .csv, with --pictures N figures of the first N videos, into --out, by
     default predict-TIME in the run's folder; with --save-clip-scores clip_scores.h5, for which all
@@ -35,12 +34,12 @@ def predict(command, out, open_things):
     """
     folder = Path(command.predict)
     state = run_folder.load_checkpoint(folder)
-    about = state["about"]
+    about, made = state["about"], state["about"]["record"]
     no_effect = {"tious", "protocol", "ambiguous", "exclude_video", "feature_memory"}
-    o = opts.at_test(command.given, about["options"], apart=PLACES, no_effect=no_effect)
+    o = opts.at_test(command.given, made["options"], apart=PLACES, no_effect=no_effect)
     o = dataclasses.replace(o, **{k: command.given.get(k, v) for k, v in PLACES.items()})
     if command.dry_run:
-        return out.say(setup.option_lines(o))
+        return out.say(setup.option_lines(o, made["phases"], made["processes"]))
     _check_given(command, o)
     device = setup.device_of(o)
     methods = _trained_methods(o, state, folder, device)
@@ -78,17 +77,18 @@ def predict(command, out, open_things):
     durations = {name: durations[name] for name in source.names if name not in bad}
     table, results = _write_found(o, found, scored, place, command.export, durations, out.say)
     path = place / scoring.PAGE
-    outcome.write_page(path, _about(o, folder), scored, table, pages, scoring.rule_of(o))
+    about = _about(o, scoring.Source(folder, made, run_folder.checkout()))
+    outcome.write_page(path, about, scored, table, pages, scoring.rule_of(o))
     out.say(f"To look at: {path}")
     if bad:
         console.end(3, f"{count(bad, 'bad video')} left out: {some(bad)}")
     return results
 
 
-def _about(o, folder):
+def _about(o, source):
     """The head of the page."""
-    header = scoring.header(o, folder, run_folder.environment("cpu"))
-    return About(f"{METHODS[o.method[0]].title}: {folder}", header, [], [])
+    title = f"{METHODS[o.method[0]].title}: {source.folder}"
+    return About(title, scoring.header(o, source), [], [])
 
 
 def _check_given(command, o):
@@ -204,10 +204,10 @@ def _trained_methods(o, state, folder, device):
                 "trained it"
             )
         done = [stage.split()[0] for stage in state["done"]].count(name)
-        if done < (len(o.phases) if name == "em-mil" else 1):
+        if done < (len(about["record"]["phases"]) if name == "em-mil" else 1):
             raise InputError(
                 f"{folder}: found {method.title} not trained to its end, expected it finished "
-                f"(python run.py --resume {folder})"
+                f"({setup.resume_command(folder, about['record']['processes'])})"
             )
         run_folder.load_state(
             method, state["parts"][name], f"{folder / run_folder.CHECKPOINT}: {name}"

@@ -14,6 +14,7 @@ import opts
 from baselines import METHODS, apply
 from engine import run_folder
 from engine.jobs import setup
+from engine.jobs.run_record import commit_of, trained_on
 from formats import detections, exports
 from formats.files import InputError
 from paper import published
@@ -21,6 +22,15 @@ from report import outcome, summary, tables
 from report.page import About
 
 PAGE = "report.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """What scores and tables come from."""
+
+    folder: Path  # of the run
+    record: dict  # of the training, see engine.jobs.run_record
+    checkout: dict  # code, commit and dirty of the process that localizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +47,7 @@ class Scored:
     youtube_ids: dict | None = None
 
 
-def finish(o, command, run_dir, out, scored, say, seconds):
+def finish(o, command, source, out, scored, say, seconds):
     """Localizes, evaluates, prints and writes into `out`; returns the results.
 
     seconds: wall times so far, by section. The results: `methods` -> {label, localization counts,
@@ -48,8 +58,7 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     names = [record.name for record in scored.records]
     outside = setup.outside_scores(o, names, scored.classes, scored.youtube_ids)
     out.mkdir(parents=True, exist_ok=True)
-    code = run_folder.environment("cpu")
-    results = _source_of_numbers(o, run_dir, scored, code)
+    results = _source_of_numbers(o, source, scored)
     found = {}
     for name in o.method:
         with timed(seconds, "localization"):
@@ -69,11 +78,12 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     tables.write_text(out / "table.md", summary.as_markdown(blocks))
     _write_found(o, command.export, out, scored, found)
     first = found[o.method[0]]
-    log = run_folder.read_log(run_dir) if (Path(run_dir) / run_folder.LOG).exists() else []
+    there = (source.folder / run_folder.LOG).exists()
+    log = run_folder.read_log(source.folder) if there else []
     title = f"{METHODS[o.method[0]].title}: {o.dataset}, seed {o.seed}"
     outcome.write_page(
         out / PAGE,
-        About(title, header(o, run_dir, code), *summary.for_page(blocks)),
+        About(title, header(o, source), *summary.for_page(blocks)),
         scored,
         first,
         outcome.page_scores(class_scores(o, o.method[0], scored, outside), o.gate),
@@ -85,17 +95,17 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     return results
 
 
-def _source_of_numbers(o, run_dir, scored, code):
+def _source_of_numbers(o, source, scored):
     """The results before any method: code, data, options, and how well the classifiers do."""
     return {
-        "code": code["code"],
-        "local_changes": code["dirty"],
+        "code": source.checkout["code"],
+        "local_changes": source.checkout["dirty"],
         "dataset": o.dataset,
         "features": o.features,
         "seed": o.seed,
-        "recipe": opts.recipe_of(o),
+        "recipe": opts.recipe_of(o, source.record["processes"]),
         "rule": {**dataclasses.asdict(rule_of(o)), "gammas": list(o.gammas_at_test)},
-        "run": str(run_dir),
+        "run": str(source.folder),
         "classes_from": _classes_from(o),
         "test": {
             "videos": len(scored.records),
@@ -154,7 +164,7 @@ def _evaluated(o, scored, table):
     results = {}
     for protocol in protocols:
         try:
-            e = eval_detection.evaluate(scored.truth, table, o.tious, protocol, scored.ambiguous)
+            e = eval_detection.score(scored.truth, table, o.tious, protocol, scored.ambiguous)
         # eval_detection knows no InputError: it can be copied alone
         except ValueError as error:
             raise InputError(error) from None
@@ -198,21 +208,19 @@ def write_detections(table, stem):
         detections.write_detections(table, stem.with_name(stem.name + suffix))
 
 
-def header(o, run_dir, code):
-    """(name, value) of what the page's numbers come from. code: run_folder.environment's record."""
-    changed = opts.different_options(o).values()
+def header(o, source):
+    """(name, value) of what the page's numbers come from."""
+    trained, here = source.record, source.checkout
+    changed = opts.different_options(o, trained["processes"]).values()
     return [
         ("dataset", o.dataset),
         ("features", o.features),
         ("seed", str(o.seed)),
-        ("recipe", opts.recipe_of(o)),
+        ("recipe", opts.recipe_of(o, trained["processes"])),
         ("options that differ from the preset", ", ".join(changed) or "none"),
-        ("run", str(run_dir)),
-        (
-            "code",
-            f"{code['code']}, commit {code['commit']}"
-            + (", with local changes" if code["dirty"] else ""),
-        ),
+        ("run", str(source.folder)),
+        ("trained", f"on {trained_on(trained)}; code {trained['code']}"),
+        ("code", f"{here['code']}, commit {commit_of(here)}"),
         ("made", f"{datetime.datetime.now():%Y-%m-%d %H:%M}"),
     ]
 

@@ -110,21 +110,32 @@ def output_folder(given, run_dir, job):
     return folder
 
 
-def device_of(o):
+def device_kind(o):
+    """ "cpu" or "cuda". OptionError where there is no GPU as asked for."""
     if o.device == "cuda" and not torch.cuda.is_available():
         raise opts.OptionError(
             "--device: found cuda, but PyTorch sees no GPU here; expected auto or cpu"
         )
-    device = torch.device("cpu" if o.device == "cpu" or not torch.cuda.is_available() else "cuda")
-    if o.precision == "tf32" and device.type != "cuda":
-        raise opts.OptionError("--precision: found tf32, which needs a GPU; expected fp32 or bf16")
-    torch.set_float32_matmul_precision("high" if o.precision == "tf32" else "highest")
+    return "cuda" if o.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def device_of(o):
+    """The device of this process, with PyTorch set to the arithmetic of float32 and to
+    --deterministic.
+    """
+    kind = device_kind(o)
+    # TF32 has 10 bits of mantissa, float32 23; the first line leaves cuDNN, which convolves, alone
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
     if o.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # the call imports PyTorch's compiler
     if o.deterministic != torch.are_deterministic_algorithms_enabled():
         torch.use_deterministic_algorithms(o.deterministic)
-    return device
+    if kind == "cpu":
+        return torch.device("cpu")
+    # with its number: in the thread that reads features, "cuda" alone is GPU 0
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def load_data(o, say):
@@ -270,51 +281,29 @@ def youtube_ids_of(folder):
     return load_json(path) if path.exists() else None
 
 
-def source_of_weights(o, data):
-    """What a run's checkpoint says of where its weights come from."""
+def source_of_weights(o, data, record):
+    """What a run's checkpoint says of where its weights come from.
+
+    record: see engine/jobs/run_record.py.
+    """
     return {
-        "options": dataclasses.asdict(o),
+        "record": record,
         "train_videos": len(data.train),
         "classes": list(data.classes),
         "snippet_seconds": data.snippet_seconds,
         "dims": list(data.dims),
-        "fingerprint": features.fingerprint(o.features, o.flow_features, o.annotations),
         "extractor": features.extract_settings(o.features),
-        "code": run_folder.code_hash(),
     }
 
 
-def same_run(then, now, folder, other_code):
-    """then, now: `about` of the checkpoint, {} where there is none yet, and of this process."""
-    if not then:
-        return
-    old, new = (opts.resolve({}, about["options"]) for about in (then, now))
-    changed = opts.changed(old, new, "train")
-    if old.exclude_video != new.exclude_video:
-        changed.append("exclude_video")
-    opts.refuse(changed, f"in {folder}/opts.json: the run began with another value")
-    for name in ("snippet_seconds", "dims", "classes", "train_videos", "fingerprint"):
-        if then[name] != now[name]:
-            raise InputError(
-                f"{folder}: found features or annotations that have changed since the run began "
-                f"({name}: {show(then[name])} then, {show(now[name])} now), expected the same ones"
-            )
-    if then["code"] != now["code"] and not other_code:
-        raise InputError(
-            f"{folder}: found other code than the run began with ({then['code']} then, "
-            f"{now['code']} now), expected the same (--other-code goes on with it, and "
-            "environment.json then records both)"
-        )
-
-
-def describe(folder, about, device, truth, ambiguous, youtube_ids):
-    """Writes opts.json, environment.json (an entry for each process that worked on the run) and the
-    ground truth.
+def describe(folder, record, resumed, truth, ambiguous, youtube_ids):
+    """Writes opts.json, environment.json (an entry for each process that the weights come from) and
+    the ground truth. resumed: whether there are weights of an earlier process.
     """
-    tables.write_json(folder / "opts.json", about["options"])
-    path = folder / "environment.json"
-    before = load_json(path) if path.exists() else []
-    tables.write_json(path, [*before, run_folder.environment(device)])
+    tables.write_json(folder / "opts.json", record["options"])
+    path = folder / run_folder.RECORDS
+    before = load_json(path) if resumed and path.exists() else []
+    tables.write_json(path, [*before, record])
     tables.write_csv(folder / "ground_truth.csv", truth)
     tables.write_csv(folder / "ambiguous.csv", ambiguous)
     if youtube_ids:
@@ -348,11 +337,18 @@ def methods_of(o, about, this, device):
     return made
 
 
-def option_lines(o):
+def resume_command(folder, processes):
+    """The command line that goes on with a run that has begun in so many processes."""
+    python = "python" if processes == 1 else f"torchrun --nproc-per-node {processes}"
+    return f"{python} run.py --resume {folder}"
+
+
+def option_lines(o, phases, processes):
+    """What is printed first. phases, processes: of the training, which may be over."""
     values = "; ".join(
         f"{opts.flag_of(f)[2:]} {opts.show(getattr(o, f.name))}" for f in dataclasses.fields(o)
     )
-    return summary.option_lines(values, o.phases, opts.recipe_of(o))
+    return summary.option_lines(values, phases, opts.recipe_of(o, processes))
 
 
 def data_lines(data, truth):

@@ -35,7 +35,6 @@ SETTINGS = {
         objective="pseudo-labels",
         joint="off",
         videos_per_step=1,
-        precision="fp32",
     ),
     "untrimmednet": dict(lr=1e-2, untrimmednet_epochs=3),
     "wtalc": dict(lr=1e-2, wtalc_iterations=20, wtalc_max_clips=750),

@@ -304,7 +304,7 @@ def test_scores_of_a_method_that_the_run_has_not_trained(trained, tmp_path, caps
 
 def test_a_run_in_progress(trained, tmp_path, capsys):
     (tmp_path / "run").mkdir()
-    for name in ("opts.json", run_folder.CHECKPOINT, run_folder.LOG):
+    for name in ("opts.json", run_folder.RECORDS, run_folder.CHECKPOINT, run_folder.LOG):
         shutil.copy(trained / name, tmp_path / "run")
     assert "expected those of a finished run" in refused(tmp_path / "run", capsys)
 
@@ -328,6 +328,23 @@ def test_names_are_text_and_times_exact(trained, tmp_path):
     found = detections.read_detections(tmp_path / "out/detections.csv")
     again = eval_detection.evaluate(truth, found, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7])
     assert again.map.tolist() == results["methods"]["em-mil"]["protocols"]["activitynet"]["map"]
+
+
+def test_detections_only_where_no_segment_is_give_zero(trained, tmp_path):
+    """Names fit, the method found nothing in the one video with segments: mAP 0, and a page."""
+    shutil.copytree(trained, tmp_path / "run")
+    records, classes, step = clip_scores.read(trained / "clip_scores.h5")
+    for values in records[0].scores["em-mil"].values():
+        values[:] = 0.5  # a constant score has no proposal
+    clip_scores.write(tmp_path / "run/clip_scores.h5", records, classes, step)
+    truth = pd.read_csv(trained / "ground_truth.csv")
+    truth = truth[truth["video"] == records[0].name]
+    tables.write_csv(tmp_path / "run/ground_truth.csv", truth)
+    results = evaluate(tmp_path / "run", "--method", "em-mil", "--out", tmp_path / "out")
+    found = detections.read_detections(tmp_path / "out/detections.csv")
+    assert len(found) and len(truth) and set(found["video"]).isdisjoint(truth["video"])
+    assert set(results["methods"]["em-mil"]["protocols"]["activitynet"]["map"]) == {0}
+    assert (tmp_path / "out/report.html").exists()
 
 
 def test_the_gate_that_passes_nearly_all_or_none_is_said(trained, tmp_path, capsys):

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+import opts
 import run
 from engine import run_folder
 from formats import clip_scores, detections, features
@@ -374,6 +375,18 @@ def test_without_features(trained, capsys):
         run.main(["--predict", str(trained[0])])
     assert stopped.value.code == 2 and "--predict: found no --features" in capsys.readouterr().err
     assert "nowhere.h5" in refused(trained[0], "nowhere.h5", capsys)
+
+
+def test_a_run_keeps_its_own_schedule(trained, unseen, tmp_path, monkeypatch, capsys):
+    """It is finished by the phases that it was trained in, and these are shown."""
+    longer = [*opts.schedule(opts.Opts()), ("M", 1, 1e-4, "frozen")]
+    monkeypatch.setattr(opts, "schedule", lambda o: longer)
+    predict(trained[0], unseen, "--out", tmp_path / "out")
+    assert commands.same(tmp_path / "out/detections.csv", trained[0] / "detections.csv")
+    capsys.readouterr()
+    for job in (["--predict", trained[0]], ["--evaluate", trained[0]]):
+        run.main([*map(str, job), "--dry-run"])
+        assert "M2 E2 M1 E1 M1 (7 epochs)" in capsys.readouterr().out
 
 
 def test_a_run_that_is_not_trained_to_its_end(trained, unseen, tmp_path, capsys):

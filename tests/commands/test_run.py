@@ -8,12 +8,16 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from places import ROOT, python
 
 import dataset
 import eval_detection
+import opts
 import run
 from baselines import METHODS
+from engine import run_folder
+from engine.jobs import setup
 from formats import clip_scores, detections
 
 SHORT = "--cycle 1 --cycle-epochs 3 --untrimmednet-epochs 2 --wtalc-iterations 20".split()
@@ -85,7 +89,18 @@ def test_what_a_run_leaves(finished):
     o = json.loads((folder / "opts.json").read_text())
     assert o["dataset"] == "custom" and o["cycle"] == 1 and o["lam"] == 0.3
     (environment,) = json.loads((folder / "environment.json").read_text())
-    assert {"commit", "dirty", "code", "versions", "device", "python"} <= set(environment)
+    assert environment["options"] == o and environment["code"] == run_folder.code_hash()
+    assert environment["phases"] == [
+        ["M", 1, 1e-4, "bag"],
+        ["E", 1, 1e-4, "frozen"],
+        ["M", 1, 1e-4, "frozen"],
+    ]
+    assert environment["methods"] == ["untrimmednet", "wtalc", "em-mil"]
+    assert (environment["device"], environment["threads"], environment["processes"]) == (
+        "cpu",
+        1,  # as engine.cpu chose for this small set
+        1,
+    )
     assert (folder / "log.txt").read_text() == finished[1]
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [(r["stage"], r["epoch"]) for r in log] == [
@@ -171,7 +186,7 @@ def test_the_papers_row_stands_only_beside_its_data(finished, tmp_path, capsys):
     assert "(paper)" not in printed and "difference" not in printed
     o = json.loads((folder / "opts.json").read_text())
     (tmp_path / "run").mkdir()
-    for name in ("clip_scores.h5", "ground_truth.csv", "ambiguous.csv"):
+    for name in ("clip_scores.h5", "ground_truth.csv", "ambiguous.csv", "environment.json"):
         (tmp_path / "run" / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "run/opts.json").write_text(json.dumps({**o, "dataset": "thumos14"}))
     results = run.main(["--evaluate", str(tmp_path / "run"), "--out", str(tmp_path / "eval")])
@@ -188,7 +203,7 @@ def test_the_papers_row_stands_only_beside_its_data(finished, tmp_path, capsys):
         (["--annotations", "missing.json"], "missing.json: "),
         (["--test-subset", "nowhere"], "'nowhere'"),
         (["--device", "cuda"], "--device: found cuda"),
-        (["--precision", "tf32", "--device", "cpu"], "--precision: found tf32"),
+        (["--precision", "fp32"], "--precision: found an option of an earlier version"),
         (["--lambda", "2"], "--lambda: found 2.0, expected a number in [0, 1]"),
         (["--exclude-video", "nobody"], "--exclude-video: found nobody"),
         (
@@ -198,12 +213,24 @@ def test_the_papers_row_stands_only_beside_its_data(finished, tmp_path, capsys):
     ],
 )
 def test_bad_input_is_one_line_and_code_2(tmp_path, monkeypatch, capsys, flags, message):
-    if flags == ["--device", "cuda"] and __import__("torch").cuda.is_available():
+    if flags == ["--device", "cuda"] and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     base = write_set(tmp_path)
     monkeypatch.chdir(tmp_path)
     assert message in commands.refused([*base, "--out", "out", *flags], capsys)
     assert not (tmp_path / "out/results.json").exists()
+
+
+def test_products_are_float32_s_and_the_gpu_has_its_number(monkeypatch):
+    """On the second of two GPUs, which are pretended: a new thread's own "cuda" is the first."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as PyTorch starts
+    torch.set_float32_matmul_precision("high")
+    assert setup.device_of(opts.resolve({})) == torch.device("cuda", 1)
+    assert setup.device_of(opts.resolve({"device": "cpu"})) == torch.device("cpu")
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from commands import FORKS, words
 from places import ROOT
 
 import dataset
+import reproduce
 from baselines import METHODS, wtalc
 from engine.distributed import (
     Reported,
@@ -113,7 +114,7 @@ def test_one_process_under_torchrun_is_the_plain_run_bit_for_bit(tiny, tmp_path)
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_two_videos_a_step(tiny, tmp_path):
+def test_two_processes_are_one_with_two_videos_a_step(tiny, tmp_path, capsys):
     process = torchrun(2, [*tiny, "--out", tmp_path / "two"])
     code, _, err = commands.command(
         [*tiny, "--videos-per-step", "2", "--out", tmp_path / "one"], tmp_path / "output"
@@ -144,6 +145,16 @@ def test_two_processes_are_one_with_two_videos_a_step(tiny, tmp_path):
     assert [r for r in two if r["stage"] == "untrimmednet"]
     rows = json.loads((tmp_path / "two" / "results.json").read_text())
     assert rows["test"]["videos"] == 3 and set(rows["methods"]) == {"em-mil", "untrimmednet"}
+    # it is another recipe than one process, and all that shows its numbers says so
+    name = "2 videos per update (2 processes)"
+    assert rows["recipe"].endswith(f", {name}") and out.count(name) == 2  # options, caption
+    for file, n in (("table.md", 1), ("report.html", 3)):  # caption; recipe, what differs
+        assert (tmp_path / "two" / file).read_text(encoding="utf-8").count(name) == n
+    capsys.readouterr()
+    both = [str(tmp_path / "one"), str(tmp_path / "two"), "--resamples", "9"]
+    differs = reproduce.main(["compare", *both])["differs"]
+    assert differs == ["videos_per_step: 2, 1", "processes: 1, 2"]
+    assert name in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -232,7 +243,6 @@ SETTINGS = {
         objective="pseudo-labels",
         joint="off",
         videos_per_step=1,
-        precision="fp32",
     ),
     "untrimmednet": dict(lr=1e-3, untrimmednet_epochs=3),
     "wtalc": dict(lr=1e-3, wtalc_iterations=3, wtalc_max_clips=750),

@@ -20,6 +20,7 @@ from places import ROOT, python
 import dataset
 import eval_detection
 import localize
+import opts
 import run
 from engine import run_folder
 from engine.run_folder import CHECKPOINT, LOG, load_checkpoint, read_log
@@ -238,7 +239,8 @@ def test_the_signal_handlers_are_given_back(whole):
 def test_other_code_is_refused_or_recorded(whole, tmp_path, monkeypatch, capsys):
     folder = trained_only(whole, tmp_path / "run")
     (first,) = json.loads((folder / "environment.json").read_text())
-    assert first["code"] == run_folder.code_hash() == load_checkpoint(folder)["about"]["code"]
+    assert first["code"] == run_folder.code_hash()
+    assert load_checkpoint(folder)["about"]["record"] == first
     monkeypatch.setattr(run_folder, "code_hash", lambda: "0123456789abcdef")
     code, error = stops(["--resume", folder], capsys)
     assert code == 2 and one_line(
@@ -254,6 +256,47 @@ def test_other_code_is_refused_or_recorded(whole, tmp_path, monkeypatch, capsys)
     assert both[0] == first
     assert [entry["code"] for entry in both] == [first["code"], "0123456789abcdef"]
     assert (folder / "results.json").exists()
+
+
+def test_another_schedule_is_refused(whole, tmp_path, monkeypatch, capsys):
+    """Also with --other-code: the phases that are done would be others."""
+    folder, phases = trained_only(whole, tmp_path / "run"), opts.schedule(opts.Opts(cycle=2))
+    monkeypatch.setattr(opts, "schedule", lambda o: phases)
+    for flags in ([], ["--other-code"]):
+        code, error = stops(["--resume", folder, *flags], capsys)
+        assert code == 2 and one_line(error, f"error: {folder}: found another schedule", "phase 3")
+    assert len(run_folder.read_records(folder)) == 1
+
+
+def test_another_number_of_processes_is_refused(whole, tmp_path, capsys):
+    folder = trained_only(whole, tmp_path / "run")
+    state = load_checkpoint(folder)
+    state["about"]["record"]["processes"] = 2
+    torch.save(state, folder / CHECKPOINT)
+    code, error = stops(["--resume", folder], capsys)
+    again = f"(torchrun --nproc-per-node 2 run.py --resume {folder})"
+    assert code == 2 and one_line(error, f"error: {folder}: found the number of processes 1", again)
+
+
+def test_a_run_without_a_checkpoint_has_the_record_of_its_second_start(whole, tmp_path):
+    """Nothing is left of the process that was killed, so its record is not the run's."""
+    folder = trained_only(whole, tmp_path / "run", CHECKPOINT)
+    (made,) = run_folder.read_records(folder)
+    (folder / run_folder.RECORDS).write_text(json.dumps([{**made, "processes": 2}]))
+    run.main(["--resume", str(folder)])
+    assert run_folder.read_records(folder) == [made]
+
+
+def test_a_run_that_moves_to_another_machine_goes_on_and_says_so(whole, tmp_path, capsys):
+    folder = trained_only(whole, tmp_path / "run")
+    state = load_checkpoint(folder)
+    (made,) = run_folder.read_records(folder)
+    state["about"]["record"] |= {"capability": "NONE", "threads": 64, "commit": "0"}
+    torch.save(state, folder / CHECKPOINT)
+    run.main(["--resume", str(folder)])
+    moved = f"capability NONE then, {made['capability']} now; threads 64 then, 1 now"
+    assert f"warning: {folder} began with something else ({moved})" in capsys.readouterr().out
+    assert run_folder.read_records(folder) == [made, made]
 
 
 def test_another_exclusion_is_named(whole, tmp_path, capsys):
@@ -664,7 +707,8 @@ def test_the_same_bits(flags, whole, tmp_path, other, save_every):
     left, expected = remains(tmp_path / "run"), remains(whole)
     if other:
         assert left.pop("opts.json") != expected.pop("opts.json")
-        del left["checkpoint"]["about"]["options"], expected["checkpoint"]["about"]["options"]
+        for one in (left, expected):
+            del one["checkpoint"]["about"]["record"]["options"]
     assert left == expected
 
 

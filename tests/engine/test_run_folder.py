@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from places import python
 from torch import nn
 
 from engine import run_folder
@@ -22,6 +23,8 @@ from engine.run_folder import (
     LOG,
     ROOT,
     RunFolder,
+    checkout,
+    code_files,
     code_hash,
     environment,
     load_checkpoint,
@@ -379,10 +382,8 @@ def broken(what, path):
         torch.save({"model": torch.zeros(3)}, path)
     elif what == "a tensor":
         torch.save(torch.zeros(3), path)
-    elif what == "old":
-        torch.save({**state, "format": "em-mil run 1", "position": ["first", 0, 2]}, path)
-    elif what == "other version":
-        torch.save({**state, "format": "em-mil run 3"}, path)
+    elif what.startswith("em-mil run"):
+        torch.save({**state, "format": what}, path)
     else:
         torch.save({key: value for key, value in state.items() if key != what}, path)
 
@@ -395,10 +396,11 @@ def broken(what, path):
         ("noise", "broken file"),
         ("foreign", "found something else"),
         ("a tensor", "found something else"),
-        ("other version", "found something else"),
         ("parts", "found something else"),
         ("epoch", "found something else"),
-        ("old", "found a run of an earlier version of this program.*train again"),
+        ("em-mil run 1", "found a run of an earlier version of this program.*train again"),
+        ("em-mil run 2", "found a run of an earlier version of this program.*train again"),
+        ("em-mil run 4", "found something else"),
     ],
 )
 def test_a_checkpoint_that_is_none(whole, tmp_path, what, said):
@@ -549,24 +551,41 @@ def test_labels_that_cannot_be_read(tmp_path, what):
 # ------------------------------------------------------------------------------------------------
 # where and with what
 def test_the_code_hash_changes_with_the_files_that_decide_a_run(tmp_path, monkeypatch):
-    deciding = "model.py engine/loop.py baselines/wtalc.py formats/npy.py".split()
-    for name in (*deciding, "README.md", "report/page.py"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy(ROOT / "model.py", tmp_path / name)
+    """run.py, what it imports, what that imports, and the neighbours of a module in a folder."""
+    deciding = {
+        "run.py": "import opts\nfrom report import page\nimport json, first",
+        "first.py": "def f():\n    from folder.inner import second",
+        "folder/inner/second.py": "import no_such_module, run",
+        "folder/neighbour.py": "def unfinished(",
+    }
+    others = ("README.md", "report/page.py", "opts.py", "tests/test_first.py", "lonely.py")
+    for name, text in {**deciding, **dict.fromkeys(others, "import lonely")}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).write_text(text)
     monkeypatch.setattr(run_folder, "ROOT", tmp_path)
     first = code_hash()
     assert re.fullmatch("[0-9a-f]{16}", first) and code_hash() == first
-    for name in ("README.md", "report/page.py"):
+    for name in others:
         (tmp_path / name).write_text("other")
         assert code_hash() == first
     seen = {first}
-    for name in (*deciding, "baselines/another.py"):
+    for name in (*deciding, "folder/another.py"):
         with open(tmp_path / name, "a") as file:
             file.write("#")
         seen.add(code_hash())
-    (tmp_path / "baselines/another.py").rename(tmp_path / "baselines/renamed.py")
+    (tmp_path / "folder/another.py").rename(tmp_path / "folder/renamed.py")
     seen.add(code_hash())
     assert len(seen) == 7
+
+
+def test_all_that_a_run_loads_is_in_the_code_hash():
+    """Of this repository, as Python itself says after the import of run.py."""
+    loaded = python("-c", "import run, sys; print(*sys.modules)").stdout.split()
+    files = {ROOT / f"{name.replace('.', '/')}.py" for name in loaded}
+    ours = {path for path in files if path.exists()}
+    shown = {path for path in ours if path.parent.name in ("report", "paper")} | {ROOT / "opts.py"}
+    assert {ROOT / "run.py", ROOT / "engine/loop.py", ROOT / "report/tables.py"} <= ours
+    assert ours - shown <= set(code_files()) and not shown & set(code_files())
 
 
 def git(folder, *words):
@@ -579,24 +598,41 @@ def git(folder, *words):
 
 def test_commit_and_changes_of_a_checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(run_folder, "ROOT", tmp_path)
-    (tmp_path / "model.py").write_text("")
-    assert (environment("cpu")["commit"], environment("cpu")["dirty"]) == (None, None)
+    (tmp_path / "run.py").write_text("")
+    unknown = {"code": code_hash(), "commit": None, "dirty": None}
+    assert checkout() == unknown
     git(tmp_path, "init")
     git(tmp_path, "add", ".")
     git(tmp_path, "commit", "-m", "all")
-    found = environment("cpu")
+    found = checkout()
     assert re.fullmatch("[0-9a-f]{40}", found["commit"]) and found["dirty"] is False
-    assert found["code"] == code_hash()
-    (tmp_path / "model.py").write_text("#")
-    assert environment("cpu")["dirty"] is True
+    assert found["code"] == unknown["code"]
+    (tmp_path / "run.py").write_text("#")
+    assert checkout() == {**found, "code": code_hash(), "dirty": True} != found
     (tmp_path / "copy").mkdir()  # a copy of the code inside somebody's repository
     monkeypatch.setattr(run_folder, "ROOT", tmp_path / "copy")
-    assert (environment("cpu")["commit"], environment("cpu")["dirty"]) == (None, None)
+    assert (checkout()["commit"], checkout()["dirty"]) == (None, None)
 
 
 def test_without_git(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
-    found = environment("cpu")
-    assert found["commit"] is None and found["dirty"] is None and found["code"] == code_hash()
+    assert checkout() == {"code": code_hash(), "commit": None, "dirty": None}
+
+
+def test_the_environment_names_the_processor(monkeypatch):
+    found = environment(torch.device("cpu"))
     assert found["versions"]["torch"] == torch.__version__ and found["processes"] == 1
-    assert json.dumps(found)
+    assert found["device"] == "cpu" and json.loads(json.dumps(found)) == found
+    for line in open("/proc/cpuinfo") if os.path.exists("/proc/cpuinfo") else ():
+        if line.startswith("model name"):
+            assert line.endswith(f": {found['processor']}\n")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU {device.index}")
+    on_gpu = environment(torch.device("cuda", 1))
+    assert on_gpu == {**found, "device": "cuda", "processor": "GPU 1"}
+
+
+def test_the_environment_names_the_instructions_in_use():
+    """Those that PyTorch is told to use, not the best that the processor has."""
+    code = "import torch, engine.run_folder as f; print(f.environment(torch.device('cpu')))"
+    told = python("-c", code, environment={"ATEN_CPU_CAPABILITY": "default"})
+    assert "'capability': 'DEFAULT'" in told.stdout

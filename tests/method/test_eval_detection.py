@@ -24,6 +24,7 @@ from eval_detection import (
     detection_kinds,
     error_profile,
     evaluate,
+    score,
     video_ap,
 )
 from formats.detections import write_detections
@@ -74,6 +75,21 @@ def test_golden_sets(golden_sets, name, protocol, key, tolerance):
     np.testing.assert_allclose(result.map, expected[key]["map"], rtol=0, atol=tolerance)
 
 
+def test_ties_as_in_the_official_kits(golden_sets):
+    """Equal tIoU, equal scores and repeated rows; null where the kit itself stops."""
+    compared = 0
+    for case in json.loads((golden_sets / "thumos_ties_a.json").read_text()):
+        ambiguous = pd.DataFrame(case["ambiguous"], columns=["video", "t_start", "t_end"])
+        tables = ground_truth(*case["ground_truth"]), detections(*case["detections"])
+        for protocol, expected in case["ap"].items():
+            result = evaluate(*tables, case["tiou"], protocol, ambiguous, case["classes"])
+            expected = np.array(expected, dtype=float)
+            known = ~np.isnan(expected)
+            np.testing.assert_allclose(result.ap[known], expected[known], rtol=0, atol=1e-11)
+            compared += known.sum()
+    assert compared == 652
+
+
 # ------------------------------------------------------------------------------------- small cases
 
 # name: truth, detections, Ambiguous segments; AP of each of PROTOCOLS
@@ -113,12 +129,15 @@ CASES = {
     "Ambiguous of another video": ("a 0 10", "a 20 30 0.9; a 0 10 0.5", "b 20 30", (0.5, 0.5, 0.5)),
     "nothing detected": ("a 0 10", "", "a 20 30", (0, 0, 0)),
     "a zero-length detection": ("a 0 10", "a 5 5 0.9; a 0 10 0.5", "", (0.5, 0.5, 0.5)),
+    # activitynet: 0 / 0 is not below the threshold; a second one finds nothing free
     "a zero-length ground truth": (
         "a 5 5; a 0 10",
         "a 5 5 0.9; a 0 10 0.8",
         "",
-        (1 / 4, 6 / 2 / 11, 1 / 4),
+        (1, 6 / 2 / 11, 1 / 4),
     ),
+    "a zero-length ground truth elsewhere": ("a 5 5", "a 0 10 0.9; a 7 7 0.8", "", (1 / 2, 0, 0)),
+    "two zero-length detections": ("a 5 5; a 0 10", "a 5 5 0.9; a 5 5 0.8", "", (1 / 2, 0, 0)),
     "equal segments": ("a 0 10; a 0 10", "a 0 10 0.9; a 0 10 0.8", "", (1, 1, 1)),
 }
 
@@ -151,13 +170,22 @@ def test_equal_overlap_takes_the_later_ground_truth():
     assert evaluate(truth, second, 0.5).map[0] == 0.5
 
 
-def test_equal_overlap_takes_the_earlier_detection_in_thumos():
+def test_equal_overlap_takes_the_detection_with_the_higher_score_in_thumos():
     truth = ground_truth(("a", 0, 10, "x"))
-    # tIoU 0.8 both: the first row is the hit
+    # tIoU 0.8 both
     found = detections(("a", 0, 8, "x", 0.1), ("a", 2, 10, "x", 0.9))
     for protocol in ("thumos-2014", "thumos-2015"):
-        assert evaluate(truth, found, 0.5, protocol).map[0] == 0.5
+        assert evaluate(truth, found, 0.5, protocol).map[0] == 1
         assert evaluate(truth, found[::-1], 0.5, protocol).map[0] == 1
+
+
+def test_equal_overlap_and_score_take_the_earlier_detection_in_thumos():
+    """[0, 10] takes the earlier row of two with tIoU 0.8; [0, 6] finds only [0, 8] near enough."""
+    truth = ground_truth(("a", 0, 10, "x"), ("a", 0, 6, "x"))
+    found = detections(("a", 2, 10, "x", 0.5), ("a", 0, 8, "x", 0.5))
+    for protocol in ("thumos-2014", "thumos-2015"):
+        assert evaluate(truth, found, 0.7, protocol).map[0] == 1
+        assert evaluate(truth, found[::-1], 0.7, protocol).map[0] < 1
 
 
 def test_thumos_ground_truths_choose_in_row_order():
@@ -185,12 +213,11 @@ def test_ties_follow_rows_in_activitynet_and_videos_in_thumos_2015():
 
 
 def overlap(protocol, a, b):
-    shared = min(a[1], b[1]) - max(a[0], b[0])
-    if shared <= 0:
-        return 0.0
+    shared = max(min(a[1], b[1]) - max(a[0], b[0]), 0)
     if protocol == "activitynet":
-        return shared / ((a[1] - a[0]) + (b[1] - b[0]) - shared)
-    return shared / (max(a[1], b[1]) - min(a[0], b[0]))
+        whole = (a[1] - a[0]) + (b[1] - b[0]) - shared
+        return shared / whole if whole else float("nan")
+    return shared / (max(a[1], b[1]) - min(a[0], b[0])) if shared else 0.0
 
 
 def literal_ap(protocol, truth, found, ambiguous, threshold):
@@ -199,17 +226,14 @@ def literal_ap(protocol, truth, found, ambiguous, threshold):
     if protocol == "activitynet":
         taken, flags = set(), []
         for video, start, end, _ in sorted(found, key=lambda d: -d[3]):
-            mine = [
-                (overlap(protocol, (start, end), g[1:]), i)
-                for i, g in enumerate(truth)
-                if g[0] == video
-            ]
+            mine = [i for i, g in enumerate(truth) if g[0] == video]
+            tious = [overlap(protocol, (start, end), truth[i][1:]) for i in mine]
             flag = False
-            for tiou, i in sorted(mine, reverse=True):
-                if tiou < threshold:
+            for k in np.argsort(tious, kind="stable")[::-1]:  # NaN first
+                if tious[k] < threshold:
                     break
-                if i not in taken:
-                    taken.add(i)
+                if mine[k] not in taken:
+                    taken.add(mine[k])
                     flag = True
                     break
             flags.append(flag)
@@ -225,7 +249,7 @@ def literal_ap(protocol, truth, found, ambiguous, threshold):
 
     rows = []  # (score, is a hit), video by video
     for video in sorted({d[0] for d in found}):
-        mine = [d for d in found if d[0] == video]
+        mine = sorted((d for d in found if d[0] == video), key=lambda d: -d[3])
         free = [True] * len(mine)
         for g in (g for g in truth if g[0] == video):
             best, which = -1.0, None
@@ -411,6 +435,19 @@ def bad(table, **columns):
         (bad(TRUTH, label=None), FOUND, {}, ["no label", "row 2"]),
         (TRUTH, bad(FOUND, video=None), {}, ["no video", "row 2"]),
         (TRUTH, FOUND.drop(columns="score"), {}, ["expected also score"]),
+        (
+            TRUTH,
+            FOUND.assign(video=[1, 2, 3]),
+            {},
+            ["videos such as 1, 2, 3,", "videos such as 'a', 'b'"],
+        ),
+        (TRUTH, FOUND.assign(video="v_" + FOUND["video"]), {}, ["'v_a', 'v_b'", "'a', 'b'"]),
+        (
+            TRUTH,
+            FOUND.assign(label=FOUND["label"].str.upper()),
+            {},
+            ["labels such as 'RUN', 'SWIM',", "labels such as 'run', 'jump'"],
+        ),
         (TRUTH[:0], FOUND, {}, ["ground truth", "no segment"]),
         (TRUTH, FOUND, {"classes": ["swim"]}, ["ground truth", "no segment"]),
         (TRUTH, FOUND, {"classes": ["run", "jump", "run"]}, ["1 duplicate"]),
@@ -432,6 +469,14 @@ def test_bad_tables_give_one_line(truth, found, options, words):
         evaluate(truth, found, **options)
     message = str(error.value)
     assert "\n" not in message and all(word in message for word in words), message
+
+
+def test_names_are_refused_only_where_none_is_known():
+    for found in (FOUND[:0], FOUND.assign(video=["a", 1, 2]), FOUND.assign(label="jump")):
+        assert evaluate(TRUTH, found, 0.5).map[0] <= 0.5
+    assert evaluate(TRUTH, FOUND.assign(label="swim"), 0.5, classes=["jump"]).map[0] == 0
+    strangers = FOUND.assign(video="elsewhere"), FOUND.assign(label="swim")
+    assert [score(TRUTH, found, 0.5).ap.tolist() for found in strangers] == [[[0, 0]]] * 2
 
 
 def test_averages():
@@ -594,6 +639,7 @@ def test_video_ap_by_hand():
     )
     assert video_ap(truth, found) == {"a": (1 / 4 + 1) / 2, "b": 1, "c": 0}
     assert video_ap(truth, found[:0]) == {"a": 0, "b": 0, "c": 0}
+    assert video_ap(truth, found[4:]) == {"a": 0, "b": 0, "c": 0}
 
 
 # ---------------------------------------------------------------------- video-level classification
@@ -722,6 +768,12 @@ def test_command_without_detections(files, capsys):
     results, out = command(capsys, files / "gt.json", files / "none.csv", "--protocol", "all")
     assert all(set(score["map"]) == {0} for score in results["protocols"].values())
     assert "0 in 0 videos" in out
+
+
+def test_command_with_detections_only_where_the_subset_has_no_segment(files, capsys):
+    write_detections(detections(("d", 0, 10, "run", 0.9)), files / "d.csv")
+    results, _ = command(capsys, files / "gt.json", files / "d.csv", "--protocol", "all")
+    assert all(set(score["map"]) == {0} for score in results["protocols"].values())
 
 
 def test_command_refuses(files, capsys):

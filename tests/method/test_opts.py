@@ -79,6 +79,22 @@ def test_release_differs_from_paper_in_three_things_only():
     assert [e for e, _, lr in epochs(release) if lr > 2e-4] == list(range(21, 66))
 
 
+@pytest.mark.parametrize(
+    "flags, processes, name",
+    [
+        ([], 1, "paper"),
+        (["--recipe", "release"], 1, "release"),
+        (["--seed", "2", "--device", "cpu", "--tiou", "0.5"], 1, "paper"),
+        (["--gamma", "0.2", "--keep-peak"], 1, "paper, but gamma 0.2, keep-peak True"),
+        (["--videos-per-step", "2"], 1, "paper, but videos-per-step 2"),
+        ([], 2, "paper, but 2 videos per update (2 processes)"),
+        (["--videos-per-step", "3"], 2, "paper, but 6 videos per update (2 processes)"),
+    ],
+)
+def test_the_recipe_is_named_with_all_that_departs_from_it(flags, processes, name):
+    assert opts.recipe_of(of(*flags), processes) == name
+
+
 def test_joint_training_makes_as_many_updates():
     rows = schedule(of("--dataset", "thumos14", "--joint", "epoch"))
     assert [r[:2] for r in rows] == [("EM", 1)] * 65

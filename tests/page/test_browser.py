@@ -1,17 +1,19 @@
 """The page in a browser: what is drawn, where, and what keys, sliders and files do."""
 
 import dataclasses
+import io
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import synthetic_page as synthetic
+from matplotlib.image import imread
 from places import SHARED
 
 import localize
 from report import page as report_page
+from report.tables import mean_std
 
 sync_api = pytest.importorskip(
     "playwright.sync_api", reason="no package playwright (pip install -r requirements-dev.txt)"
@@ -109,6 +111,16 @@ def until(tab, condition):
     raise AssertionError(f"never true: {condition}")
 
 
+def one_video(truth, found, **numbers):
+    """The content of a page of one video of 20 s. numbers: fields of its `Evaluation`."""
+    truth = pd.DataFrame(truth, columns=report_page.SEGMENT)
+    found = pd.DataFrame(found, columns=report_page.DETECTION)
+    evaluation = dataclasses.replace(synthetic.evaluation(truth, found), **numbers)
+    scores = report_page.Scores("v", 20.0, np.zeros(20), np.zeros((20, 2)), [0, 1])
+    rule = synthetic.rule(0.8, (0.15,), 0.15, 1.0)
+    return report_page.page_content(["x", "y"], rule, [scores], found, evaluation)
+
+
 def quantised(scores):
     return np.round(np.asarray(scores) * 65535) / 65535
 
@@ -203,6 +215,25 @@ def test_what_goes_wrong_is_counted(show, found):
         "EM-MIL pseudo-labels, at the start of each phase",
         "untrimmednet",
     ]
+
+
+def test_numbers_are_rounded_once(show):
+    """17.7451 is no 17.75, and 6.25 is 6.2 as in the tables, which Python writes."""
+    content = one_video(
+        [("v", 2.0, 12.0, "x")],
+        [("v", 2.0, 12.3446, "x", 0.12346)],
+        class_ap={"x": 0.177451, "y": 1 / 80},
+        segments={"x": 1, "y": 20},
+        video_ap={"v": 1 / 16},
+    )
+    tab = show(content)
+    bars = tab.locator("#profile figure").last.locator(".bar text").all_text_contents()
+    assert bars == ["x", "17.7 · 1", "y", "1.2 · 20"]
+    assert [mean_std(value) for value in (0.177451, 1 / 80, 1 / 16)] == ["17.7", "1.2", "6.2"]
+    assert "AP 6.2%" in tab.inner_text("#facts") and "AP 6.2," in tab.inner_text("#list")
+    shown = tab.locator(".lane.detected title").text_content()
+    assert shown == "hit, 2 s to 12.345 s, score 0.123"
+    assert tab.locator(".lane.detected text").text_content() == "0.123"
 
 
 def test_a_page_without_ground_truth(show, found):
@@ -349,7 +380,9 @@ def test_search_filter_and_order(show, found):
     names = sorted(found.scores)
     assert names_in_list(tab) == names
     tab.select_option("#sort", "AP, worst first")
-    assert names_in_list(tab) == sorted(names, key=lambda name: round(evaluation.video_ap[name], 4))
+    assert names_in_list(tab) == sorted(
+        names, key=lambda name: round(100 * evaluation.video_ap[name], 1)
+    )
     tab.select_option("#sort", "missed segments")
     missed = found.truth[~evaluation.found]["video"].value_counts()
     assert names_in_list(tab) == sorted(names, key=lambda name: -missed.get(name, 0))
@@ -366,6 +399,20 @@ def test_search_filter_and_order(show, found):
     assert names_in_list(tab) == ["video_0003"] and tab.inner_text("#count") == "1 of 12"
     tab.fill("#search", "nobody")
     assert "No video matches" in tab.inner_text("#list")
+
+
+def test_nothing_covers_a_hit_in_the_list(show):
+    """Detections of x and of y have the same times: a hit and a wrong class, two kinds of error."""
+    times = [("v", 0.0, 10.0), ("v", 10.0, 20.0)]
+    truth = [("v", 0.0, 10.0, "x"), ("v", 10.0, 12.0, "y")]
+    tab = show(one_video(truth, [(*time, label, 0.5) for label in "xy" for time in times]))
+    over = """share => {
+        const box = document.querySelector("#rows svg").getBoundingClientRect();
+        const x = box.left + share * box.width, y = box.top + 0.8 * box.height;
+        return document.elementFromPoint(x, y).getAttribute("class");
+    }"""
+    assert tab.evaluate(over, 0.25) == "strip-hit"
+    assert tab.evaluate(over, 0.75) == "strip-shifted"
 
 
 def test_keys(show, found):
@@ -513,27 +560,47 @@ def test_in_print_the_controls_are_gone_and_the_figures_stay(show, found):
     )
 
 
-def test_a_figure_is_saved_as_an_svg_that_stands_alone(show, found, browser, tmp_path):
-    tab = show(synthetic.content(found))
-    for button, name in (
-        ("#save", "video_0000.svg"),
-        ("#profile figure:last-child button", "AP_by_class.svg"),
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_figures_are_saved_as_svgs_that_stand_alone(show, found, browser, tmp_path, scheme):
+    """Title, legend, axes and hatching as on the page, dark words on white."""
+    tab = show(synthetic.content(found), color_scheme=scheme)
+    tab.focus(".timeline")
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.press("Enter")  # the playhead is there
+    assert tab.locator(".playhead").get_attribute("visibility") == "visible"
+    legend = "L, threshold of L, ground truth, found, missed, hit, shifted, background".split(", ")
+    wrong, truth = (155, 77, 134), (198, 47, 29)
+    for button, name, words, hatched in (
+        ("#save", "video_0000", ["video_0000", "class 03", "seconds", *legend], wrong),
+        ("#charts button", "EM-MIL", ["EM-MIL", "loss", "epoch", "M step, rgb"], None),
+        ("#profile button", "Detections", ["Detections", "at tIoU 0.5", "shifted"], wrong),
+        (
+            "#profile figure:nth-child(2) button",
+            "Ground_truth_found_by_length_of_the_segment",
+            ["Ground truth found, by length", "at tIoU 0.5; hatched: missed", "4 to 8 s"],
+            truth,
+        ),
     ):
         with tab.expect_download() as download:
-            tab.click(button)
-        assert download.value.suggested_filename == name
-        text = Path(download.value.path()).read_text()
-        assert text.startswith("<svg") and "var(--" not in text
-        assert 'xmlns="http://www.w3.org/2000/svg"' in text
-        assert "rgb(0, 114, 178)" in text  # the colour of hits, written out
-        (tmp_path / name).write_text(text)
-    alone = browser.new_page()
-    alone.goto(f"file://{tmp_path}/video_0000.svg")
-    assert (
-        alone.evaluate("document.querySelectorAll('g.row').length")
-        == tab.locator(".timeline .row").count()
-    )
-    alone.close()
+            tab.locator(button).first.click()
+        assert download.value.suggested_filename == f"{name}.svg"
+        path = tmp_path / f"{name}.svg"
+        download.value.save_as(path)
+        text = path.read_text()
+        assert text.startswith("<svg") and 'xmlns="http://www.w3.org/2000/svg"' in text
+        assert "var(--" not in text and "playhead" not in text
+        alone = browser.new_page()
+        alone.goto(f"file://{path}")
+        said = " | ".join(alone.locator("text").all_text_contents())
+        assert all(word in said for word in words), said
+        ink = alone.evaluate("getComputedStyle(document.querySelector('text')).fill")
+        assert ink == "rgb(27, 31, 36)"
+        pixels = 255 * imread(io.BytesIO(alone.screenshot()))[..., :3]
+        alone.close()
+        assert (pixels[0] == 255).all() and (pixels[:, 0] == 255).all()
+        if hatched:  # lines of the colour on 22% of it
+            for colour in (np.array(hatched), 0.22 * np.array(hatched) + 0.78 * 255):
+                assert (np.abs(pixels - colour) <= 1.5).all(axis=-1).sum() > 100
 
 
 # ------------------------------------------------------------------------------------ size

@@ -77,9 +77,9 @@ def test_curves_of_a_log():
         {"name": "E step, rgb", "x": [2, 3], "y": [0.7, 0.6]},
     ]
     assert labels["percent"] and labels["series"] == [
-        {"name": "E step, positive clips", "x": [2], "y": [0.5]},
-        {"name": "M step, positive clips", "x": [1, 4], "y": [1.0, 0.4]},
-        {"name": "M step, labels changed", "x": [4], "y": [0.2]},
+        {"name": "E step, positive clips", "x": [2], "y": [50.0]},
+        {"name": "M step, positive clips", "x": [1, 4], "y": [100.0, 40.0]},
+        {"name": "M step, labels changed", "x": [4], "y": [20.0]},
     ]
     assert classifier["title"] == "w" and classifier["series"] == [
         {"name": "mil", "x": [1, 2], "y": [3.0, 2.0]},
@@ -122,12 +122,12 @@ def test_content_by_hand():
     true, near, false = map(list(page.KINDS).index, ("true positive", "localization", "background"))
     assert jump["d"] == [(0, 0.5, 0.8, near), (4, 6, 0.9, true)]
     assert kick["d"] == [(3, 3.5, 0.5, false)]
-    assert v["a"] == 0.5 and w["a"] == 0.0  # one of two found, ranked first; none of one
+    assert v["a"] == 50.0 and w["a"] == 0.0  # one of two found, ranked first; none of one
     assert [(row["c"], row["g"], row["t"]) for row in w["r"]] == [(1, 0, [[1, 2, 0]]), (2, 1, [])]
     assert content["kinds"] == [("true positive", 1), ("localization", 1), ("background", 1)]
     assert content["lengths"] == [("1 to 2 s", 0, 1), ("2 to 4 s", 1, 2)]
     assert content["sides"] == list(zip(page.SIDES, (0, 1, 0, 0)))
-    assert content["ap"] == [("jump", 0.5, 2), ("kick", 0.0, 1)]
+    assert content["ap"] == [("jump", 50.0, 2), ("kick", 0.0, 1)]
 
 
 def test_classes_beyond_the_limit_are_counted():

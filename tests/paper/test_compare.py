@@ -1,17 +1,23 @@
 """`reproduce.py compare`: statistics by hand, the bootstrap by evaluating every draw."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from commands import stops, words, write_set
 
 import eval_detection
 import opts
 import reproduce
 import run
+from engine import run_folder
+from engine.jobs import run_record
 from formats.files import InputError
 from paper import compare
 
@@ -22,11 +28,12 @@ DETECTION = ["video", "t_start", "t_end", "label", "score"]
 def group(truth, detections, ambiguous=(), name="runs", code="1"):
     """A Group from rows. detections: {seed: rows}."""
     segment = ["video", "t_start", "t_end"]
+    environment = run_folder.environment(torch.device("cpu"))
+    o = opts.resolve({})
     return compare.Group(
         name,
-        opts.resolve({}),
-        {"code": code, "versions": {"torch": "2"}},
-        "data",
+        o,
+        [run_record.of(o, "data", {**environment, "code": code})],
         pd.DataFrame(truth, columns=[*segment, "label"]),
         pd.DataFrame(list(ambiguous), columns=segment),
         {seed: pd.DataFrame(list(rows), columns=DETECTION) for seed, rows in detections.items()},
@@ -254,6 +261,72 @@ def test_groups_that_cannot_be_compared_are_one_line(folders, capsys, a, b, line
     code, error = stops(["compare", root / a, root / b], capsys, reproduce.main)
     last = error.strip().splitlines()[-1]
     assert code == 2 and last.startswith("error: ") and line in last
+
+
+def differs(capsys, a, b):
+    """What the command says, and its JSON holds, about two sides."""
+    found = reproduce.main(words("compare {} {} --resamples 9", a, b))["differs"]
+    said = "; ".join(found) or "nothing that is recorded"
+    assert f"They differ in (A, B): {said}\n" in capsys.readouterr().out
+    return found
+
+
+def test_runs_on_other_features_are_told_apart(folders, tmp_path, capsys):
+    """The same videos and segments, features with noise."""
+    o = json.loads((folders[0] / "s1" / "opts.json").read_text())
+    data = shutil.copytree(Path(o["features"]).parent, tmp_path / "data")
+    with h5py.File(data / "features.h5", "a") as file:
+        file["video_00/rgb"][0, 0] += 1
+    for name, features in (("same", o["features"]), ("noisy", data / "features.h5")):
+        flags = words("--config {} --features {}", folders[0] / "s1" / "opts.json", features)
+        run.main([*flags, "--out", str(tmp_path / name)])
+    assert differs(capsys, folders[0] / "s1", tmp_path / "same") == []
+    (line,) = differs(capsys, folders[0] / "s1", tmp_path / "noisy")
+    assert re.fullmatch("data: [0-9a-f]{16}, [0-9a-f]{16}", line)
+
+
+def changed_record(folder, **values):
+    """Puts other values into the record of a run."""
+    (made,) = run_folder.read_records(folder)
+    (folder / run_folder.RECORDS).write_text(json.dumps([{**made, **values}]))
+    return folder, made
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [
+        ("processes", 2),
+        ("device", "cuda"),
+        ("capability", "NONE"),
+        ("processor", "Z80"),
+        ("threads", 64),
+        ("machine", "another"),
+    ],
+)
+def test_another_machine_is_told(folders, tmp_path, capsys, name, value):
+    copy = shutil.copytree(folders[0] / "s1", tmp_path / "s1")
+    _, made = changed_record(copy, **{name: value})
+    assert differs(capsys, folders[0] / "s1", copy) == [f"{name}: {made[name]}, {value}"]
+
+
+def test_runs_of_one_side_may_differ_in_rounding_alone(folders, tmp_path, capsys):
+    for seed in ("s1", "s2"):
+        copy, made = changed_record(shutil.copytree(folders[0] / seed, tmp_path / seed))
+    changed_record(copy, threads=64)
+    assert differs(capsys, folders[0], tmp_path) == [f"threads: {made['threads']}, 1 and 64"]
+    changed_record(copy, device="cuda")
+    with pytest.raises(InputError, match="s2: found other device: cpu, cuda than in .*s1"):
+        compare.read_group(tmp_path)
+
+
+def test_another_schedule_is_told(folders, tmp_path, capsys):
+    copy, made = changed_record(shutil.copytree(folders[0] / "s1", tmp_path / "s1"))
+    assert [row[:2] for row in made["phases"][:4]] == [["M", 2], ["E", 2], ["M", 1], ["E", 1]]
+    swapped = [*made["phases"][:2], *made["phases"][3:1:-1], *made["phases"][4:]]
+    changed_record(copy, phases=swapped)
+    assert differs(capsys, folders[0] / "s1", copy) == [
+        "phase 3: M 1 0.0001 frozen, E 1 0.0001 frozen"
+    ]
 
 
 @pytest.mark.parametrize(

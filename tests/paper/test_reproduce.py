@@ -13,6 +13,7 @@ import filelock
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from commands import refused, stops, words, write_set
 from places import ROOT
 
@@ -20,6 +21,7 @@ import opts
 import reproduce
 import run
 from engine import run_folder
+from engine.jobs.setup import wanted
 from formats.files import InputError
 from paper import figures, pages, published, runs, sweeps, tables
 
@@ -66,7 +68,11 @@ def elsewhere(small, out, *more):
     flags = [*small[0][:-6], "--out", str(out), "--seeds", "1", *more]
     s = setup("lambda", *flags)
     s.variants["em-mil"] = {}
-    shutil.copytree(runs.planned(small[1], "em-mil", 1).folder, runs.planned(s, "em-mil", 1).folder)
+    one = runs.planned(s, "em-mil", 1)
+    shutil.copytree(runs.planned(small[1], "em-mil", 1).folder, one.folder)
+    (made,) = run_folder.read_records(one.folder)
+    made["methods"] = wanted(one.o)  # a file of scores takes the place of a classifier
+    (one.folder / run_folder.RECORDS).write_text(json.dumps([made]))
     return flags, s
 
 
@@ -136,31 +142,62 @@ def test_a_failing_seed_does_not_lose_the_others(small, tmp_path, capsys):
     assert "Failed runs: em-mil seed 2: error: " in text
 
 
+def em_mil_run(flags, *more):
+    """The folder of the run that a command with these flags would use."""
+    s = setup("table3", *flags, *more)
+    s.variants["em-mil"] = {}
+    return runs.planned(s, "em-mil", 1).folder
+
+
 def test_runs_of_other_code_options_data_or_pytorch_are_others(small, tmp_path, monkeypatch):
     flags, s = small
     folder = runs.planned(s, "em-mil", 1).folder
-    assert folder.name.startswith("em-mil-s1-")
-
-    def other(flags, *more):
-        found = setup("table3", *flags, *more)
-        found.variants["em-mil"] = {}
-        return runs.planned(found, "em-mil", 1).folder
-
-    assert other(flags) == folder
+    assert folder.name.startswith("em-mil-s1-") and em_mil_run(flags) == folder
     second = runs.planned(s, "em-mil", 2).folder
     assert second.name == folder.name.replace("-s1-", "-s2-")  # one pattern for all seeds
-    assert other(flags, "--lambda", "0.9", "--gate", "0.5", "--device", "cpu") == folder
-    assert other(flags, "--lr", "1e-3") != folder and other(flags, "--gamma", "0.1") != folder
-    assert other(flags, "--exclude-video", "video_09") != folder  # other data
+    assert em_mil_run(flags, "--lambda", "0.9", "--gate", "0.5", "--device", "cpu") == folder
+    for more in (("--lr", "1e-3"), ("--gamma", "0.1"), ("--exclude-video", "video_09")):
+        assert em_mil_run(flags, *more) != folder
     same = small_set(tmp_path / "moved")
-    assert other([*same, *flags[-6:]]) == folder  # the same data
+    assert em_mil_run([*same, *flags[-6:]]) == folder  # the same data
     changed = write_set(tmp_path / "changed", seed=1)
-    assert other([*changed[:6], *flags[6:]]).name != folder.name
+    assert em_mil_run([*changed[:6], *flags[6:]]).name != folder.name
     with monkeypatch.context() as patch:
         patch.setattr(run_folder, "code_hash", lambda: "other code")
-        assert other(flags) != folder
-    monkeypatch.setattr(runs.torch, "__version__", "1.0")
-    assert other(flags) != folder
+        assert em_mil_run(flags) != folder
+    monkeypatch.setattr(torch, "__version__", "1.0")
+    assert em_mil_run(flags) != folder
+
+
+def test_runs_of_another_schedule_are_others(small, monkeypatch):
+    """The options are the same; `opts.schedule` makes other phases of them."""
+    flags, s = small
+    folder = runs.planned(s, "em-mil", 1).folder
+    first, *rest = s.o.phases
+    other_order = [first, *rest[1:], rest[0]]
+    monkeypatch.setattr(opts, "schedule", lambda o: other_order)
+    assert em_mil_run(flags) != folder
+
+
+def test_another_dataset_in_opts_py_trains_nothing_again(small, monkeypatch):
+    flags, s = small
+    monkeypatch.setattr(opts, "DATASET", "activitynet12")
+    monkeypatch.setitem(opts.PRESETS, "thumos14", {**opts.PRESETS["thumos14"], "gamma": 0.9})
+    assert em_mil_run(flags) == runs.planned(s, "em-mil", 1).folder
+
+
+def test_runs_that_compute_with_something_else_are_others(small, monkeypatch):
+    """A GPU, or other instructions of the CPU; another number of threads rounds differently."""
+    flags, s = small
+    folder = runs.planned(s, "em-mil", 1).folder
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "NONE")
+        assert em_mil_run(flags) != folder
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: True)
+        assert em_mil_run(flags) != folder and em_mil_run(flags, "--device", "cpu") == folder
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    assert em_mil_run(flags) == folder
 
 
 def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, capsys):
@@ -168,9 +205,10 @@ def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, 
     flags, s = elsewhere(small, tmp_path / "out")
     old = runs.planned(s, "em-mil", 1).folder
     older = shutil.copytree(old, old.with_name("em-mil-s1-00000000"))
-    (older / "opts.json").write_text('{"no_longer": 1}')
+    (older / run_folder.RECORDS).write_text('[{"code": "of 1.0"}]')
     monkeypatch.setattr(run_folder, "code_hash", lambda: "other code")
-    new = runs.planned(dataclasses.replace(s, code="other code"), "em-mil", 1)
+    environment = {**s.environment, "code": "other code"}
+    new = runs.planned(dataclasses.replace(s, environment=environment), "em-mil", 1)
     assert new.folder != old and not new.done
     started = []
 
@@ -182,9 +220,9 @@ def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, 
         def __init__(self, words, **options):
             started.append(words[words.index("--out") + 1])
             shutil.copytree(old, new.folder)
-            entries = json.loads((new.folder / "environment.json").read_text())
-            entries[0]["code"] = "other code"
-            (new.folder / "environment.json").write_text(json.dumps(entries))
+            (made,) = run_folder.read_records(new.folder)
+            made["code"] = "other code"
+            (new.folder / run_folder.RECORDS).write_text(json.dumps([made]))
 
         def poll(self):
             return 0
@@ -202,14 +240,18 @@ def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, 
     assert "Code other code" in page(s, "lambda")[1]
 
 
-def test_a_run_that_two_versions_of_the_code_worked_on_is_refused(small, tmp_path, capsys):
+@pytest.mark.parametrize("name, value", [("code", "0000"), ("processes", 2), ("device", "cuda")])
+def test_a_run_that_is_not_all_of_what_its_key_says_is_refused(
+    small, tmp_path, capsys, name, value
+):
+    """Resumed with --other-code, or by a command of the user's with the folder as --out."""
     flags, s = elsewhere(small, tmp_path / "out")
-    path = runs.planned(s, "em-mil", 1).folder / "environment.json"
-    entries = json.loads(path.read_text())
-    path.write_text(json.dumps([{**entries[0], "code": "0000"}, *entries]))
+    folder = runs.planned(s, "em-mil", 1).folder
+    (made,) = run_folder.read_records(folder)
+    (folder / run_folder.RECORDS).write_text(json.dumps([{**made, name: value}, made]))
     assert fails(capsys, "lambda", *flags) == (
-        f"error: {path.parent}: found a run made with the code 0000, {s.code}, expected {s.code} "
-        "alone; remove the folder, and it is trained again"
+        f"error: {folder}: found a run made with the {name} {value}, expected {made[name]} alone; "
+        "remove the folder, and it is trained again"
     )
 
 
