@@ -13,20 +13,30 @@ from collections import Counter
 
 import numpy as np
 
+import localize
 from formats import annotations as annotation_files
-from formats.features import ONE_STREAM_WIDTHS, FeatureSource, StoredArray, open_features
+from formats.features import (
+    DURATION,
+    ONE_STREAM_WIDTHS,
+    FeatureSource,
+    StoredArray,
+    in_common,
+    open_features,
+)
 from formats.files import InputError, count, some
+from formats.layouts import seconds_text
 
-# Seconds per clip of the feature files in circulation, to recognise a value that the durations
-# imply.
+# (snippet_seconds, clip_seconds) of the feature files in circulation, to recognise what the
+# durations imply.
 CONVENTIONS = {
-    1.25: "EM-MIL paper on THUMOS14: 15 frames at 12 fps",
-    0.64: "W-TALC: 16 frames at 25 fps",
-    0.6: "EM-MIL paper on ActivityNet1.2: 15 frames at 25 fps",
-    0.4: "UntrimmedNet features",
-    4 / 30: "ActionFormer on THUMOS14: 4 frames at 30 fps",
+    (1.25, 1.25): "EM-MIL paper on THUMOS14: 15 frames at 12 fps",
+    (0.64, 0.64): "W-TALC: 16 frames at 25 fps",
+    (0.6, 0.6): "EM-MIL paper on ActivityNet1.2: 15 frames at 25 fps",
+    (16 / 30, 32 / 30): "SlowFast on EPIC-Kitchens: 32 frames every 16 at 30 fps",
+    (0.4, 0.4): "UntrimmedNet features",
+    (4 / 30, 16 / 30): "ActionFormer on THUMOS14: 16 frames every 4 at 30 fps",
 }
-# of the median ratio between clips * snippet_seconds and the annotated duration
+# of the median ratio between what the clips cover and the annotated duration
 GEOMETRY_TOLERANCE = 0.05
 FRAME_SECONDS = 0.04  # clips closer than this are closer than the frames of most videos
 
@@ -44,10 +54,11 @@ class Video:
     rgb: "np.ndarray | StoredArray | None"  # (T, D)
     flow: "np.ndarray | StoredArray | None"  # (T, D')
     labels: np.ndarray  # (C,)
-    duration: float  # seconds; T * snippet_seconds where the annotations have none
+    duration: float  # seconds; what the clips cover where the annotations have none
     segments: np.ndarray  # (n, 2) seconds; a test video may have none
     segment_labels: np.ndarray  # (n,) index of the class
-    snippet_seconds: float
+    snippet_seconds: float  # the step: from the start of one clip to the start of the next
+    clip_seconds: float  # the window of a clip, see localize.times
 
     @property
     def n_clips(self):
@@ -61,7 +72,8 @@ class Data:
     train: list
     test: list
     classes: tuple
-    snippet_seconds: float
+    snippet_seconds: float | None  # None where they differ from video to video
+    clip_seconds: float | None
     notes: tuple
     layout: str
     in_memory: bool
@@ -115,13 +127,25 @@ def load(
         [_without_segments(video) for video in train],
         test,
         classes,
-        source.snippet_seconds,
+        *in_common((video.snippet_seconds, video.clip_seconds) for video in (*train, *test)),
         tuple(notes),
         source.layout,
         in_memory,
         size,
         next(shape[1:] for shape in shapes.values()),
     )
+
+
+def seconds_of(source, durations, problems, usual=(None, None)):
+    """{name: (step, window)} of the videos in `durations` {name: seconds or None}, see
+    FeatureSource.seconds; where they cannot be known, the InputError goes to `problems`."""
+    seconds = {}
+    for name, duration in durations.items():
+        try:
+            seconds[name] = source.seconds(name, duration, usual)
+        except InputError as error:
+            problems[name] = error
+    return seconds
 
 
 def _opened(features, annotations, stack):
@@ -216,14 +240,16 @@ def _video(source, video, classes, shape, in_memory):
         ]
     labels = np.zeros(len(classes), np.float32)
     labels[[classes.index(label) for label in video.labels]] = 1
+    step, window = source.seconds(video.name, video.duration)
     return Video(
         video.name,
         *streams,
         labels,
-        length * source.snippet_seconds if video.duration is None else video.duration,
+        localize.length(length, step, window) if video.duration is None else video.duration,
         video.segments,
         np.array([classes.index(label) for label in video.segment_labels], np.int64),
-        source.snippet_seconds,
+        step,
+        window,
     )
 
 
@@ -348,19 +374,15 @@ def _check_axes(source, truth, arrays):
         )
     else:
         return
-    seconds = source.snippet_seconds
-    if seconds is None and durations:
-        each = [duration / shapes[name][1] for name, duration in durations.items()]
-        implied = float(np.median(each))
-        seconds = fitting_convention(implied) or implied
+    turned = np.array([shapes[name][1] for name in durations])
+    clips = "" if source.snippet_seconds else f" {_flags(np.array([*durations.values()]), turned)}"
     unclear = length in ONE_STREAM_WIDTHS and "--streams" not in source.options
     ask = " --streams both" if unclear else ""
     path = "ANNOTATIONS" if truth is None else shlex.quote(str(truth.path))
     raise InputError(
         f"{source.path}: found {found}, expected (clips, dimensions); are the arrays "
         "(dimensions, clips)? Then turn them: python tools/convert_features.py "
-        f"{shlex.quote(source.path)} {path} OUT.h5 --transpose{source.options}{ask} "
-        f"--snippet-seconds {'SECONDS' if seconds is None else f'{seconds:.4g}'}"
+        f"{shlex.quote(source.path)} {path} OUT.h5 --transpose{source.options}{ask}{clips}"
     )
 
 
@@ -436,73 +458,141 @@ def _say_untrained(truth, train, classes, notes):
 
 
 # ---- geometry
-def implied_snippet_seconds(videos, shapes):
-    """(median, values of all): seconds per clip that make the clips of `shapes` {name: (T, ...)}
-    cover the annotated durations; the median is None without any."""
-    each = np.array([video.duration / shapes[video.name][0] for video in videos if video.duration])
-    return float(np.median(each)) if len(each) else None, each
+def with_duration(videos, shapes):
+    """(videos, durations (n,) in seconds, lengths (n,) in clips) of the annotated `videos` that
+    have a duration."""
+    videos = [video for video in videos if video.duration]
+    durations = np.array([video.duration for video in videos])
+    return videos, durations, np.array([shapes[video.name][0] for video in videos])
 
 
-def agrees(seconds, implied):
-    """Whether clips of `seconds` agree with durations that imply `implied` seconds, within 5%."""
-    return abs(seconds / implied - 1) <= GEOMETRY_TOLERANCE
+def stretch(durations, lengths, step=1.0, window=1.0):
+    """How many times as long as its clips each video is, (n,): 1 where step and window are right.
+
+    durations: (n,) annotated seconds; lengths: (n,) numbers of clips; step, window: seconds, of all
+    videos or (n,). With both at 1 s: the seconds per clip that the durations imply.
+    """
+    return durations / localize.length(lengths, step, window)
 
 
-def fitting_convention(implied):
-    """The known seconds per clip nearest to `implied`, if within 5% of it, else None."""
-    nearest = min(CONVENTIONS, key=lambda known: abs(np.log(known / implied)))
-    return nearest if agrees(nearest, implied) else None
+def fits(stretched):
+    """Whether the clips cover the durations within 5%, in the median. stretched: of `stretch`."""
+    return abs(1 / np.median(stretched) - 1) <= GEOMETRY_TOLERANCE
+
+
+def differing(stretched):
+    """Which videos, (n,) of bool, are stretched by over 20% more or less than the median; none
+    where these are at most 10% of all."""
+    off = np.abs(stretched / np.median(stretched) - 1) > 0.2
+    return off & (off.mean() > 0.1)
+
+
+def fitting_convention(durations, lengths):
+    """(step, window) of CONVENTIONS whose clips cover the durations best, if within 5%; else
+    None."""
+    stretched = {known: stretch(durations, lengths, *known) for known in CONVENTIONS}
+    best = min(stretched, key=lambda known: abs(np.log(np.median(stretched[known]))))
+    return best if fits(stretched[best]) else None
+
+
+def fitting_seconds(durations, lengths):
+    """(snippet_seconds, clip_seconds) to set so that clips cover the durations: a known
+    convention's, else the implied seconds, "duration" where these differ from video to video."""
+    implied = stretch(durations, lengths)
+    if differing(implied).any():
+        return DURATION, DURATION
+    return fitting_convention(durations, lengths) or (float(np.median(implied)),) * 2
+
+
+def _flags(durations, lengths):
+    """The options that set `fitting_seconds`, as text."""
+    if not len(durations):
+        return "--snippet-seconds SECONDS"
+    step, window = (x if x == DURATION else f"{x:g}" for x in fitting_seconds(durations, lengths))
+    return f"--snippet-seconds {step}" + ("" if window == step else f" --clip-seconds {window}")
+
+
+def _implied_text(truth, implied, known):
+    """What the durations imply, in words. implied: seconds from clip to clip (n,); known: what
+    `fitting_convention` returns."""
+    said = f"the durations of {truth.path} imply "
+    if differing(implied).any():
+        return f"{said}{implied.min():.4g} to {implied.max():.4g} s"
+    said += f"{np.median(implied):.4g} s"
+    if known is None:
+        return said
+    return f"{said}; the known convention {known[0]:.4g} s ({CONVENTIONS[known]}) fits"
 
 
 def check_geometry(source, truth, videos, shapes, notes):
-    """T * snippet_seconds against the annotated durations: the commonest cause of wrong numbers. A
-    median off by more than 5% goes to `notes`; InputError where nobody says what snippet_seconds
-    is."""
-    implied, each = implied_snippet_seconds(videos, shapes)
-    advice = ""
-    if implied is not None:
-        known = fitting_convention(implied)
-        advice = f"the durations of {truth.path} imply {implied:.4g} s" + (
-            f"; the known convention {known:.4g} s ({CONVENTIONS[known]}) fits" if known else ""
-        )
-    if source.snippet_seconds is None:
-        value = "SECONDS" if implied is None else f"{fitting_convention(implied) or implied:.4g}"
+    """What the clips cover against the annotated durations: the commonest cause of wrong numbers. A
+    median off by more than 5% goes to `notes`, and videos that differ; InputError where nobody says
+    what snippet_seconds is."""
+    annotated, durations, lengths = with_duration(videos, shapes)
+    known = fitting_convention(durations, lengths) if annotated else None
+    seconds = {video.name: source.seconds(video.name, video.duration) for video in videos}
+    unknown = [name for name, (step, _) in seconds.items() if step is None]
+    if unknown:
+        where = source.path if len(unknown) == len(seconds) else f"{source.path}: {unknown[0]}"
+        implied = stretch(durations, lengths)
+        advice = f"; {_implied_text(truth, implied, known)}" if annotated else ""
         raise InputError(
-            f"{source.path}: found no snippet_seconds (seconds per clip), expected it "
+            f"{where}: found no snippet_seconds (seconds per clip), expected it "
             "as the attribute snippet_seconds of the file or given as snippet_seconds "
-            f"in opts.py (--snippet-seconds {value}){'; ' + advice if advice else ''}"
+            f"in opts.py ({_flags(durations, lengths)}){advice}"
         )
-    notes += geometry_of_segments(source, truth, videos, shapes)
-    if implied is None:
+    notes += _unsaid_window(source)
+    notes += geometry_of_segments(source, truth, videos, shapes, seconds)
+    if not annotated:
         return
-    if not agrees(source.snippet_seconds, implied):
+    of_annotated = [seconds[video.name] for video in annotated]
+    steps, windows = np.array(of_annotated).T  # (n,)
+    stretched = stretch(durations, lengths, steps, windows)
+    off, each = differing(stretched), stretched * steps
+    if not fits(stretched):
         notes.append(
-            f"{source.path}: GEOMETRY: clips of {source.snippet_seconds:.4g} s cover "
-            f"{100 * source.snippet_seconds / implied:.0f}% of the annotated durations "
-            f"(median), so times will be wrong; {advice}: check snippet_seconds"
+            f"{source.path}: GEOMETRY: clips of {seconds_text(of_annotated)} cover "
+            f"{100 / np.median(stretched):.0f}% of the annotated durations "
+            f"(median), so times will be wrong; {_implied_text(truth, each, known)}: check "
+            "snippet_seconds"
         )
-    off = np.abs(each / implied - 1) > 0.2
-    if off.mean() > 0.1:
+    if off.any():
         notes.append(
             f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds "
             f"per clip that differ by more than 20% from the median ({each.min():.4g} to "
             f"{each.max():.4g} s), so their times will be wrong (features resampled to a "
-            "fixed length, of several frame rates, or stored as (dimensions, clips)?)"
+            "fixed length, of several frame rates, or stored as (dimensions, clips)?): "
+            f"--snippet-seconds {DURATION} takes duration / clips of each video"
         )
 
 
-def geometry_of_segments(source, truth, videos, shapes):
-    """Notes where the segments do not fit the videos: in frames instead of seconds, or, of videos
-    without a duration, past the clips or in their first half only."""
+def _unsaid_window(source):
+    """A note where the step is a known one of longer windows, and the window is not said."""
     step = source.snippet_seconds
+    if source.clip_seconds or step in (None, DURATION):
+        return []
+    return [
+        f"{source.path}: clips begin every {step:g} s, as in {name}, whose windows last "
+        f"{window:.4g} s: give --clip-seconds {window:g} for such windows, or --clip-seconds "
+        f"{step:g}, which is assumed, for windows as long as the step"
+        for (known, window), name in CONVENTIONS.items()
+        if window != known and np.isclose(known, step, rtol=0.01)
+    ]
+
+
+def geometry_of_segments(source, truth, videos, shapes, seconds):
+    """Notes where the segments do not fit the videos: in frames instead of seconds, or, of videos
+    without a duration, past the clips or in their first half only. seconds: {name: (step, window)}.
+    """
     videos = [video for video in videos if len(video.segments)]
     if not videos:
         return []
     length = np.array([shapes[video.name][0] for video in videos])  # (n,)
+    steps, windows = np.array([seconds[video.name] for video in videos]).T  # (n,)
     known = np.array([video.duration or 0 for video in videos])  # (n,)
     if known.any():
         ends = np.concatenate([video.segments[:, 1] for video in videos])  # (N,)
-        until = np.where(known > 0, known, length * step) + step
+        until = np.where(known > 0, known, localize.length(length, steps, windows)) + steps
         late = ends > np.repeat(until, [len(video.segments) for video in videos])
         if late.mean() < 0.5:
             return []
@@ -513,23 +603,24 @@ def geometry_of_segments(source, truth, videos, shapes):
         ]
     last = np.array([video.segments[:, 1].max() for video in videos])  # (n,)
 
-    def past(seconds):
-        return int((last > (length + 1) * seconds).sum())
+    def past(step, window):
+        return int((last > localize.length(length, step, window) + step).sum())
 
-    if past(step) > 0.05 * len(videos):
-        fitting = [known for known in CONVENTIONS if past(known) <= 0.05 * len(videos)]
+    clips = seconds_text([seconds[video.name] for video in videos])
+    if past(steps, windows) > 0.05 * len(videos):
+        fitting = [known for known in CONVENTIONS if past(*known) <= 0.05 * len(videos)]
         advice = "no known duration of a clip fits: are the segments in frames instead of seconds?"
         if fitting:
             name = CONVENTIONS[min(fitting)]
-            advice = f"{min(fitting):.4g} s ({name}) is the shortest known clip that fits"
+            advice = f"{min(fitting)[0]:.4g} s ({name}) is the shortest known clip that fits"
         return [
-            f"{source.path}: GEOMETRY: with clips of {step:.4g} s, segments of {truth.path} "
-            f"end past the clips in {past(step)} of {len(videos)} videos, so times will be "
-            f"wrong: check snippet_seconds; {advice}"
+            f"{source.path}: GEOMETRY: with clips of {clips}, segments of {truth.path} "
+            f"end past the clips in {past(steps, windows)} of {len(videos)} videos, "
+            f"so times will be wrong: check snippet_seconds; {advice}"
         ]
-    if len(videos) > 2 and np.quantile(last / (length * step), 0.95) < 0.5:
+    if len(videos) > 2 and np.quantile(last / localize.length(length, steps, windows), 0.95) < 0.5:
         return [
-            f"{source.path}: GEOMETRY: with clips of {step:.4g} s, nearly no segment of "
+            f"{source.path}: GEOMETRY: with clips of {clips}, nearly no segment of "
             f"{truth.path} ends in the second half of its video, so snippet_seconds may be too "
             "large"
         ]

@@ -6,8 +6,7 @@ Arrays in, a detections table out; no torch. `detect` turns the curves of one vi
 and share everything from the runs on, so that a difference between rows of a table is a difference
 between methods.
 
-A clip t covers the seconds [t * snippet_seconds, (t + 1) * snippet_seconds); a run of clips [start,
-end) covers [start * snippet_seconds, end * snippet_seconds), both ends cut to the video's duration.
+Where clips lie in time is in `times` and `length`, and nowhere else.
 
 T clips, C classes, n runs. Scores may be anything `np.asarray` takes; the arithmetic is in float64.
 """
@@ -155,28 +154,51 @@ def nms(t_start, t_end, scores, tiou, soft=False):
     return kept, scores[kept]
 
 
+# ---- seconds
+def times(clips, step, window, duration=np.inf):
+    """Numbers of clips in seconds: a run of clips [start, end) lies between the times of its two
+    numbers.
+
+    A clip is a window of `window` s, and a new one begins every `step` s. Clip t is centred at
+    t * step + window / 2 and stands for the `step` s around that centre,
+    [t * step + (window - step) / 2, (t + 1) * step + (window - step) / 2), cut to [0, duration], so
+    that neighbours meet. Where windows are longer than the step, the first and the last
+    (window - step) / 2 s that the clips cover belong to none of them, also where a video has only
+    one clip: no detection reaches into them.
+    clips: an array of any shape, such as runs (n, 2). Returns float64 of that shape.
+    """
+    return np.clip(np.asarray(clips, np.float64) * step + (window - step) / 2, 0, duration)
+
+
+def length(n_clips, step, window):
+    """Seconds that `n_clips` clips cover, (n_clips - 1) * step + window; n_clips * step, without
+    rounding, where step and window are equal.
+    """
+    return n_clips * step + (window - step)
+
+
 # ---- one video, all videos
-def detect(video, snippet_seconds, curves, video_scores, classes, rule, propose=None):
+def detect(video, curves, video_scores, classes, rule, propose=None):
     """Detections of one video: gate, proposals of each class, seconds, NMS. Returns (rows, counts)
     for `table`.
 
-    video: has `.name` and `.duration` (s). curves: (T, C), the score of each clip and class.
-    video_scores: (C,). classes: C names. propose(curve (T,), c) -> (runs, scores (n,)): default:
-    runs above each threshold of `rule`, a run found by several of them once.
+    video: has `.name`, `.duration`, `.snippet_seconds` (the step) and `.clip_seconds` (the window
+    of a clip), in seconds. curves: (T, C), the score of each clip and class. video_scores: (C,).
+    classes: C names. propose(curve (T,), c) -> (runs, scores (n,)): default: runs above each
+    threshold of `rule`, a run found by several of them once.
     Raises ValueError naming the video where shapes do not agree, a score is NaN or infinite, or a
     time is not positive.
     """
     curves, video_scores = np.asarray(curves, np.float64), np.asarray(video_scores, np.float64)
-    _check(video, snippet_seconds, curves, video_scores, classes)
+    _check(video, curves, video_scores, classes)
     propose = propose or _above_thresholds(rule)
     rows, counts = [], Counter(videos=1, gate_fallback=int(video_scores.max() < rule.gate))
     for c in gate(video_scores, rule.gate).tolist():
         curve = curves[:, c]
         found, scores = propose(curve, c)
         scores = scores + rule.video_weight * video_scores[c]
-        t_start, t_end = np.minimum(
-            np.asarray(found, float).reshape(-1, 2) * snippet_seconds, video.duration
-        ).T
+        found = np.asarray(found, float).reshape(-1, 2)
+        t_start, t_end = times(found, video.snippet_seconds, video.clip_seconds, video.duration).T
         inside = t_end > t_start
         t_start, t_end, scores = t_start[inside], t_end[inside], scores[inside]
         if rule.nms is not None:
@@ -204,7 +226,7 @@ def _above_thresholds(rule):
     return propose
 
 
-def _check(video, snippet_seconds, curves, video_scores, classes):
+def _check(video, curves, video_scores, classes):
     n = len(classes)
     if curves.ndim != 2 or not len(curves) or not curves.shape[1:] == video_scores.shape == (n,):
         raise ValueError(
@@ -218,7 +240,8 @@ def _check(video, snippet_seconds, curves, video_scores, classes):
                 f"{video.name}: found {bad} NaN or infinite of {values.size} {what}, expected "
                 "finite ones"
             )
-    for what, seconds in (("snippet_seconds", snippet_seconds), ("duration", video.duration)):
+    for what in ("snippet_seconds", "clip_seconds", "duration"):
+        seconds = getattr(video, what)
         if not 0 < seconds < np.inf:
             raise ValueError(
                 f"{video.name}: found {what} {seconds}, expected a positive number of seconds"

@@ -158,8 +158,18 @@ class Opts:
         "source of the training labels in W-TALC's annotation folder",
         choices=("segments", "labels_all"),
     )
-    snippet_seconds: float | None = option(
-        None, "duration of a clip [s]; default: what the feature file says", "(0, inf)"
+    snippet_seconds: float | str | None = option(
+        None,
+        "from clip to clip [s]; duration: each video's duration / clips; default: what the feature "
+        "file says",
+        "(0, inf)",
+        choices=("duration",),
+    )
+    clip_seconds: float | None = option(
+        None,
+        "length of a clip [s], where clips overlap; default: what the feature file says, else "
+        "--snippet-seconds",
+        "(0, inf)",
     )
     allow_missing: bool = option(False, "go on without the videos that have no usable features")
     exclude_video: tuple = test_option((), "videos to leave out, by name")
@@ -329,7 +339,8 @@ def flag_of(f):
 
 
 def choices_of(f):
-    """The values that a field may have; None where the range is open or numbers."""
+    """The values that a field may have, in place of a number of its range; None where there are
+    none."""
     return CHOICES.get(f.name, f.metadata["choices"])
 
 
@@ -338,10 +349,13 @@ def _check(f, value):
     if value is None:
         return
     for v in value if isinstance(value, tuple) else (value,):
-        if choices and v not in choices:
+        if choices and v in choices or values and _in_range(v, values):
+            continue
+        if values:
+            words = "".join(f" or {word}" for word in choices or ())
+            raise OptionError(f"{flag_of(f)}: found {v!r}, expected a number in {values}{words}")
+        if choices:
             raise OptionError(f"{flag_of(f)}: found {v!r}, expected one of {', '.join(choices)}")
-        if values and not _in_range(v, values):
-            raise OptionError(f"{flag_of(f)}: found {v!r}, expected a number in {values}")
 
 
 def _in_range(v, values):
@@ -353,9 +367,18 @@ def _in_range(v, values):
 
 def _kind(f):
     """The type of a field's (items') text on the command line."""
+    if "float | str" in str(f.type):
+        return _number_or_word
     if f.name in ("tious", "thresholds") or "float" in str(f.type):
         return float
     return int if "int" in str(f.type) else str
+
+
+def _number_or_word(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def show(value):
@@ -443,8 +466,9 @@ def _add_flag(parser, f):
     if f.type is bool:
         how = {"action": argparse.BooleanOptionalAction}
     else:
-        choices, kind = choices_of(f), _kind(f)
-        metavar = "|".join(choices) if choices else kind.__name__.upper().replace("STR", "TEXT")
+        choices, kind = choices_of(f) or (), _kind(f)
+        number = ("FLOAT",) if kind is _number_or_word else ()
+        metavar = "|".join((*number, *choices)) or kind.__name__.upper().replace("STR", "TEXT")
         many = f.type is tuple
         how = {"type": kind, "nargs": "+" if many else None, "metavar": metavar}
     # no default, so that `given` holds what flags set
@@ -490,6 +514,7 @@ NOT_OF_THE_RECIPE = {
     "feature_layout",
     "annotations",
     "snippet_seconds",
+    "clip_seconds",
     "seed",
     "method",
     "tious",

@@ -144,12 +144,10 @@ def run(command, out, open_things):
         )
     if rank != 0:
         return None
-    clip_scores.write(folder / "clip_scores.h5", records, data.classes, data.snippet_seconds)
+    clip_scores.write(folder / "clip_scores.h5", records, data.classes)
 
     # 6. Localization, evaluation, tables, files
-    scored = scoring.Scored(
-        records, data.classes, data.snippet_seconds, truth, ambiguous, youtube_ids
-    )
+    scored = scoring.Scored(records, data.classes, truth, ambiguous, youtube_ids)
     source = scoring.Source(folder, about["record"], about["record"])
     results = scoring.finish(o, command, source, folder, scored, out.say, seconds)
     figures.training_figure(folder / "training.png", records=log)
@@ -206,7 +204,7 @@ def evaluate_again(command, out, _):
     out.say(setup.option_lines(o, made["phases"], made["processes"]))
     if command.dry_run:
         return None
-    records, classes, snippet_seconds = clip_scores.read(folder / "clip_scores.h5")
+    records, classes = clip_scores.read(folder / "clip_scores.h5")
     truth = setup.segments_of(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
     known = dict.fromkeys([*(record.name for record in records), *truth["video"]])
     left_out = setup.excluded(more, known, youtube_ids)
@@ -224,7 +222,7 @@ def evaluate_again(command, out, _):
     for note in notes:
         out.say(f"warning: {note}")
     target = setup.output_folder(command.out, folder, "evaluate")
-    scored = scoring.Scored(records, classes, snippet_seconds, truth, ambiguous, youtube_ids)
+    scored = scoring.Scored(records, classes, truth, ambiguous, youtube_ids)
     source = scoring.Source(folder, made, run_folder.checkout())
     results = scoring.finish(o, command, source, target, scored, out.say, {})
     tables.write_json(target / "opts.json", dataclasses.asdict(o))

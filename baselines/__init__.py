@@ -14,9 +14,10 @@ A method is a network (nn.Module) with
                         epoch, loss, seconds; bar may be None. Without training: `for _ in
                         run.epochs(self.name, 0): pass`, which makes the checkpoint
     scores(rgb, flow)   {key: tensor} of one video, (T,), (T, C) or (C,), without gradients
-    localize(record, classes, snippet_seconds, video_scores, rule)
-                        a class method: (rows, counts) as localize.detect; record.scores[name] is
-                        what `scores` returned, as NumPy
+    localize(record, classes, video_scores, rule)
+                        a class method: (rows, counts) as localize.detect. record is a
+                        formats.clip_scores.Record: record.scores[name] is what `scores` returned,
+                        as NumPy; record.snippet_seconds, clip_seconds say where its clips lie
 To add one: a file beside this one, and its line in METHODS.
 """
 

@@ -19,7 +19,9 @@ def record_of(video, methods, device):
         name: {key: values.cpu().numpy() for key, values in method.scores(rgb, flow).items()}
         for name, method in methods.items()
     }
-    return Record(video.name, video.duration, video.labels, scores)
+    return Record(
+        video.name, video.duration, video.labels, scores, video.snippet_seconds, video.clip_seconds
+    )
 
 
 def class_scores(name, records, classifier, outside=None):
@@ -50,7 +52,7 @@ def class_scores(name, records, classifier, outside=None):
             yield record, record.scores[gating]["video"]
 
 
-def localized(name, gated, classes, snippet_seconds, rule):
+def localized(name, gated, classes, rule):
     """(rows, counts) of each video for localize.table. gated: what `class_scores` yields; rule:
     localize.Rule.
     """
@@ -59,7 +61,7 @@ def localized(name, gated, classes, snippet_seconds, rule):
         if of_video is None:
             yield [], {"videos": 1}
         else:
-            yield METHODS[name].localize(record, classes, snippet_seconds, of_video, rule)
+            yield METHODS[name].localize(record, classes, of_video, rule)
 
 
 def classification(records):

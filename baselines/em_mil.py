@@ -53,10 +53,10 @@ class EMMILMethod(EMMIL):
         return {"q": scores.q, "p": scores.p}
 
     @classmethod
-    def localize(cls, record, classes, snippet_seconds, video_scores, rule):
+    def localize(cls, record, classes, video_scores, rule):
         """Sec. 3.5: L = lambda * Q + (1 - lambda) * P of each class that passes the gate; its runs
         are proposals.
         """
         scores = record.scores[cls.name]
         curves = localize.fuse(scores["q"], scores["p"], rule.lam)  # (T, C)
-        return localize.detect(record, snippet_seconds, curves, video_scores, classes, rule)
+        return localize.detect(record, curves, video_scores, classes, rule)

@@ -77,7 +77,7 @@ class UntrimmedNet(nn.Module):
         return {"attention": attention, "clips": clips, "video": video}
 
     @classmethod
-    def localize(cls, record, classes, snippet_seconds, video_scores, rule):
+    def localize(cls, record, classes, video_scores, rule):
         """L[t] = a[t] / max(a) * s[t, c], thresholded as in Sec. 3.5.
 
         The attention sums to 1 over the video, so its size is about 1 / T; divided by its maximum,
@@ -87,7 +87,7 @@ class UntrimmedNet(nn.Module):
         scores = record.scores[cls.name]
         attention = np.asarray(scores["attention"], np.float64)
         curves = attention[:, None] / attention.max() * np.asarray(scores["clips"], np.float64)
-        return localize.detect(record, snippet_seconds, curves, video_scores, classes, rule)
+        return localize.detect(record, curves, video_scores, classes, rule)
 
 
 def attention_mil_loss(log_attention, log_class, y):

@@ -119,7 +119,7 @@ class WTALC(nn.Module):
         return {"clips": activations, "video": top_k_mean(activations[None], present)[0].softmax(0)}
 
     @classmethod
-    def localize(cls, record, classes, snippet_seconds, video_scores, rule):
+    def localize(cls, record, classes, video_scores, rule):
         """With the constants of its code: clip t is foreground if A[t] > max(A) - 0.5 * (max(A) -
         min(A)).
 
@@ -137,9 +137,7 @@ class WTALC(nn.Module):
             return found, localize.proposal_scores(curve, found, "max") + 0.7 * tops[c]
 
         gate_only = localize.Rule(gate=rule.gate)
-        return localize.detect(
-            record, snippet_seconds, activations, video_scores, classes, gate_only, propose
-        )
+        return localize.detect(record, activations, video_scores, classes, gate_only, propose)
 
 
 def joined(rgb, flow):

@@ -1,8 +1,8 @@
 """The scores of a run's test videos, stored so that localization can be done again without
 network or features.
 
-One HDF5 file: attributes `classes` and `snippet_seconds`; a group per video, in order, with
-the attributes `name` and `duration`, the labels (C,) and a group per method with its
+One HDF5 file: the attribute `classes`; a group per video, in order, with the attributes `name`,
+`duration`, `snippet_seconds` and `clip_seconds`, the labels (C,) and a group per method with its
 arrays, as the networks gave them.
 """
 
@@ -13,6 +13,9 @@ import h5py
 import numpy as np
 
 from formats.files import InputError, write_atomically
+from formats.layouts import positive_seconds
+
+SECONDS = ("duration", "snippet_seconds", "clip_seconds")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,6 +26,8 @@ class Record:
     duration: float  # seconds
     labels: np.ndarray  # (C,)
     scores: dict  # {method: {key: array}}, each array (T,), (T, C) or (C,)
+    snippet_seconds: float  # the step: from the start of one clip to the start of the next
+    clip_seconds: float  # the window of a clip
 
 
 def check(record):
@@ -45,7 +50,7 @@ def check(record):
             )
 
 
-def write(path, records, classes, snippet_seconds):
+def write(path, records, classes):
     """Writes an iterable of `Record`s, whole or not at all. Raises InputError where there
     is no room, and as `check`.
 
@@ -53,11 +58,12 @@ def write(path, records, classes, snippet_seconds):
     """
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
-        file.attrs["classes"], file.attrs["snippet_seconds"] = list(classes), snippet_seconds
+        file.attrs["classes"] = list(classes)
         for k, record in enumerate(records):
             check(record)
             group = file.create_group(f"{k:06d}")
-            group.attrs["name"], group.attrs["duration"] = record.name, record.duration
+            group.attrs["name"] = record.name
+            group.attrs.update({what: getattr(record, what) for what in SECONDS})
             group["labels"] = record.labels
             for method, arrays in record.scores.items():
                 for key, values in arrays.items():
@@ -72,8 +78,7 @@ def write(path, records, classes, snippet_seconds):
 
 
 def read(path):
-    """(records, classes, snippet_seconds) as `write` got them. InputError where the file is
-    missing or broken."""
+    """(records, classes) as `write` got them. InputError where the file is missing or broken."""
     try:
         with h5py.File(path) as file:
             classes = tuple(str(c) for c in np.atleast_1d(file.attrs["classes"]))
@@ -82,7 +87,7 @@ def read(path):
                 if record.labels.shape != (len(classes),):
                     raise ValueError(f"{record.name}: labels of the shape {record.labels.shape}")
                 check(record)
-            return records, classes, float(file.attrs["snippet_seconds"])
+            return records, classes
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     except (OSError, RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:
@@ -98,6 +103,6 @@ def _record(group):
         for method, arrays in group.items()
         if isinstance(arrays, h5py.Group)
     }
-    return Record(
-        str(group.attrs["name"]), float(group.attrs["duration"]), group["labels"][()], scores
-    )
+    name = str(group.attrs["name"])
+    seconds = {what: positive_seconds(group.attrs[what], f"{name}: {what}") for what in SECONDS}
+    return Record(name=name, labels=group["labels"][()], scores=scores, **seconds)

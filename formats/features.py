@@ -25,6 +25,7 @@ from formats.names import match_names
 LAYOUTS = ("auto", *layouts.LAYOUTS)
 ONE_STREAM_WIDTHS = (512, 768, 1024, 1280, 1408)  # usual ones: CLIP, VideoMAE, I3D, InternVideo
 USUAL_CROPS, MOST_CROPS = (5, 10), 32
+DURATION = "duration"  # in place of a number of seconds from clip to clip: duration / clips
 SAMPLE = 8  # videos are looked at to see what kind of set it is
 
 
@@ -52,7 +53,7 @@ class FeatureSource:
 
     def __init__(self, path, found, *, streams=None, crops=None, transpose=False):
         self.path, self.layout, self.names = str(path), found.layout, list(found.entries)
-        self.snippet_seconds = found.snippet_seconds  # declared or given; None: unknown
+        self._declared, self._given = found.seconds, (None, None)
         self.notes = list(found.notes)
         self.options = ""  # those given to open_features, as a command takes them
         self.streams = (streams,) if streams in STREAMS else STREAMS
@@ -77,6 +78,39 @@ class FeatureSource:
         self._entries = {renamed.get(name, name): entry for name, entry in self._entries.items()}
         self.names = list(self._entries)
         return {wanted: held for held, wanted in renamed.items()}
+
+    @property
+    def snippet_seconds(self):
+        """From clip to clip in all videos but those that declare their own: given ("duration", too)
+        or declared by the file. None: not said."""
+        return self._given[0] or self._declared[0]
+
+    @property
+    def clip_seconds(self):
+        """Of a clip's window, likewise."""
+        return self._given[1] or self._declared[1]
+
+    def seconds(self, name, duration=None, usual=(None, None)):
+        """(step, window) in seconds: from clip to clip of a video, and of a clip's window.
+
+        What is given counts before what the video declares, that before what the file declares, and
+        `usual` last. Where only the step is replaced, the window grows with it; a window of which
+        nothing is said is as long as the step. (None, None) where no step is known. duration: the
+        annotated one, or None; InputError where it has to be divided and is not known.
+        """
+        if self._given[0] == DURATION:
+            if not duration:
+                raise InputError(
+                    f"{self.path}: {name}: found no annotated duration, expected one: "
+                    f"--snippet-seconds {DURATION} divides it by the number of clips"
+                )
+            return (duration / self.shape(name)[0],) * 2
+        own = [getattr(array, "seconds", (None, None)) for array in self._arrays(name).values()]
+        said = self._declared
+        for nearer in (next(filter(any, own), (None, None)), self._given):
+            said = _replaced(said, *nearer)
+        step, window = (value or other for value, other in zip(said, usual))
+        return step, window or step
 
     def dtypes(self, name):
         """Element types on disk, one per array of the video."""
@@ -253,6 +287,14 @@ class FeatureSource:
         return array
 
 
+def _replaced(said, step, window):
+    """(step, window) `said`, in place of which `step` and `window` are said, each or None."""
+    old_step, old_window = said
+    if step and old_step and old_window:
+        old_window *= step / old_step
+    return step or old_step, window or old_window
+
+
 def _without_ones(shape):
     """A shape without its axes of length 1, but with two axes at least: what is one vector is one
     clip."""
@@ -268,14 +310,23 @@ def add_arguments(parser):
     add = parser.add_argument
     add("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
     add("--feature-layout", choices=LAYOUTS, default="auto", help="default: recognise it")
-    add("--snippet-seconds", type=float, metavar="S", help="duration of a clip, instead of SRC's")
+    add(
+        "--snippet-seconds",
+        metavar="S",
+        help="from clip to clip, instead of SRC's; duration: each video's duration / clips",
+    )
+    add(
+        "--clip-seconds",
+        metavar="S",
+        help="length of a clip, where clips overlap, instead of SRC's",
+    )
     add("--streams", choices=("both", "rgb", "flow"), help="one stream of the features, or both")
     add("--crops", choices=("mean", "first"), help="of several crops: their mean, or the first")
 
 
 def asked(options):
     """What options, an Opts or a tool's arguments, say of how features are read."""
-    names = ("flow_features", "feature_layout", "snippet_seconds", "streams", "crops")
+    names = "flow_features feature_layout snippet_seconds clip_seconds streams crops".split()
     return {name: getattr(options, name) for name in names}
 
 
@@ -286,6 +337,7 @@ def open_features(
     flow_features=None,
     feature_layout="auto",
     snippet_seconds=None,
+    clip_seconds=None,
     streams=None,
     crops=None,
     transpose=False,
@@ -295,7 +347,8 @@ def open_features(
     feature_layout: one of LAYOUTS; "auto" recognises it by looking. flow_features: the second file
     or folder where the two streams lie apart (`path` then holds RGB). annotations: the annotations'
     path, needed by W-TALC's joint file, whose order is in videoname.npy of the annotation folder.
-    snippet_seconds (s): overrides what the file declares.
+    snippet_seconds (s, or "duration": duration / clips of each video), clip_seconds (s): in place
+    of what the file and its videos declare, see `FeatureSource.seconds`.
     streams: "both", "rgb" or "flow"; None: both, and where one array may be one stream or two
     halves the error asks.
     crops: "mean" or "first" of the crops in arrays of three axes.
@@ -318,34 +371,50 @@ def open_features(
         found.handles += flow.handles
         found.layout = "hdf5" if found.layout == "canonical" else found.layout
     source = FeatureSource(path, found, streams=streams, crops=crops, transpose=transpose)
-    given = {
-        "--flow-features": flow_features,
-        "--feature-layout": feature_layout if feature_layout != "auto" else None,
-        "--streams": streams,
-        "--crops": crops,
-    }
-    source.options = "".join(
-        f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value
+    source.options = _as_options(
+        {
+            "--flow-features": flow_features,
+            "--feature-layout": feature_layout if feature_layout != "auto" else None,
+            "--snippet-seconds": snippet_seconds,
+            "--clip-seconds": clip_seconds,
+            "--streams": streams,
+            "--crops": crops,
+        }
     )
     try:
         if not source.names:
             raise InputError(layouts.nothing_found(path))
         _ask(source, found, streams, crops, flow_features)
-        if snippet_seconds is not None:
-            _set_seconds(source, positive_seconds(snippet_seconds, "snippet_seconds"))
+        _set_seconds(source, snippet_seconds, clip_seconds)
     except InputError:
         source.close()
         raise
     return source
 
 
-def _set_seconds(source, seconds):
-    declared, source.snippet_seconds = source.snippet_seconds, seconds
-    if declared and not np.isclose(declared, seconds, rtol=1e-3):
-        source.notes.append(
-            f"{source.path}: the file declares {declared:g} s per clip; the given "
-            f"{seconds:g} s is used"
+def _as_options(given):
+    """{flag: value or None} as words of a command, with a blank before each."""
+    return "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value)
+
+
+def _set_seconds(source, snippet_seconds, clip_seconds):
+    """Seconds to take in place of what the file and its videos declare; None: what they declare."""
+    duration = snippet_seconds == DURATION
+    if duration and clip_seconds is not None:
+        raise InputError(
+            f"--clip-seconds: found with --snippet-seconds {DURATION}, expected none: clips then "
+            "lie side by side"
         )
+    source._given = tuple(
+        value if value in (None, DURATION) else positive_seconds(value, what)
+        for what, value in zip(layouts.SECONDS, (snippet_seconds, clip_seconds))
+    )
+    for what, now, then in zip(("clip", "window"), source._given, source._declared):
+        if now and then and (duration or not np.isclose(then, now, rtol=1e-3)):
+            now = "duration of each video / clips" if duration else f"{now:g} s"
+            source.notes.append(
+                f"{source.path}: the file declares {then:g} s per {what}; the given {now} is used"
+            )
 
 
 def _sample(source):
@@ -428,21 +497,34 @@ def _beside(path, word):
 
 
 # ---- writing
-def write_canonical(path, items, snippet_seconds, dtype="float16", compression=None, **attributes):
+def write_canonical(
+    path,
+    items,
+    snippet_seconds,
+    dtype="float16",
+    compression=None,
+    clip_seconds=None,
+    own=None,
+    **attributes,
+):
     """Write one canonical HDF5 file from `items`, an iterable of (name, rgb (T, D), flow (T, D'));
     returns their count.
 
     A stream that is None is left out. One video at a time is in memory. What lies in the file is
     read back and compared before the file takes its name, and an interrupted call leaves none.
-    `compression`: None or "gzip"; `attributes`: of the file, beside snippet_seconds. InputError on
-    values that do not fit `dtype`, names that HDF5 cannot hold or that come twice, and a file that
-    does not read back.
+    compression: None or "gzip". snippet_seconds, clip_seconds (default: the same), attributes: of
+    the file. own, {name: (snippet_seconds, clip_seconds)}, in place of these two: of the file where
+    all are equal, else of each video. InputError on values that do not fit `dtype`, names that HDF5
+    cannot hold or that come twice, and a file that does not read back.
     """
-    snippet_seconds = positive_seconds(snippet_seconds, "snippet_seconds")
+    if own:
+        snippet_seconds, clip_seconds = in_common(own.values())
+    differ = bool(own) and snippet_seconds is None
+    of_file = {} if differ else _both_seconds(path, snippet_seconds, clip_seconds)
     try:
         with write_atomically(path) as temporary:
             with h5py.File(temporary, "w", rdcc_nbytes=0) as file:
-                file.attrs.update(snippet_seconds=snippet_seconds, **attributes)
+                file.attrs.update(of_file, **attributes)
                 sums, n = {}, 0
                 for n, (name, rgb, flow) in enumerate(items, 1):
                     if name in ("", ".") or "/" in name or "\0" in name or name in file:
@@ -462,6 +544,8 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
                             shuffle=compression is not None,
                         )
                         sums[f"{name}/{stream}"] = stored.shape, zlib.crc32(stored)
+                    if differ:
+                        file[name].attrs.update(_both_seconds(f"{path}: {name}", *own[name]))
             with h5py.File(temporary, "r", rdcc_nbytes=0) as file:
                 for key, expected in sums.items():
                     array = file[key][()]
@@ -473,6 +557,18 @@ def write_canonical(path, items, snippet_seconds, dtype="float16", compression=N
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path}: found {one_line(error)}, expected to write the file") from None
     return n
+
+
+def in_common(seconds):
+    """The one pair (step, window) of all videos; (None, None) where they differ."""
+    pairs = set(seconds)
+    return pairs.pop() if len(pairs) == 1 else (None, None)
+
+
+def _both_seconds(where, step, window):
+    """The attributes of a file or group. window: None where it is as long as the step."""
+    both = zip(layouts.SECONDS, (step, step if window is None else window))
+    return {what: positive_seconds(value, f"{where}: {what}") for what, value in both}
 
 
 def _fitting(array, dtype, where):

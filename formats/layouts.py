@@ -25,6 +25,7 @@ from formats.files import InputError, count, load_pt, open_file, show, some
 from formats.names import SUBSETS, decoded, subset_of_file
 
 STREAMS = ("rgb", "flow")
+SECONDS = ("snippet_seconds", "clip_seconds")  # attributes of an HDF5 file, or of one video in it
 HDF5 = (".h5", ".hdf5")
 # The first kind that a folder has is read.
 ARRAY_FILES = ((".npy", ".npz"), (".pt", ".pth"), (".pkl", ".pickle"))
@@ -40,7 +41,7 @@ class Found:
 
     layout: str
     entries: dict  # name -> {stream: array}, or a function that gives this
-    snippet_seconds: float | None = None
+    seconds: tuple = (None, None)  # declared by the file: from clip to clip, of a clip's window
     handles: tuple = ()  # open files
     notes: tuple = ()
     joint: bool = False  # "features" is RGB and flow side by side for certain
@@ -49,10 +50,10 @@ class Found:
 # ---- arrays
 class FileArray:
     """An array of a file that is opened again for its values. `header` gives (shape, dtype) when
-    first asked."""
+    first asked. seconds: as in `Found`, declared by the video itself."""
 
-    def __init__(self, header, read):
-        self._read_header, self.read = header, read
+    def __init__(self, header, read, seconds=(None, None)):
+        self._read_header, self.read, self.seconds = header, read, seconds
 
     @functools.cached_property
     def _header(self):
@@ -67,7 +68,7 @@ class FileArray:
         return self._header[1]
 
 
-def _h5_array(parent, key, where):
+def _h5_array(parent, key, where, seconds):
     """A dataset of an open HDF5 file: checked with its header, opened again for its values."""
 
     def header():
@@ -90,7 +91,7 @@ def _h5_array(parent, key, where):
                 )
             return found.shape, found.dtype
 
-    return FileArray(header, lambda: parent[key][()])
+    return FileArray(header, lambda: parent[key][()], seconds)
 
 
 def _pt_array(tensor, path, key=None):
@@ -150,10 +151,18 @@ def _h5_file(path):
             )
         else:
             entries = _h5_group(file, path)
-        seconds = file.attrs.get("snippet_seconds")
-    if seconds is not None:
-        seconds = positive_seconds(seconds, f"{path}: attribute snippet_seconds")
+        seconds = _declared_seconds(file, path)
     return Found("canonical" if canonical else "hdf5", entries, seconds, (file,))
+
+
+def _declared_seconds(member, where):
+    """(snippet_seconds, clip_seconds): attributes of a file, group or dataset; None: not there."""
+    return tuple(
+        positive_seconds(member.attrs[name], f"{where}: attribute {name}")
+        if name in member.attrs
+        else None
+        for name in SECONDS
+    )
 
 
 def _h5_group(group, where):
@@ -166,13 +175,14 @@ def _h5_video(group, name, where):
     single one."""
     with in_one_line(where):
         member = group.get(name)
+        own = (None, None) if member is None else _declared_seconds(member, where)
         if not isinstance(member, h5py.Group):
-            return {"features": _h5_array(group, name, where)}
+            return {"features": _h5_array(group, name, where, own)}
         keys = list(member)
     streams = {stream_word(key): key for key in keys}
     if set(streams) & set(STREAMS):
         return {
-            stream: _h5_array(group, f"{name}/{streams[stream]}", f"{where}: {stream}")
+            stream: _h5_array(group, f"{name}/{streams[stream]}", f"{where}: {stream}", own)
             for stream in STREAMS
             if stream in streams
         }
@@ -181,7 +191,7 @@ def _h5_video(group, name, where):
             f"{where}: found a group of {some(keys) or 'nothing'}, "
             "expected `rgb` and `flow`, or one dataset"
         )
-    return {"features": _h5_array(group, f"{name}/{keys[0]}", where)}
+    return {"features": _h5_array(group, f"{name}/{keys[0]}", where, own)}
 
 
 def _h5_folder(path):
@@ -191,20 +201,20 @@ def _h5_folder(path):
     found = [_h5_file(file) for file in files]
     if len(files) == 1:
         return found[0]
-    parts, seconds = [], {one.snippet_seconds for one in found} - {None}
+    parts, declared = [], [one.seconds for one in found if any(one.seconds)]
     for file, one in zip(files, found):
         stream = stream_word(file.stem)
         parts += [(name, stream, entry, file.name) for name, entry in one.entries.items()]
-    if len(seconds) > 1:
+    said = {seconds_text([(step or window, window or step)]) for step, window in declared}
+    if len(said) > 1:
         raise InputError(
-            f"{path}: found files of {' and '.join(f'{s:g}' for s in sorted(seconds))} s per clip, "
-            "expected one duration"
+            f"{path}: found files of clips of {' and '.join(sorted(said))}, expected one duration"
         )
     note = f"{path}: {count(files, 'file')} read as one set: {some(file.name for file in files)}"
     return Found(
         "hdf5",
         _merged(parts, path),
-        next(iter(seconds), None),
+        max(declared, key=all, default=(None, None)),  # one that says both, if there is one
         tuple(handle for one in found for handle in one.handles),
         (note,),
     )
@@ -488,7 +498,7 @@ def _hdf5(path, annotations):
 LAYOUTS = {
     "canonical": (
         "One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of them), the "
-        "file's attribute `snippet_seconds`",
+        "file's attributes `snippet_seconds` and `clip_seconds`",
         lambda path, annotations: _h5_file(path),
     ),
     "joint-npy": (
@@ -639,6 +649,15 @@ def positive_seconds(value, where):
         found = show(value.item() if isinstance(value, np.generic) else value)
         raise InputError(f"{where}: found {found}, expected a positive number of seconds")
     return seconds
+
+
+def seconds_text(seconds):
+    """How long the clips of a set are, in words, from the (step, window) of each video."""
+    step, window = (
+        f"{min(of):g} s" if min(of) == max(of) else f"{min(of):g} to {max(of):g} s"
+        for of in zip(*seconds)
+    )
+    return window if window == step else f"{window} every {step}"
 
 
 @contextlib.contextmanager

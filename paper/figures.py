@@ -156,8 +156,9 @@ def label_map(videos, labels, classes, truth, tiou):
         for c in np.flatnonzero(video.labels):
             positive = (of_video if of_video.ndim == 1 else of_video[:, c]) > 0.5
             for start, end in localize.runs(positive):
-                t_start = start * video.snippet_seconds
-                t_end = min(end * video.snippet_seconds, video.duration)
+                t_start, t_end = localize.times(
+                    (start, end), video.snippet_seconds, video.clip_seconds, video.duration
+                )
                 if t_start < t_end:
                     rows.append((video.name, t_start, t_end, classes[c], 1.0))
     table = pd.DataFrame(rows, columns=list(localize.COLUMNS))

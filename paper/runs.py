@@ -272,13 +272,13 @@ def opened(s, variant):
         raise InputError(f"{s.pool}: found no finished run of {variant}, expected at least one")
     for seed, one in runs.items():
         _check_records(one)
-        records, classes, snippet_seconds = clip_scores.read(one.folder / "clip_scores.h5")
+        records, classes = clip_scores.read(one.folder / "clip_scores.h5")
         outside = setup.outside_scores(one.o, [record.name for record in records], classes)
         truth = setup.segments_of(
             one.folder / "ground_truth.csv", (*eval_detection.SEGMENT, "label")
         )
         ambiguous = setup.segments_of(one.folder / "ambiguous.csv")
-        scored = scoring.Scored(records, classes, snippet_seconds, truth, ambiguous)
+        scored = scoring.Scored(records, classes, truth, ambiguous)
         yield Finished(seed, one.folder, one.o, scored, outside)
 
 

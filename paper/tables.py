@@ -34,6 +34,7 @@ def needs_table(s, tious):
         "flow_features": None,
         "feature_layout": None,
         "snippet_seconds": None,
+        "clip_seconds": None,
         "dataset": "thumos14-unt" if s.o.dataset == "thumos14" else s.given.get("dataset"),
     }
     return {variant: more[variant] for variant, _ in _rows(s, tious).values()}

@@ -86,14 +86,15 @@ def _figure(paths, width, height):
 class Timeline:
     """One class of one video, for `localization_figure`.
 
-    scores: (T,) the score map L of the class. threshold: the value that L must exceed, or several.
+    scores: (T,) the score map L of the class. edges: (T + 1,) seconds between which the clips lie,
+    as localize.times has them. threshold: the value that L must exceed, or several.
     ground_truth, predictions: (n, 2) seconds; ground_truth None: not known, no row for it.
     label, video: names. note: stands in the row of predictions, such as why there is none.
     thumbnails: [(seconds, RGB array (H, W, 3))] in order of time, a row on top.
     """
 
     scores: np.ndarray
-    snippet_seconds: float
+    edges: np.ndarray
     duration: float
     threshold: object
     ground_truth: object
@@ -107,7 +108,7 @@ class Timeline:
 def localization_figure(*paths, timeline):
     """Fig. 5 of the paper: score map, ground truth and predictions on one time axis."""
     scores = np.asarray(timeline.scores, np.float64)
-    edges = np.arange(len(scores) + 1) * timeline.snippet_seconds  # (T + 1,)
+    edges = timeline.edges
     known = timeline.ground_truth is not None
     heights = [0.14, 0.9, 0.36 if known else 0.22]
     if len(timeline.thumbnails):
@@ -140,7 +141,7 @@ def _score_strip(axes, scores, edges):
         scores[None],
         aspect="auto",
         cmap="cividis",
-        extent=(0, edges[-1], 0, 1),
+        extent=(edges[0], edges[-1], 0, 1),
         interpolation="nearest",
     )
     axes.set_yticks([])

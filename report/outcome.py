@@ -10,8 +10,7 @@ from report import figures, page
 def draw(folder, scored, table, n, rule):
     """Fig. 5 for `n` videos, spread evenly over those with something to show, into folder/figures.
 
-    scored: has `records`, `classes`, `snippet_seconds`, `truth` (segments, or None). table:
-    EM-MIL's detections.
+    scored: has `records`, `classes`, `truth` (segments, or None). table: EM-MIL's detections.
     """
     truth = scored.truth if scored.truth is not None else table[:0]
     seen = {*table["video"], *truth["video"]}
@@ -37,8 +36,11 @@ def timeline_of(scored, record, label, truth, found, rule, note=""):
         for t in (truth, found)
     )
     stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{record.name}-{label}")
-    step, names = scored.snippet_seconds, (label, record.name)
-    return stem, figures.Timeline(l, step, record.duration, levels, real, mine, *names, note)
+    edges = localize.times(
+        np.arange(len(l) + 1), record.snippet_seconds, record.clip_seconds
+    )  # (T + 1,)
+    names = label, record.name
+    return stem, figures.Timeline(l, edges, record.duration, levels, real, mine, *names, note)
 
 
 def page_scores(gated, gate, dtype=None):
@@ -53,7 +55,8 @@ def page_scores(gated, gate, dtype=None):
         if dtype is not None and q is not None:
             q, p = q.astype(dtype), p.astype(dtype)
         passed = [] if of_video is None else localize.gate(of_video, gate).tolist()
-        yield page.Scores(record.name, record.duration, q, p, passed)
+        seconds = record.snippet_seconds, record.clip_seconds
+        yield page.Scores(record.name, record.duration, q, p, passed, *seconds)
 
 
 def evaluation(scored, table, protocols):
@@ -79,11 +82,6 @@ def write_page(path, about, scored, table, videos, rule, compared=None, log=()):
     """The HTML page. videos: of `page_scores`; compared: of `evaluation`; log: records of
     log.jsonl.
     """
-    rule = {
-        "lam": rule.lam,
-        "gammas": list(rule.gammas),
-        "gate": rule.gate,
-        "clip": scored.snippet_seconds,
-    }
+    rule = {"lam": rule.lam, "gammas": list(rule.gammas), "gate": rule.gate}
     data = page.page_content(list(scored.classes), rule, videos, table, compared, log)
     page.write_page(path, about, data)

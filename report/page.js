@@ -4,7 +4,6 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const styles = Object.values(data.styles);     // of each kind: style, word, explanation
 const scored = data.tiou !== null;             // there is ground truth
-const clip = data.rule.clip;                   // seconds
 const $ = id => document.getElementById(id);
 const state = {
   shown: [], at: 0,                            // the videos in the list; place of the open one
@@ -56,6 +55,11 @@ function seconds(t) {
   return `${+t.toFixed(3)} s`;
 }
 
+function clipWords(both) {                     // [step, window] of the clips
+  const [step, window] = both.map(value => `${+value.toFixed(3)} s`);
+  return step === window ? step : `${window} every ${step}`;
+}
+
 function number(n, word) {
   return `${n} ${word}${n === 1 ? "" : "s"}`;
 }
@@ -100,9 +104,13 @@ function runs(l, level) {                      // maximal runs of clips with L >
   return found;
 }
 
+function times(clips, [step, window], duration = Infinity) {     // as localize.times
+  return clips.map(t => Math.min(Math.max(t * step + (window - step) / 2, 0), duration));
+}
+
 function proposals(video, l, level) {          // [start s, end s, mean of L], as in localize.py
   return runs(l, level)
-    .map(([start, end]) => [start * clip, Math.min(end * clip, video.s),
+    .map(([start, end]) => [...times([start, end], video.w, video.s),
                             sum(l.slice(start, end)) / (end - start)])
     .filter(([start, end]) => end > start);
 }
@@ -113,11 +121,12 @@ function unpack(packed) {                      // base64 of uint16 -> scores in 
   return Array.from({length: bytes.length / 2}, (_, t) => view.getUint16(2 * t, true) / 65535);
 }
 
-function scoresOf(video, row) {                // {Q, P, L, levels}, or null where none are kept
+function scoresOf(video, row) {                // {Q, P, L, levels, edges}, null where none are kept
   if (!video.q || !row.p) return null;
   const q = unpack(video.q), p = unpack(row.p), l = fuse(q, p, state.lam);
   const gammas = state.moved ? [state.gamma] : data.rule.gammas;
-  return {Q: q, P: p, L: l, levels: gammas.map(gamma => threshold(l, gamma))};
+  return {Q: q, P: p, L: l, levels: gammas.map(gamma => threshold(l, gamma)),
+          edges: times([...q.keys(), q.length], video.w)};
 }
 
 // ------------------------------------------------------------------------- curves and bars
@@ -302,7 +311,7 @@ function current() {
 }
 
 function spanOf(video) {                       // seconds; ground truth may end after the video
-  const clips = video.q ? unpack(video.q).length * clip : 0;
+  const [clips] = video.q ? times([unpack(video.q).length], video.w) : [0];
   return Math.max(video.s, clips, ...segmentsOf(video, "t").map(segment => segment[1]));
 }
 
@@ -369,7 +378,7 @@ function showVideo() {
   if (!video) return;
   Object.assign(state, {row: 0, cursor: 0, time: 0, zoom: 1});
   const facts = [seconds(video.s)];
-  if (video.q) facts.push(`${number(unpack(video.q).length, "clip")} of ${clip} s`);
+  if (video.q) facts.push(`${number(unpack(video.q).length, "clip")} of ${clipWords(video.w)}`);
   if (scored) {
     facts.push(`AP ${percent(video.a)}% at tIoU ${data.tiou}`,
                `missed ${missed(video)} of ${number(segmentsOf(video, "t").length, "segment")}`);
@@ -487,13 +496,13 @@ function drawCurves(node, gutter, scores, row, top, x) {
   }
   for (const name of ["P", "Q", "L"].filter(name => state.curves.has(name))) {
     const parts = scores[name].map((value, t) => {
-      const [from, to] = [x(t * clip), x((t + 1) * clip)].map(place => place.toFixed(1));
+      const [from, to] = scores.edges.slice(t, t + 2).map(edge => x(edge).toFixed(1));
       return `${t ? "L" : "M"}${from} ${y(value).toFixed(1)}H${to}`;
     });
     node.append(svg("path", {d: parts.join(""), class: `curve curve-${name}`}));
   }
   for (const level of state.curves.has("L") ? scores.levels : []) {
-    node.append(line(x(0), y(level), x(scores.L.length * clip), y(level), "threshold",
+    node.append(line(x(scores.edges[0]), y(level), x(scores.edges.at(-1)), y(level), "threshold",
                      {"data-level": level}));
   }
   gutter.append(text(high.toFixed(2), GUTTER - 8, top + 9, "end", "small"),
@@ -559,7 +568,8 @@ function listen(picture) {
     seek(state.cursor);
   });
   picture.addEventListener("keydown", event => {
-    const moves = {ArrowLeft: -clip, ArrowRight: clip, Home: -Infinity, End: Infinity};
+    const [step] = current().w;
+    const moves = {ArrowLeft: -step, ArrowRight: step, Home: -Infinity, End: Infinity};
     const turns = {ArrowUp: -1, ArrowDown: 1};
     if (event.key === "Enter") seek(state.cursor);
     else if (event.key in turns) {
@@ -584,7 +594,8 @@ function showCursor(t) {
 function numbersAt(t, {row, scores, lanes}) {
   const words = [`${seconds(t)}, ${data.classes[row.c]}`];
   if (scores) {
-    const k = Math.min(Math.floor(t / clip), scores.L.length - 1);
+    const begun = scores.edges.filter(edge => edge <= t).length;
+    const k = Math.min(Math.max(begun, 1), scores.L.length) - 1;
     const levels = scores.levels.map(level => level.toFixed(3)).join(", ");
     words.push(`clip ${k}: L ${scores.L[k].toFixed(3)} (threshold ${levels}), ` +
                `Q ${scores.Q[k].toFixed(3)}, P ${scores.P[k].toFixed(3)}`);

@@ -70,8 +70,9 @@ class About:
 class Scores:
     """What the networks give for one video.
 
-    q (T,) and p (T, C): scores in [0, 1], both None where EM-MIL was not run. duration: seconds.
-    passed: indices of the classes that passed the gate (`localize.gate`).
+    q (T,) and p (T, C): scores in [0, 1], both None where EM-MIL was not run. duration, and step
+    and window of a clip (localize.times): seconds. passed: indices of the classes that passed the
+    gate (`localize.gate`).
     """
 
     name: str
@@ -79,6 +80,8 @@ class Scores:
     q: np.ndarray | None
     p: np.ndarray | None
     passed: list
+    snippet_seconds: float
+    clip_seconds: float
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,9 @@ class Evaluation:
 def page_content(classes, rule, videos, detections, evaluation=None, log=()):
     """What page.js reads of what a run found.
 
-    classes: C names, in the order of p's columns. rule: {"lam", "gammas", "gate", "clip"}, Eq. 9
-    and Sec. 3.5 as the run applied them. videos: `Scores` of each video, in any iterable, read
-    once. detections: table video, t_start, t_end, label, score. evaluation: `Evaluation`, or None
+    classes: C names, in the order of p's columns. rule: {"lam", "gammas", "gate"}, Eq. 9 and
+    Sec. 3.5 as the run applied them. videos: `Scores` of each video, in any iterable, read once.
+    detections: table video, t_start, t_end, label, score. evaluation: `Evaluation`, or None
     without ground truth. log: records of RUN/log.jsonl.
     Raises ValueError where scores are outside [0, 1] or q and p do not fit together.
     """
@@ -149,9 +152,9 @@ def _rows(table, columns):
 
 
 def _video(scores, truth, detections, ap):
-    """n name, s seconds, q Q, a AP in percent, h hidden classes; rows r: c class, g passed the
-    gate, p P, t ground truth (start, end, found), d detections (start, end, score, index into
-    KINDS)."""
+    """n name, s seconds, w step and window of its clips, q Q, a AP in percent, h hidden classes;
+    rows r: c class, g passed the gate, p P, t ground truth (start, end, found), d detections
+    (start, end, score, index into KINDS)."""
     if scores.q is not None:
         _check(scores)
     best = {}
@@ -179,6 +182,7 @@ def _video(scores, truth, detections, ap):
     return {
         "n": scores.name,
         "s": _number(scores.duration, 3),
+        "w": (scores.snippet_seconds, scores.clip_seconds),
         "q": "" if scores.q is None else _packed(scores.q),
         "a": _number(100 * ap, 1),
         "r": rows,

@@ -672,8 +672,9 @@ def localized(videos, classes, gate):
     rule = localize.Rule(lam=0.8, gammas=(0.15,), gate=gate)
     return localize.table(
         localize.detect(
-            SimpleNamespace(name=f"video {i}", duration=len(q) * 1.25),
-            1.25,
+            SimpleNamespace(
+                name=f"video {i}", duration=len(q) * 1.25, snippet_seconds=1.25, clip_seconds=1.25
+            ),
             localize.fuse(q, p, 0.8),
             scores,
             classes,

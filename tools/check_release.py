@@ -140,7 +140,7 @@ def make_videos(rng, n_train, n_test, dim, number):
             streams[:, start : start + n // 3] += looks[:, None, c]
         rgb, flow = streams.astype(number)
         video = dict(name=f"v{i}", rgb=rgb, flow=flow, labels=labels, duration=n * SECONDS)
-        videos.append(SimpleNamespace(**video))
+        videos.append(SimpleNamespace(**video, snippet_seconds=SECONDS, clip_seconds=SECONDS))
     return videos[:n_train], videos[n_train:]
 
 
@@ -341,7 +341,7 @@ def localization(released, em_mil, unt, o, videos):
     """How many segments of the released code this program finds, and what it finds besides."""
     methods = {"em-mil": em_mil, "untrimmednet": unt}
     records = [apply.record_of(video, methods, "cpu") for video in videos]
-    scored = scoring.Scored(records, CLASSES, SECONDS)
+    scored = scoring.Scored(records, CLASSES)
     table, _ = localize.table(scoring.localized(o, "em-mil", scored, None))
     ours = segments(table[list(localize.COLUMNS)].itertuples(index=False))
     theirs = released.localize(as_released(em_mil), as_released(unt), videos)

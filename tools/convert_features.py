@@ -15,7 +15,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dataset  # noqa: E402  (the repository is on the path from here on)
-from formats import annotations, features, files  # noqa: E402
+from formats import annotations, features, files, layouts  # noqa: E402
 from formats.files import InputError  # noqa: E402
 
 
@@ -100,8 +100,13 @@ def convert(source, truth, out, dtype, compression, allow_missing):
             )
         left_out.append(error)
 
+    known = {name: video.duration for name, video in truth.videos.items()}
+    seconds = dataset.seconds_of(source, {name: known.get(name) for name in shapes}, problems)
+    shapes = {name: shapes[name] for name in seconds}
     for name, error in problems.items():
         passed_over(name, error)
+    if not shapes:
+        raise InputError(f"{left_out[0]}; no other video can be used either")
     annotated = [truth.videos[name] for name in shapes if name in truth.videos]
     dataset.check_geometry(source, truth, annotated, shapes, notes)
     for note in notes:
@@ -119,11 +124,11 @@ def convert(source, truth, out, dtype, compression, allow_missing):
             clips += shapes[name][0]
             yield name, *streams
 
-    n = features.write_canonical(out, items(), source.snippet_seconds, dtype, compression)
+    n = features.write_canonical(out, items(), None, dtype, compression, own=seconds)
     for error in left_out:
         print(f"note: left out: {error}", file=sys.stderr)
     print(
-        f"{out}: {n} videos, {clips:,} clips of {source.snippet_seconds:g} s, {dtype}, "
+        f"{out}: {n} videos, {clips:,} clips of {layouts.seconds_text(seconds.values())}, {dtype}, "
         f"{os.path.getsize(out) / 1e6:.1f} MB, from {source.layout} layout; read back and compared"
     )
     if dtype == "float16":

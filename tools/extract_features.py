@@ -151,7 +151,8 @@ def extract(args):
         done = finished(folder, args.out)
     print(
         f"{args.out}: {len(done)} videos, {len(videos) - len(todo)} of these finished before; "
-        f"{' and '.join(networks)}, snippet_seconds {float(step / fps):g}"
+        f"{' and '.join(networks)}, snippet_seconds {float(step / fps):g}, "
+        f"clip_seconds {float(args.clip / fps):g}"
     )
     return bad
 
@@ -427,9 +428,9 @@ def join(folder, out, settings):
             yield name, arrays.get("rgb"), arrays.get("flow")
 
     about = json.dumps(settings, sort_keys=True)
-    seconds = float(settings["step"] / Fraction(settings["fps"]))
+    step, clip = (float(settings[name] / Fraction(settings["fps"])) for name in ("step", "clip"))
     try:
-        write_canonical(out, items(), seconds, "float32", extract_settings=about)
+        write_canonical(out, items(), step, "float32", clip_seconds=clip, extract_settings=about)
     except InputError as error:
         raise InputError(f"{error}; the features are kept in {folder}") from None
 

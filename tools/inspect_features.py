@@ -16,6 +16,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dataset  # noqa: E402  (the repository is on the path from here on)
+import localize  # noqa: E402
 from formats import annotations, features, files, layouts  # noqa: E402
 from formats.files import InputError  # noqa: E402
 
@@ -80,7 +81,7 @@ def inspect(source, truth):
         )
     advice = print_geometry(source, truth, shapes, notes)
     if len(subsets) == 2:  # else who trains and who is tested is not known
-        seconds = {name: shape[0] * (source.snippet_seconds or 0) for name, shape in shapes.items()}
+        seconds = covered(source, subsets[-1], shapes)
         wrong = annotations.time_unit_problem(truth.path, subsets[-1], seconds)
         problems += [InputError(wrong)] if wrong else []
     if missing:
@@ -162,39 +163,38 @@ def print_values(source, shapes, bad):
 
 
 def print_geometry(source, truth, shapes, notes):
-    """snippet_seconds as declared and as the durations imply it, each known convention, and what to
-    set; returns what is left to do, or None."""
-    declared = source.snippet_seconds
-    known = f"{declared:g} as declared or given" if declared else "not declared"
+    """The seconds of the clips as they are said and as the durations imply them, each known
+    convention, and what to set; returns what is left to do, or None."""
     videos = [truth.videos[name] for name in shapes if name in truth.videos] if truth else []
-    implied, each = dataset.implied_snippet_seconds(videos, shapes)
-    setting = declared
-    if implied is None:
+    said = {video.name: source.seconds(video.name, video.duration) for video in videos}
+    said = said if truth else {name: source.seconds(name) for name in shapes}
+    declared = bool(said) and all(step for step, _ in said.values())
+    known = (
+        f"{layouts.seconds_text(said.values())} as declared or given"
+        if declared
+        else "not declared"
+    )
+    annotated, durations, lengths = dataset.with_duration(videos, shapes)
+    setting = None
+    if not annotated:
         line("snippet_seconds", f"{known}; no annotated durations to compare it with")
     else:
-        low, high = np.percentile(each, (10, 90))
+        pairs = [said[video.name] for video in annotated] if declared else [(1, 1)]
+        steps, windows = np.array(pairs).T
+        stretched = dataset.stretch(durations, lengths, steps, windows)
+        low, implied, high = np.percentile(stretched * steps, (10, 50, 90))
         line(
             "snippet_seconds",
             f"{known}; {implied:.4g} implied by the durations (median; "
             f"{low:.4g} to {high:.4g} without the outer tenths)",
         )
-        best = dataset.fitting_convention(implied)
-        for seconds, meaning in sorted(dataset.CONVENTIONS.items(), reverse=True):
-            verdict = "no"
-            if dataset.agrees(seconds, implied):
-                verdict = "fits best" if seconds == best else "fits"
-            line(
-                "",
-                f"{seconds:<6.4g} covers {100 * seconds / implied:4.0f}% of the durations: "
-                f"{verdict:9} ({meaning})",
-            )
-        if not declared or not dataset.agrees(declared, implied):
-            setting = best or implied
+        print_conventions(durations, lengths)
+        if not declared or not dataset.fits(stretched) or dataset.differing(stretched).any():
+            setting = dataset.fitting_seconds(durations, lengths)
     if truth:
         line(
             "in opts.py",
-            f'features="{source.path}", annotations="{truth.path}"'
-            + (f", snippet_seconds={setting:.4g}" if setting and setting != declared else ""),
+            f'features="{source.path}", annotations="{truth.path}"{setting_text(setting)}',
         )
     if not declared:
         return "usable once snippet_seconds is set"
@@ -203,6 +203,43 @@ def print_geometry(source, truth, shapes, notes):
     if any("GEOMETRY" in note for note in notes[before:]):
         return "usable, but the times would be wrong: see the notes on GEOMETRY and snippet_seconds"
     return None
+
+
+def print_conventions(durations, lengths):
+    """How much of the durations each known step and window covers."""
+    best = dataset.fitting_convention(durations, lengths)
+    for known, meaning in sorted(dataset.CONVENTIONS.items(), reverse=True):
+        stretched = dataset.stretch(durations, lengths, *known)
+        verdict = "no"
+        if dataset.fits(stretched):
+            verdict = "fits best" if known == best else "fits"
+        step, window = known
+        more = "" if window == step else f", clip_seconds {window:.4g}"
+        line(
+            "",
+            f"{step:<6.4g} covers {100 / np.median(stretched):4.0f}% of the durations: "
+            f"{verdict:9} ({meaning}{more})",
+        )
+
+
+def setting_text(setting):
+    """What to set in opts.py, as text; "" for None."""
+    if setting is None:
+        return ""
+    step, window = (f'"{x}"' if x == features.DURATION else f"{x:.6g}" for x in setting)
+    return f", snippet_seconds={step}" + ("" if window == step else f", clip_seconds={window}")
+
+
+def covered(source, videos, shapes):
+    """{name: seconds} that the clips cover, of the videos without an annotated duration whose step
+    is known."""
+    seconds = {}
+    for video in videos:
+        if video.name in shapes and not video.duration:
+            step, window = source.seconds(video.name)
+            if step:
+                seconds[video.name] = localize.length(shapes[video.name][0], step, window)
+    return seconds
 
 
 def line(key, text):

@@ -87,7 +87,7 @@ def make_set(archive, out):
     except OSError as error:
         raise InputError(f"{out}: found {error.strerror}, expected a folder to write") from None
     items = ((name, rgb[name], flow[name]) for name in database)
-    features.write_canonical(out / "features.h5", items, HOP / HZ)
+    features.write_canonical(out / "features.h5", items, HOP / HZ, clip_seconds=WINDOW / HZ)
     content = {"version": f"HAPT raw, {SECONDS:g}s excerpts", "database": database}
     with write_atomically(out / "annotations.json") as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")

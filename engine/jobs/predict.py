@@ -14,12 +14,18 @@ from engine import console, run_folder
 from engine.jobs import scoring, setup
 from formats import annotations, clip_scores, exports, features
 from formats.files import InputError, count, some
+from formats.layouts import seconds_text
 from report import outcome
 from report.page import About
 
 # what says where the new videos are: the run's own does not count
 PLACES = dict(
-    features="", flow_features=None, feature_layout="auto", snippet_seconds=None, annotations=""
+    features="",
+    flow_features=None,
+    feature_layout="auto",
+    snippet_seconds=None,
+    clip_seconds=None,
+    annotations="",
 )
 
 
@@ -43,7 +49,7 @@ def predict(command, out, open_things):
     _check_given(command, o)
     device = setup.device_of(o)
     methods = _trained_methods(o, state, folder, device)
-    source, step, durations, problems = _videos_to_predict(o, about, out.say)
+    source, seconds, durations, problems = _videos_to_predict(o, about, out.say)
     open_things.callback(source.close)
     outside = setup.outside_scores(o, source.names, about["classes"], say=out.say)
     place = setup.output_folder(command.out, folder, "predict")
@@ -54,14 +60,14 @@ def predict(command, out, open_things):
         try:
             if name in problems:
                 raise problems[name]
-            record = _record(name, about, source, step, durations, methods, device)
+            record = _record(name, about, source, seconds[name], durations, methods, device)
         except InputError as error:
             if not command.keep_going:
                 raise
             bad.append(name)
             console.printed(f"left out: {error}", sys.stderr)
             continue
-        one = scoring.Scored([record], about["classes"], step)
+        one = scoring.Scored([record], about["classes"])
         of_video = None if outside is None else outside[k : k + 1]
         for method, rows in found.items():
             rows += scoring.localized(o, method, one, of_video)
@@ -72,8 +78,8 @@ def predict(command, out, open_things):
 
     place.mkdir(parents=True, exist_ok=True)
     if command.save_clip_scores:
-        clip_scores.write(place / "clip_scores.h5", kept, about["classes"], step)
-    scored = scoring.Scored(kept[:pictures], about["classes"], step)
+        clip_scores.write(place / "clip_scores.h5", kept, about["classes"])
+    scored = scoring.Scored(kept[:pictures], about["classes"])
     durations = {name: durations[name] for name in source.names if name not in bad}
     table, results = _write_found(o, found, scored, place, command.export, durations, out.say)
     path = place / scoring.PAGE
@@ -104,8 +110,9 @@ def _check_given(command, o):
         )
 
 
-def _record(name, about, source, step, durations, methods, device):
-    """The scores of one video; durations grows by that of its clips."""
+def _record(name, about, source, seconds, durations, methods, device):
+    """The scores of one video, whose clips have the `seconds` (step, window); durations grows by
+    what they cover."""
     dims = list(source.shape(name)[1:])
     if dims != about["dims"]:
         found, expected = (" and ".join(map(str, filter(None, d))) for d in (dims, about["dims"]))
@@ -114,10 +121,11 @@ def _record(name, about, source, step, durations, methods, device):
             "training"
         )
     rgb, flow = source.read(name)
-    duration = durations.setdefault(name, len(flow if rgb is None else rgb) * step)
+    covered = localize.length(len(flow if rgb is None else rgb), *seconds)
+    duration = durations.setdefault(name, covered)
     labels = np.zeros(len(about["classes"]), np.float32)
     none = np.zeros((0, 2)), np.zeros(0, int)
-    video = dataset.Video(name, rgb, flow, labels, duration, *none, step)
+    video = dataset.Video(name, rgb, flow, labels, duration, *none, *seconds)
     record = apply.record_of(video, methods, device)
     clip_scores.check(record)
     return record
@@ -145,8 +153,8 @@ def _write_found(o, found, scored, place, export, durations, say):
 
 
 def _videos_to_predict(o, about, say):
-    """(source of the features, seconds per clip, {video: duration in s}, {bad video: InputError});
-    prints what was assumed.
+    """(source of the features, {video: (step, window) of its clips in s}, {video: duration in s},
+    {bad video: InputError}); prints what was assumed.
     """
     source = features.open_features(o.features, o.annotations or None, **features.asked(o))
     notes, durations = list(source.notes), {}
@@ -161,22 +169,40 @@ def _videos_to_predict(o, about, say):
                 "videos, taken to be that of their clips"
             )
     _, problems = dataset.examine(source, truth, source.names, notes)
-    usual = about["snippet_seconds"]
-    if not source.snippet_seconds:
-        notes.append(
-            f"{source.path}: found no seconds per clip, taken to be {usual:g} as in training"
-        )
+    seconds = _seconds_of_clips(source, durations, about, problems, notes)
     for note in dict.fromkeys(notes):
         say(f"warning: {note}")
-    step = source.snippet_seconds or usual
-    if abs(step - usual) > 1e-3 * step:
-        source.close()
-        raise InputError(
-            f"{source.path}: found clips of {step:g} s, expected {usual:g} s as in training "
-            "(--snippet-seconds overrides what the file says)"
-        )
     _same_extractor(about["extractor"], features.extract_settings(o.features), source.path)
-    return source, step, durations, problems
+    return source, seconds, durations, problems
+
+
+def _seconds_of_clips(source, durations, about, problems, notes):
+    """{video: (step, window) in s}, those of training where nothing else is said. InputError where
+    they differ from training; a video whose duration has to be known and is not goes to `problems`.
+    """
+    step = about["snippet_seconds"]  # None: each video of the training had its own
+    usual = step, about.get("clip_seconds") or step
+    known = {name: durations.get(name) for name in source.names if name not in problems}
+    said = dataset.seconds_of(source, known, problems)
+    seconds = dataset.seconds_of(source, known, problems, usual)
+    unsaid = [name for name, (found, _) in said.items() if found is None]
+    if unsaid and step is None:
+        raise InputError(
+            f"{source.path}: {unsaid[0]}: found no seconds per clip, expected them "
+            "(--snippet-seconds): in training each video had its own"
+        )
+    if unsaid:
+        notes.append(
+            f"{source.path}: found no seconds per clip, taken to be {step:g} as in training"
+        )
+    for name, both in seconds.items():
+        if step is not None and not np.isclose(both, usual, rtol=1e-3).all():
+            raise InputError(
+                f"{source.path}: {name}: found clips of {seconds_text([both])}, expected "
+                f"clips of {seconds_text([usual])} as in training (--snippet-seconds and "
+                "--clip-seconds override what the file says)"
+            )
+    return seconds
 
 
 def _same_extractor(then, now, path):

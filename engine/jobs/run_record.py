@@ -78,7 +78,7 @@ def same_run(then, now, folder, other_code, say):
     differ = differences(facts(then["record"]), facts(now["record"]))
     options = (opts.names("train") | {"exclude_video"}) & set(differ)
     opts.refuse(options, f"in {folder}/opts.json: the run began with another value")
-    parts = ("snippet_seconds", "dims", "classes", "train_videos")
+    parts = ("snippet_seconds", "clip_seconds", "dims", "classes", "train_videos")
     data = {name: (show(then[name]), show(now[name])) for name in parts if then[name] != now[name]}
     if "data" in differ:
         data["fingerprint"] = differ["data"]

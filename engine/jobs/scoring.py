@@ -39,7 +39,6 @@ class Scored:
 
     records: list  # of clip_scores.Record
     classes: tuple
-    snippet_seconds: float
     # segments; None where there are no annotations (--predict)
     truth: pd.DataFrame | None = None
     ambiguous: pd.DataFrame | None = None
@@ -155,7 +154,7 @@ def class_scores(o, name, scored, outside):
 def localized(o, name, scored, outside):
     """(rows, counts) of each video by the method `name`, for localize.table."""
     gated = class_scores(o, name, scored, outside)
-    return apply.localized(name, gated, scored.classes, scored.snippet_seconds, rule_of(o))
+    return apply.localized(name, gated, scored.classes, rule_of(o))
 
 
 def _evaluated(o, scored, table):

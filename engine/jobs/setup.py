@@ -15,6 +15,7 @@ from baselines import METHODS
 from engine import distributed, run_folder
 from formats import annotations, demo, detections, features, files, video_scores
 from formats.files import InputError, count, load_json, show
+from formats.layouts import seconds_text
 from formats.names import match_names
 from report import summary, tables, tensorboard
 
@@ -291,6 +292,7 @@ def source_of_weights(o, data, record):
         "train_videos": len(data.train),
         "classes": list(data.classes),
         "snippet_seconds": data.snippet_seconds,
+        "clip_seconds": data.clip_seconds,
         "dims": list(data.dims),
         "extractor": features.extract_settings(o.features),
     }
@@ -358,6 +360,7 @@ def data_lines(data, truth):
     streams = " and ".join(
         f"{stream} {dim}-d" for stream, dim in zip(("rgb", "flow"), data.dims) if dim
     )
+    seconds = [(v.snippet_seconds, v.clip_seconds) for v in (*data.train, *data.test)]
     where = "in memory" if data.in_memory else "read from disk as needed"
     return (
         f"\nData ({data.layout} layout)\n"
@@ -366,7 +369,7 @@ def data_lines(data, truth):
         f"  test: {count(data.test, 'video')}, {count(clips[1], 'clip')}; "
         f"{count(annotated, 'video')} with segments\n"
         f"  {count(data.classes, 'class', 'classes')}, {streams}, "
-        f"clips of {data.snippet_seconds:g} s, {data.feature_bytes / 1e6:.0f} MB as float32, "
+        f"clips of {seconds_text(seconds)}, {data.feature_bytes / 1e6:.0f} MB as float32, "
         f"{where}\n"
         + (
             ""

@@ -183,9 +183,9 @@ def test_one_stream_trains_scores_and_is_localized(name, stream, objective, tmp_
     assert weights(model).isfinite().all() and not torch.equal(weights(model), before)
     scores = {key: values.numpy() for key, values in scores_of(model, videos[0]).items()}
     clips = len(videos[0].rgb if stream == "rgb" else videos[0].flow)
-    record = Record("v0", clips * 2.0, videos[0].labels, {name: scores})
+    record = Record("v0", clips * 2.0, videos[0].labels, {name: scores}, 2.0, 2.0)
     rows, counts = model.localize(
-        record, ("jump", "run"), 2.0, np.array([0.9, 0.1]), localize.Rule(gate=0.5)
+        record, ("jump", "run"), np.array([0.9, 0.1]), localize.Rule(gate=0.5)
     )
     assert counts["videos"] == 1 and len(rows) == counts["proposals"]
     assert all(scores[key].shape[0] in (clips, 2) for key in scores)
@@ -244,10 +244,8 @@ class Toy(nn.Module):
         return {"clips": self(rgb, flow).sigmoid()}
 
     @classmethod
-    def localize(cls, record, classes, snippet_seconds, video_scores, rule):
-        return localize.detect(
-            record, snippet_seconds, record.scores["toy"]["clips"], video_scores, classes, rule
-        )
+    def localize(cls, record, classes, video_scores, rule):
+        return localize.detect(record, record.scores["toy"]["clips"], video_scores, classes, rule)
 
 
 @pytest.fixture(scope="module")
@@ -275,7 +273,7 @@ def test_a_new_method_is_a_class_and_a_line(toy_run):
 
 def test_its_scores_and_detections_are_written(toy_run):
     results, folder, _ = toy_run
-    records, classes, _ = clip_scores.read(folder / "clip_scores.h5")
+    records, classes = clip_scores.read(folder / "clip_scores.h5")
     assert len(records) == 4
     found = {}
     for record in records:

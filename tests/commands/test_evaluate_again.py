@@ -39,7 +39,7 @@ def refused(folder, capsys, *flags, job="--evaluate"):
 def by_hand(folder, lam, gamma, gate=0.15):
     """EM-MIL's detections written out from the stored scores: Eq. 9 and Sec. 3.5, clip by clip."""
     rows = []
-    records, classes, step = clip_scores.read(folder / "clip_scores.h5")
+    records, classes = clip_scores.read(folder / "clip_scores.h5")
     for r in records:
         q, p, v = (
             x.astype(np.float64)
@@ -60,8 +60,8 @@ def by_hand(folder, lam, gamma, gate=0.15):
                     rows.append(
                         (
                             r.name,
-                            start * step,
-                            min(t * step, r.duration),
+                            start * r.snippet_seconds,
+                            min(t * r.snippet_seconds, r.duration),
                             classes[c],
                             l[start:t].mean(),
                         )
@@ -292,12 +292,12 @@ def test_a_run_with_a_broken_file(trained, tmp_path, capsys, name, content, said
 
 def test_scores_of_a_method_that_the_run_has_not_trained(trained, tmp_path, capsys):
     shutil.copytree(trained, tmp_path / "run")
-    records, classes, step = clip_scores.read(trained / "clip_scores.h5")
+    records, classes = clip_scores.read(trained / "clip_scores.h5")
     without = [
         dataclasses.replace(r, scores={k: v for k, v in r.scores.items() if k != "wtalc"})
         for r in records
     ]
-    clip_scores.write(tmp_path / "run/clip_scores.h5", without, classes, step)
+    clip_scores.write(tmp_path / "run/clip_scores.h5", without, classes)
     for flags in (["--method", "wtalc"], ["--method", "em-mil", "--video-classifier", "wtalc"]):
         assert "found no scores of W-TALC in this run" in refused(tmp_path / "run", capsys, *flags)
 
@@ -312,8 +312,8 @@ def test_a_run_in_progress(trained, tmp_path, capsys):
 def test_names_are_text_and_times_exact(trained, tmp_path):
     """A class called NA or 007 keeps its name, and a time every digit."""
     shutil.copytree(trained, tmp_path / "run")
-    records, _, step = clip_scores.read(trained / "clip_scores.h5")
-    clip_scores.write(tmp_path / "run/clip_scores.h5", records, ("007", "NA"), step)
+    records, _ = clip_scores.read(trained / "clip_scores.h5")
+    clip_scores.write(tmp_path / "run/clip_scores.h5", records, ("007", "NA"))
     truth = pd.DataFrame(
         {
             "video": records[0].name,

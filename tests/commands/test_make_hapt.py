@@ -184,7 +184,8 @@ def test_the_set_can_be_loaded(tmp_path):
         test_subset="test",
     )
     assert [video.name for video in (*data.train, *data.test)] == NAMES
-    assert data.snippet_seconds == 0.64
+    assert (data.snippet_seconds, data.clip_seconds) == (0.64, 1.28)
+    assert not any("GEOMETRY" in note for note in data.notes)
 
 
 @pytest.mark.parametrize("top", ["", "HAPT Data Set/"])

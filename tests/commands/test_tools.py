@@ -113,6 +113,19 @@ def test_what_is_odd_is_said(tmp_path, capsys):
         assert text in notes
 
 
+def test_a_set_without_a_usable_video_makes_no_file(tmp_path, capsys):
+    bad = {name: np.zeros((0, 4)) for name in NAMES}
+    paths, truth = write(tmp_path)
+    with h5py.File(paths["features"], "w") as file:
+        file.attrs["snippet_seconds"] = 0.5
+        for name, array in bad.items():
+            file[f"{name}/rgb"] = file[f"{name}/flow"] = array
+    fails(convert_features, paths["features"], truth, tmp_path / "out.h5", "--allow-missing")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {paths['features']}: {min(NAMES)}: rgb: found 0 clips")
+    assert not (tmp_path / "out.h5").exists()
+
+
 def test_an_interrupted_conversion_leaves_no_file(tmp_path, monkeypatch, capsys):
     paths, truth = write(tmp_path, feature_files.joint_npy)
     out = tmp_path / "out"
@@ -205,7 +218,7 @@ def test_inspection_of_a_sound_set(tmp_path, capsys):
     lines = report(capsys)
     assert lines["layout"] == [
         "canonical: One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of "
-        "them), the file's attribute `snippet_seconds`"
+        "them), the file's attributes `snippet_seconds` and `clip_seconds`"
     ]
     assert lines["videos"] == ["6 with features: train 3 of 3, test 3 of 3"]
     assert lines["missing"] == lines["surplus"] == ["none"]
@@ -216,9 +229,18 @@ def test_inspection_of_a_sound_set(tmp_path, capsys):
     assert lines["rgb values"] == ["-2.5 to 4, 50.0% zeros"]
     assert lines["flow values"][0].endswith(" 0.0% zeros")
     seconds = lines["snippet_seconds"]
-    assert seconds[0].startswith("0.5 as declared or given; 0.5 implied by the durations")
-    assert [line.split()[0] for line in seconds[1:]] == ["1.25", "0.64", "0.6", "0.4", "0.1333"]
-    assert [line.split()[2] for line in seconds[1:]] == ["250%", "128%", "120%", "80%", "27%"]
+    assert seconds[0].startswith("0.5 s as declared or given; 0.5 implied by the durations")
+    assert [line.split()[0] for line in seconds[1:]] == [
+        "1.25",
+        "0.64",
+        "0.6",
+        "0.5333",
+        "0.4",
+        "0.1333",
+    ]
+    # of long windows: 16 / 15 (T + 1) / T and 4 / 15 (T + 3) / T, of the videos of 8 and 9 clips
+    shares = [line.split()[2] for line in seconds[1:]]
+    assert shares == ["250%", "128%", "120%", "119%", "80%", "36%"]
     assert all(": no " in line for line in seconds[1:])
     assert lines["in opts.py"] == [f'features="{paths["features"]}", annotations="{truth}"']
     assert lines["verdict"] == ["ready"] and "problem" not in lines and "note" not in lines
@@ -249,6 +271,77 @@ def test_inspection_says_what_to_set(tmp_path, capsys, clip, declared, setting, 
     )
     assert ("set" in lines["verdict"][0]) == (declared is None)
     assert ("wrong" in lines["verdict"][0]) == (declared == 0.6)
+
+
+def test_inspection_of_long_windows(tmp_path, capsys):
+    streams = feature_files.features((300, 400, 500))
+    database = feature_files.database(streams)
+    for (rgb, _), entry in zip(streams.values(), database.values()):
+        entry["duration"] = (len(rgb) - 1) * 4 / 30 + 16 / 30
+        entry["annotations"][0]["segment"] = [0, entry["duration"]]
+    paths, truth = write(tmp_path, streams=streams, database=database, snippet_seconds=None)
+    inspect(paths, truth)
+    lines = report(capsys)
+    assert lines["in opts.py"][0].endswith(", snippet_seconds=0.133333, clip_seconds=0.533333")
+    assert [line.split()[0] for line in lines["snippet_seconds"] if "fits best" in line] == [
+        "0.1333"
+    ]
+    given = "--snippet-seconds", "0.133333", "--clip-seconds", "0.533333"
+    inspect_features.main([str(paths["features"]), str(truth), *given])
+    lines = report(capsys)
+    (said, *_) = lines["snippet_seconds"]
+    assert said.startswith("0.533333 s every 0.133333 s as declared or given; 0.1333 implied")
+    assert lines["verdict"] == ["ready"] and "note" not in lines
+
+
+def test_inspection_and_conversion_of_videos_with_a_step_each(tmp_path, capsys):
+    streams = feature_files.features((10, 10, 10, 10))
+    database = feature_files.database(streams)
+    steps = dict(zip(streams, (0.5, 1.0, 0.25, 2.0)))
+    for name, entry in database.items():
+        entry["duration"] = 10 * steps[name]
+        entry["annotations"][0]["segment"] = [0, entry["duration"] / 2]
+    paths, truth = write(tmp_path, streams=streams, database=database, snippet_seconds=None)
+    inspect(paths, truth)
+    lines = report(capsys)
+    assert lines["in opts.py"][0].endswith(', snippet_seconds="duration"')
+    assert lines["verdict"] == ["usable once snippet_seconds is set"]
+    convert(paths, truth, tmp_path / "out.h5", "--snippet-seconds", "duration")
+    assert "40 clips of 0.25 to 2 s" in capsys.readouterr().out
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert {name: dict(file[name].attrs) for name in file} == {
+            name: {"snippet_seconds": step, "clip_seconds": step} for name, step in steps.items()
+        }
+        assert "snippet_seconds" not in file.attrs
+    inspect({"features": tmp_path / "out.h5"}, truth)
+    lines = report(capsys)
+    assert lines["snippet_seconds"][0].startswith("0.25 to 2 s as declared or given; 0.75 implied")
+    assert lines["verdict"] == ["ready"] and "note" not in lines
+    inspect({"features": tmp_path / "out.h5"})
+    lines = report(capsys)
+    assert lines["snippet_seconds"][0].startswith("0.25 to 2 s as declared or given; no annotated")
+    assert lines["verdict"] == ["ready"]
+
+
+def test_conversion_keeps_the_window(tmp_path, capsys):
+    paths, truth = write(tmp_path)
+    convert(paths, truth, tmp_path / "out.h5", "--clip-seconds", "2")
+    assert "67 clips of 2 s every 0.5 s" in capsys.readouterr().out
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert dict(file.attrs) == {"snippet_seconds": 0.5, "clip_seconds": 2.0}
+
+
+def test_duration_over_clips_leaves_out_videos_without_annotation(tmp_path, capsys):
+    streams = feature_files.features()
+    database = feature_files.database(streams)
+    del database[NAMES[1]]
+    paths, truth = write(tmp_path, streams=streams, database=database)
+    convert(paths, truth, tmp_path / "out.h5", "--snippet-seconds", "duration")
+    assert f"left out: {paths['features']}: {NAMES[1]}: found no annotated d" in (
+        capsys.readouterr().err
+    )
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert sorted(file) == sorted({*NAMES} - {NAMES[1]})
 
 
 def test_inspection_finds_missing_and_surplus_videos(tmp_path, capsys):

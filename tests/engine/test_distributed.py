@@ -229,6 +229,7 @@ def _videos(n):
             np.zeros((0, 2)),
             np.zeros(0, int),
             1.0,
+            1.0,
         )
         for i in range(n)
     ]

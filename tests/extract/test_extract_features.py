@@ -104,7 +104,7 @@ def test_the_file(whole):
     }
     assert all(array.dtype == np.float32 for arrays in stored.values() for array in arrays.values())
     with h5py.File(whole) as file:
-        assert file.attrs["snippet_seconds"] == 0.6
+        assert file.attrs["snippet_seconds"] == file.attrs["clip_seconds"] == 0.6
     assert list(whole.parent.iterdir()) == [whole]
 
 
@@ -173,14 +173,18 @@ def test_one_stream_needs_no_weights_of_the_other(whole, folder, weights, tmp_pa
 
 
 def test_step_is_the_time_from_clip_to_clip(folder, weights, tmp_path):
-    """10 frames, clips of 3 every 2: 0, 2, 4, 6, so 4 clips that stand for 0.4 s each."""
+    """10 frames, clips of 3 every 2: 0, 2, 4, 6, so 4 clips of 0.6 s, one every 0.4 s."""
     out = tmp_path / "out.h5"
     extract_features.main(
         [str(folder / "b.mp4"), str(out), *SMALL, *weights[:2], "--streams", "rgb", "--step", "2"]
     )
     assert content(out)["b"]["rgb"].shape == (4, 1024)
     with h5py.File(out) as file:
-        assert file.attrs["snippet_seconds"] == 0.4
+        assert dict(file.attrs) == {
+            "snippet_seconds": 0.4,
+            "clip_seconds": 0.6,
+            "extract_settings": file.attrs["extract_settings"],
+        }
 
 
 # ------------------------------------------------------------------------ called again
@@ -197,7 +201,8 @@ def test_a_finished_file_is_left_alone_and_a_new_video_added(
     extract_features.main(call)
     assert out.read_bytes() == before and out.stat().st_mtime_ns == stamp
     assert capsys.readouterr().out.splitlines()[-1] == (
-        f"{out}: 2 videos, 2 of these finished before; rgb and flow, snippet_seconds 0.6"
+        f"{out}: 2 videos, 2 of these finished before; rgb and flow, snippet_seconds 0.6, "
+        "clip_seconds 0.6"
     )
     (place / "a.avi").symlink_to(folder / "more/a.avi")
     extract_features.main(call)

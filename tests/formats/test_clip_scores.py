@@ -32,6 +32,8 @@ def records(n, clips=4, classes=3, seed=0):
                     "video": score(classes),
                 },
             },
+            1.25 + k,
+            2.5 / (1 + k),
         )
 
 
@@ -47,9 +49,9 @@ def equal(a, b):
 def test_what_is_written_is_read(tmp_path, n, clips, classes):
     names = tuple(["ü", "NA", "3"][:classes])
     written = list(records(n, clips, classes))
-    score_file.write(tmp_path / "scores.h5", iter(written), names, 1.25)
-    found, *rest = score_file.read(tmp_path / "scores.h5")
-    assert rest == [names, 1.25] and len(found) == n
+    score_file.write(tmp_path / "scores.h5", iter(written), names)
+    found, of_file = score_file.read(tmp_path / "scores.h5")
+    assert of_file == names and len(found) == n
     with h5py.File(tmp_path / "scores.h5") as file:  # HDF5 refuses a file that was cut too short
         assert list(file) == [f"{k:06d}" for k in range(n)]
     assert all(equal(a, b) for a, b in zip(written, found))
@@ -62,19 +64,23 @@ def test_what_is_written_is_read(tmp_path, n, clips, classes):
 )
 def test_scores_of_other_shapes_are_refused_in_writing_and_in_reading(tmp_path, shapes):
     record = Record(
-        "v", 6.0, np.zeros(3), {"m": {str(i): np.zeros(shape) for i, shape in enumerate(shapes)}}
+        "v",
+        6.0,
+        np.zeros(3),
+        {"m": {str(i): np.zeros(shape) for i, shape in enumerate(shapes)}},
+        1.25,
+        2.5,
     )
     with pytest.raises(
         InputError,
         match="^v: found scores of the shapes .*, expected one number of clips and 3 classes",
     ):
-        score_file.write(tmp_path / "scores.h5", [record], "abc", 1.0)
+        score_file.write(tmp_path / "scores.h5", [record], "abc")
     assert not list(tmp_path.iterdir())
     score_file.write(
         tmp_path / "scores.h5",
-        [Record("v", 6.0, np.zeros(3), {"m": {"0": np.zeros((5, 3))}})],
+        [Record("v", 6.0, np.zeros(3), {"m": {"0": np.zeros((5, 3))}}, 1.25, 2.5)],
         "abc",
-        1.0,
     )
     with h5py.File(tmp_path / "scores.h5", "r+") as file:
         del file["000000/m"]
@@ -94,6 +100,8 @@ def test_scores_of_these_shapes_are_a_method(shapes):
             6.0,
             np.zeros(3),
             {"m": {str(i): np.zeros(shape) for i, shape in enumerate(shapes)}},
+            1.25,
+            2.5,
         )
     )
 
@@ -106,7 +114,7 @@ def test_scores_that_are_not_finite(tmp_path, value):
         InputError,
         match=r"^video/1 é: found 1 of 12 scores \(em-mil, p\) that are no finite numbers",
     ):
-        score_file.write(tmp_path / "scores.h5", broken, "abc", 1.0)
+        score_file.write(tmp_path / "scores.h5", broken, "abc")
     assert not list(tmp_path.iterdir())
 
 
@@ -115,10 +123,10 @@ def test_a_source_that_fails_leaves_the_file_as_it_was(tmp_path):
         yield from records(2)
         raise InputError("bad video")
 
-    score_file.write(tmp_path / "scores.h5", records(3), "abc", 1.0)
+    score_file.write(tmp_path / "scores.h5", records(3), "abc")
     before = (tmp_path / "scores.h5").read_bytes()
     with pytest.raises(InputError, match="bad video"):
-        score_file.write(tmp_path / "scores.h5", failing(), "abc", 1.0)
+        score_file.write(tmp_path / "scores.h5", failing(), "abc")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [
         ("scores.h5", before)
     ]
@@ -128,14 +136,14 @@ def with_limits(path, limits):
     for limit in limits:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         with pytest.raises(InputError, match="scores.h5: found File too large, expected room"):
-            score_file.write(path, records(10), "abc", 1.0)
+            score_file.write(path, records(10), "abc")
     assert not list(path.parent.iterdir())
 
 
 def test_no_room_at_any_point(tmp_path):
     """In a child, since the limit is for the whole process."""
     path = tmp_path / "scores.h5"
-    score_file.write(path, records(10), "abc", 1.0)
+    score_file.write(path, records(10), "abc")
     size = path.stat().st_size
     path.unlink()
     limits = [0, 1, 1000, size // 2, size - 1]
@@ -143,6 +151,15 @@ def test_no_room_at_any_point(tmp_path):
     child.start()
     child.join(120)
     assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("what", ["duration", "snippet_seconds", "clip_seconds"])
+def test_seconds_that_are_none_name_the_video(tmp_path, what):
+    score_file.write(tmp_path / "scores.h5", records(3), "abc")
+    with h5py.File(tmp_path / "scores.h5", "r+") as file:
+        file["000001"].attrs[what] = -1.0
+    with pytest.raises(InputError, match=f"scores.h5: video/1 é: {what}: found -1.0, expected a"):
+        score_file.read(tmp_path / "scores.h5")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +178,7 @@ def test_no_room_at_any_point(tmp_path):
 )
 def test_a_file_that_is_none(tmp_path, what):
     path = tmp_path / "scores.h5"
-    score_file.write(path, records(3), "abc", 1.0)
+    score_file.write(path, records(3), "abc")
     if what in ("empty", "cut", "text"):
         path.write_bytes(
             {"empty": b"", "cut": path.read_bytes()[:3000], "text": b"q: 0.5\n" * 900}[what]

@@ -398,22 +398,169 @@ def test_given_seconds_win_and_say_so(tmp_path, streams):
 
 
 @pytest.mark.parametrize(
-    "implied, fits",
+    "step, window, fits",
     [
-        (1.25, 1.25),
-        (0.64, 0.64),
-        (0.62, 0.64),
-        (0.618, 0.6),
-        (0.6, 0.6),
-        (0.4, 0.4),
-        (4 / 30, 4 / 30),
-        (0.5, None),
-        (0.43, None),
-        (10, None),
+        (1.25, 1.25, (1.25, 1.25)),
+        (0.64, 0.64, (0.64, 0.64)),
+        (0.62, 0.62, (0.64, 0.64)),
+        (0.618, 0.618, (0.6, 0.6)),
+        (0.6, 0.6, (0.6, 0.6)),
+        (0.4, 0.4, (0.4, 0.4)),
+        (4 / 30, 16 / 30, (4 / 30, 16 / 30)),
+        (16 / 30, 32 / 30, (16 / 30, 32 / 30)),
+        (0.5, 0.5, None),
+        (0.43, 0.43, None),
+        (10, 10, None),
     ],
 )
-def test_known_conventions(implied, fits):
-    assert dataset.fitting_convention(implied) == fits
+def test_known_conventions(step, window, fits):
+    lengths = np.array([40, 60, 80])
+    assert dataset.fitting_convention((lengths - 1) * step + window, lengths) == fits
+
+
+def test_the_window_counts_where_videos_are_short():
+    lengths = np.array([3, 4, 5])  # 4 clips of ActionFormer's last 0.933 s, 0.233 s each
+    durations = (lengths - 1) * 4 / 30 + 16 / 30
+    assert dataset.fitting_convention(durations, lengths) == (4 / 30, 16 / 30)
+
+
+# ------------------------------------------------------------------------------------------------
+# windows, and the step of a video
+
+
+def attributes(arguments, member="/", **values):
+    """Sets attributes of the feature file, or of a video in it; None removes one."""
+    with h5py.File(arguments["features"], "r+") as file:
+        for name, value in values.items():
+            if value is None:
+                del file[member].attrs[name]
+            else:
+                file[member].attrs[name] = value
+
+
+def of_video(data, name):
+    video = videos(data)[name]
+    return video.snippet_seconds, video.clip_seconds
+
+
+@pytest.mark.parametrize(
+    "declared, own, given, expected",
+    [
+        ({}, {}, {}, (0.5, 0.5)),
+        ({"clip_seconds": 2.0}, {}, {}, (0.5, 2.0)),
+        ({}, {}, {"clip_seconds": 2.0}, (0.5, 2.0)),
+        ({"clip_seconds": 2.0}, {}, {"clip_seconds": 1.0}, (0.5, 1.0)),
+        # where only the step is replaced, there are as many steps in a window as before
+        ({"clip_seconds": 2.0}, {}, {"snippet_seconds": 0.25}, (0.25, 1.0)),
+        ({"clip_seconds": 0.5}, {}, {"snippet_seconds": 0.25}, (0.25, 0.25)),
+        ({"clip_seconds": 2.0}, {}, {"snippet_seconds": 0.25, "clip_seconds": 3}, (0.25, 3.0)),
+        ({}, {"snippet_seconds": 1.0}, {}, (1.0, 1.0)),
+        ({"clip_seconds": 2.0}, {"snippet_seconds": 1.0}, {}, (1.0, 4.0)),
+        ({"clip_seconds": 2.0}, {"snippet_seconds": 1.0, "clip_seconds": 1.5}, {}, (1.0, 1.5)),
+        ({}, {"clip_seconds": 1.5}, {}, (0.5, 1.5)),
+        ({}, {"snippet_seconds": 1.0}, {"snippet_seconds": 0.25}, (0.25, 0.25)),
+        ({"snippet_seconds": None}, {"snippet_seconds": 1.0}, {}, (1.0, 1.0)),
+    ],
+)
+def test_who_says_step_and_window_of_a_video(tmp_path, streams, declared, own, given, expected):
+    arguments, name = write(tmp_path, streams), list(streams)[0]
+    for other in list(streams)[1:] if "snippet_seconds" in declared else ():
+        attributes(arguments, other, snippet_seconds=0.5)
+    attributes(arguments, **declared)
+    attributes(arguments, name, **own)
+    data = feature_files.load(**arguments, **given)
+    assert of_video(data, name) == expected
+    others = {of_video(data, other) for other in list(streams)[1:]}
+    in_common = (data.snippet_seconds, data.clip_seconds)
+    assert in_common == (expected if others == {expected} else (None, None))
+
+
+def test_datasets_of_another_layout_declare_seconds_likewise(tmp_path, streams):
+    arguments = write(tmp_path, streams, writer=feature_files.hdf5_side_by_side)
+    attributes(arguments, snippet_seconds=0.5)
+    attributes(arguments, list(streams)[0], snippet_seconds=1.0, clip_seconds=3.0)
+    data = feature_files.load(**arguments)
+    assert [of_video(data, name) for name in list(streams)[:2]] == [(1.0, 3.0), (0.5, 0.5)]
+
+
+def test_without_a_duration_a_video_lasts_until_its_last_window_ends(tmp_path, streams):
+    database = feature_files.database(streams)
+    for entry in database.values():
+        del entry["duration"]
+    data = feature_files.load(**write(tmp_path, streams, database), clip_seconds=2.0)
+    for name, video in videos(data).items():
+        assert video.duration == (len(streams[name][0]) - 1) * 0.5 + 2.0
+
+
+def test_a_broken_attribute_stops_its_video_alone(tmp_path, streams):
+    arguments, name = write(tmp_path, streams), list(streams)[0]
+    attributes(arguments, name, snippet_seconds=-1.0)
+    with pytest.raises(InputError, match=f"{name}: attribute snippet_seconds: found -1.0, expec"):
+        feature_files.load(**arguments)
+    assert name not in videos(feature_files.load(**arguments, allow_missing=True))
+
+
+def test_a_file_that_says_a_step_for_some_videos_only(tmp_path, streams):
+    arguments = write(tmp_path, streams)
+    attributes(arguments, snippet_seconds=None)
+    attributes(arguments, list(streams)[0], snippet_seconds=0.5)
+    with pytest.raises(InputError, match=r"features\.h5: v\w+: found no snippet_seconds"):
+        feature_files.load(**arguments)
+
+
+def test_long_windows_are_held_against_the_durations(tmp_path):
+    streams = feature_files.features((6, 5, 4))
+    database = feature_files.database(streams)
+    for (rgb, _), entry in zip(streams.values(), database.values()):
+        entry["duration"] = (len(rgb) - 1) * 0.5 + 2.0  # 4.5, 4 and 3.5 s
+    arguments = write(tmp_path, streams, database)
+    assert feature_files.load(**arguments, clip_seconds=2.0).notes == ()
+    # side by side, 5 clips of 0.5 s cover 2.5 of 4 s; windows of 4 s cover 6 of 4 s
+    assert has(feature_files.load(**arguments).notes, "GEOMETRY", "cover 62% of") == 1
+    data = feature_files.load(**arguments, clip_seconds=4.0)
+    assert has(data.notes, "GEOMETRY: clips of 4 s every 0.5 s cover 150% of") == 1
+
+
+@pytest.mark.parametrize("declared", [SECONDS, None])
+def test_videos_that_differ_are_told_of_duration_which_puts_it_right(tmp_path, declared):
+    streams = feature_files.features((10, 10, 10, 10))
+    database = feature_files.database(streams)
+    for seconds, entry in zip((3.0, 4.5, 5.5, 50.0), database.values()):
+        entry["duration"], entry["annotations"][0]["segment"] = seconds, [0, seconds]
+    arguments = write(tmp_path, streams, database, snippet_seconds=declared)
+    if declared:
+        assert has(feature_files.load(**arguments).notes, "--snippet-seconds duration") == 1
+    else:
+        with pytest.raises(InputError, match=r"\(--snippet-seconds duration\).* 0.3 to 5 s"):
+            feature_files.load(**arguments)
+    data = feature_files.load(**arguments, snippet_seconds="duration")
+    assert has(data.notes, "GEOMETRY") == 0
+    found = [of_video(data, name) for name in streams]
+    assert found == [(0.3, 0.3), (0.45, 0.45), (0.55, 0.55), (5.0, 5.0)]
+
+
+def test_duration_over_clips_needs_the_duration(tmp_path, streams):
+    database = feature_files.database(streams)
+    name = list(streams)[2]
+    del database[name]["duration"]
+    arguments = write(tmp_path, streams, database)
+    with pytest.raises(InputError, match=f"features.h5: {name}: found no annotated duration"):
+        feature_files.load(**arguments, snippet_seconds="duration")
+
+
+def test_known_features_of_long_windows_are_asked_about(tmp_path):
+    streams = feature_files.features((300, 400, 500))
+    database = feature_files.database(streams)
+    for (rgb, _), entry in zip(streams.values(), database.values()):
+        entry["duration"] = (len(rgb) - 1) * 4 / 30 + 16 / 30
+        entry["annotations"][0]["segment"] = [0, entry["duration"]]
+    arguments = write(tmp_path, streams, database, snippet_seconds=4 / 30)
+    assert has(feature_files.load(**arguments).notes, "ActionFormer", "--clip-seconds 0.5333") == 1
+    for window in (16 / 30, 4 / 30):
+        assert feature_files.load(**arguments, clip_seconds=window).notes == ()
+    attributes(arguments, snippet_seconds=None)
+    with pytest.raises(InputError, match="--snippet-seconds 0.1333.* --clip-seconds 0.5333"):
+        feature_files.load(**arguments)
 
 
 # ------------------------------------------------------------------------------------------------

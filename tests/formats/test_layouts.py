@@ -238,7 +238,7 @@ def test_hdf5_in_a_folder_and_several_canonical_files(tmp_path, streams, truth):
     check(load(tmp_path / "two", truth, snippet_seconds=None), streams)
     with h5py.File(tmp_path / "two" / "test.h5", "r+") as file:
         file.attrs["snippet_seconds"] = 0.4
-    assert "found files of 0.4 and 0.5 s per clip" in line_of(load, tmp_path / "two", truth)
+    assert "found files of clips of 0.4 s and 0.5 s" in line_of(load, tmp_path / "two", truth)
 
 
 def test_hdf5_with_groups_of_subsets(tmp_path, streams, truth):

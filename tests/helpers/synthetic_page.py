@@ -32,9 +32,9 @@ LOG = [{"stage": "untrimmednet", "epoch": k, "loss": {"mil": 2.0 / k}} for k in 
 ]
 
 
-def rule(lam, gammas, gate, clip):
+def rule(lam, gammas, gate):
     """Eq. 9 and Sec. 3.5 as the page is told them."""
-    return {"lam": lam, "gammas": gammas, "gate": gate, "clip": clip}
+    return {"lam": lam, "gammas": gammas, "gate": gate}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Results:
     detections: pd.DataFrame
 
 
-def results(n_videos, n_classes, mean_seconds, seed=0, gammas=(GAMMA,)):
+def results(n_videos, n_classes, mean_seconds, seed=0, gammas=(GAMMA,), window=SNIPPET_SECONDS):
     """Videos of log-normal length with one to four segments of a class, which q and p follow."""
     rng, applied = np.random.default_rng(seed), localize.Rule(LAM, gammas, GATE)
     classes = [f"class {c:02d}" for c in range(n_classes)]
@@ -71,11 +71,9 @@ def results(n_videos, n_classes, mean_seconds, seed=0, gammas=(GAMMA,)):
         video_scores = np.zeros(n_classes)
         video_scores[[c, (c + 1) % n_classes]] = 0.1 if k % 3 == 1 else 0.5, rng.uniform(0.1, 0.3)
         passed = localize.gate(video_scores, GATE).tolist()
-        scores[name] = page.Scores(name, duration, q, p, passed)
+        scores[name] = page.Scores(name, duration, q, p, passed, SNIPPET_SECONDS, window)
         curves = localize.fuse(q, p, LAM)
-        rows.append(
-            localize.detect(scores[name], SNIPPET_SECONDS, curves, video_scores, classes, applied)
-        )
+        rows.append(localize.detect(scores[name], curves, video_scores, classes, applied))
     truth = pd.DataFrame(truth, columns=["video", "t_start", "t_end", "label"])
     return Results(classes, scores, truth, localize.table(rows)[0])
 
@@ -98,7 +96,7 @@ def content(found, evaluated=True, log=LOG, gammas=(GAMMA,)):
     """page_content of `results`."""
     return page.page_content(
         found.classes,
-        rule(LAM, gammas, GATE, SNIPPET_SECONDS),
+        rule(LAM, gammas, GATE),
         found.scores.values(),
         found.detections,
         evaluation(found.truth, found.detections) if evaluated else None,

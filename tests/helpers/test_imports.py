@@ -25,7 +25,7 @@ ALLOWED = {
     "eval_detection": {"formats"},
     "model": {"engine.cpu"},
     "em_trainer": {"engine", "pseudo_labels", "formats.files"},
-    "dataset": {"formats"},
+    "dataset": {"formats", "localize"},
 }
 BY_FOLDER = {
     "formats": {"formats"},

@@ -8,22 +8,21 @@ from formats.clip_scores import Record
 CLASSES = ("jump", "run")
 
 
-def one(method, scores, video_scores, snippet_seconds, duration, rule, name="v"):
-    """(rows, counts) of one video by one method."""
+def one(method, scores, video_scores, seconds, duration, rule, name="v"):
+    """(rows, counts) of one video by one method. seconds: step and window of its clips."""
     record = Record(
         name,
         duration,
         np.ones(len(CLASSES)),
         {method: {k: np.asarray(v) for k, v in scores.items()}},
+        *seconds,
     )
-    return METHODS[method].localize(record, CLASSES, snippet_seconds, video_scores, rule)
+    return METHODS[method].localize(record, CLASSES, video_scores, rule)
 
 
-def em_mil(q, p, video_scores=(0.9, 0.1), snippet_seconds=2.0, duration=100.0, **changes):
+def em_mil(q, p, video_scores=(0.9, 0.1), seconds=(2.0, 2.0), duration=100.0, **changes):
     rule = localize.Rule(**{**dict(lam=0.5, gammas=(0.0,), gate=0.15), **changes})
-    return localize.table(
-        [one("em-mil", {"q": q, "p": p}, video_scores, snippet_seconds, duration, rule)]
-    )
+    return localize.table([one("em-mil", {"q": q, "p": p}, video_scores, seconds, duration, rule)])
 
 
 def segments(table):
@@ -165,6 +164,43 @@ def test_soft_nms_by_hand():
     assert given.tolist() == [0.9, 0.8]  # the caller's array is kept
 
 
+# --------------------------------------------------------------------------------------------------- seconds
+
+
+@pytest.mark.parametrize(
+    "step, window, duration, expected",
+    [
+        (2.0, 2.0, 100.0, [0, 2, 6, 8]),
+        (2.0, 6.0, 100.0, [2, 4, 8, 10]),  # clip 0 is centred at 3 s, clip 3 at 9 s
+        (2.0, 6.0, 9.0, [2, 4, 8, 9]),
+        (2.0, 6.0, 1.0, [1, 1, 1, 1]),
+        (2.0, 1.0, 7.0, [0, 1.5, 5.5, 7]),  # clip 0 is centred at 0.5 s: it begins before the video
+    ],
+)
+def test_clips_in_seconds(step, window, duration, expected):
+    found = localize.times([[0, 1], [3, 4]], step, window, duration)
+    assert found.tolist() == [expected[:2], expected[2:]]
+
+
+def test_a_single_clip_stands_for_the_middle_of_its_window():
+    (times,) = localize.times([(0, 1)], 2.0, 6.0, localize.length(1, 2.0, 6.0))
+    assert times.tolist() == [2, 4] and localize.length(1, 2.0, 6.0) == 6
+
+
+def test_what_clips_cover():
+    assert localize.length(5, 2.0, 6.0) == 4 * 2 + 6
+    # the clips between the middles of the first and the last window, and half a window on each side
+    first, last = localize.times([[0, 1], [4, 5]], 2.0, 6.0).mean(axis=1)
+    assert last - first + 6 == localize.length(5, 2.0, 6.0)
+
+
+@pytest.mark.parametrize("step", [0.64, 0.1, 4 / 30])
+def test_windows_as_long_as_the_step_give_plain_products(step):
+    t = np.arange(2000)
+    np.testing.assert_array_equal(localize.times(t, step, step), t * step)
+    np.testing.assert_array_equal(localize.length(t, step, step), t * step)
+
+
 # --------------------------------------------------------------------------------------------------- em_mil
 
 
@@ -181,6 +217,8 @@ def test_em_mil_end_to_end_by_hand():
     )
     # clips end before the video
     assert segments(em_mil(q, p, duration=100.0)[0]) == [(2.0, 6.0), (10.0, 12.0)]
+    # windows of 5 s: 1.5 s later
+    assert segments(em_mil(q, p, seconds=(2.0, 5.0), duration=13.0)[0]) == [(3.5, 7.5), (11.5, 13)]
 
 
 def test_both_classes_and_fallback():
@@ -242,7 +280,13 @@ def test_bad_scores_name_the_video(q, p, video_scores):
 
 
 @pytest.mark.parametrize(
-    "changes", [dict(duration=np.nan), dict(duration=0.0), dict(snippet_seconds=-1.0)]
+    "changes",
+    [
+        dict(duration=np.nan),
+        dict(duration=0.0),
+        dict(seconds=(-1.0, 1.0)),
+        dict(seconds=(1.0, np.inf)),
+    ],
 )
 def test_bad_seconds_name_the_video(changes):
     with pytest.raises(ValueError, match="^v: found .* positive number of seconds"):
@@ -252,7 +296,7 @@ def test_bad_seconds_name_the_video(changes):
 def test_table_of_many_and_of_no_videos():
     rule = localize.Rule(lam=0.5, gammas=(0.0,), gate=0.5)
     rows = [
-        one("em-mil", {"q": [0.0, 1.0], "p": [[0.0, 0.0]] * 2}, (1, 0), 1.0, 2.0, rule, name)
+        one("em-mil", {"q": [0.0, 1.0], "p": [[0.0, 0.0]] * 2}, (1, 0), (1.0, 1.0), 2.0, rule, name)
         for name in ("b", "a")
     ]
     table, counts = localize.table(iter(rows))
@@ -292,7 +336,7 @@ def test_untrimmednet_by_hand():
                     "untrimmednet",
                     {"attention": attention, "clips": clips},
                     (0.6, 0.4),
-                    0.5,
+                    (0.5, 0.5),
                     9.0,
                     rule,
                 )
@@ -306,7 +350,7 @@ def test_untrimmednet_by_hand():
 
 def wtalc(a, video_scores=(1, 0)):
     return localize.table(
-        [one("wtalc", {"clips": a}, video_scores, 1.0, 7.5, localize.Rule(gate=0.5))]
+        [one("wtalc", {"clips": a}, video_scores, (1.0, 1.0), 7.5, localize.Rule(gate=0.5))]
     )
 
 

@@ -263,10 +263,10 @@ def test_ground_truth_after_the_end_of_its_video_is_drawn_inside(show):
         [("v", 2.0, 4.0, "x"), ("v", 15.0, 20.0, "x")], columns=report_page.SEGMENT
     )
     found = pd.DataFrame([("v", 2.0, 4.0, "x", 0.5)], columns=report_page.DETECTION)
-    scores = report_page.Scores("v", 10.0, np.zeros(10), np.zeros((10, 1)), [0])
+    scores = report_page.Scores("v", 10.0, np.zeros(10), np.zeros((10, 1)), [0], 1.0, 1.0)
     content = report_page.page_content(
         ["x"],
-        synthetic.rule(0.8, (0.15,), 0.15, 1.0),
+        synthetic.rule(0.8, (0.15,), 0.15),
         [scores],
         found,
         synthetic.evaluation(truth, found),
@@ -283,7 +283,7 @@ def test_a_page_of_no_videos(show):
     tab = show(
         report_page.page_content(
             ["x"],
-            synthetic.rule(0.8, (0.15,), 0.15, 1.0),
+            synthetic.rule(0.8, (0.15,), 0.15),
             [],
             pd.DataFrame(columns=report_page.DETECTION),
         )
@@ -308,11 +308,9 @@ def test_the_sliders_give_what_localize_gives(show, found):
                 mask = localize.foreground(
                     localize.fuse(quantised(scores.q), quantised(scores.p[:, c]), lam), gamma
                 )
+                step = synthetic.SNIPPET_SECONDS
                 times = [
-                    [
-                        start * synthetic.SNIPPET_SECONDS,
-                        min(end * synthetic.SNIPPET_SECONDS, scores.duration),
-                    ]
+                    [start * step, min(end * step, scores.duration)]
                     for start, end in localize.runs(mask)
                 ]
                 expected[label] = (
@@ -321,6 +319,40 @@ def test_the_sliders_give_what_localize_gives(show, found):
                 total += len(expected[label])
             assert drawn == expected
     assert total > 200
+
+
+def test_clips_lie_where_localize_puts_them(show):
+    found = synthetic.results(4, 3, 40, window=1.6)  # 0.48 s later than side by side
+    tab = show(synthetic.content(found, evaluated=False))
+    t = list(range(400))
+    for seconds in ((0.64, 0.64), (4 / 30, 16 / 30), (0.64, 1.6), (2.0, 0.5), (0.1, 0.3)):
+        for duration in (None, 20.0, 0.07):
+            times = tab.evaluate(
+                "([t, both, duration]) => times(t, both, duration ?? Infinity)",
+                [t, seconds, duration],
+            )
+            assert times == localize.times(t, *seconds, duration or np.inf).tolist()
+    tab.locator("#lam").fill("0.81")
+    tab.locator("#lam").fill("0.8")
+    for name, scores in found.scores.items():
+        open_video(tab, name)
+        own = segments(tab, "detected")
+        assert sum(map(len, own.values())) and segments(tab, "sliders") == {
+            label: [pytest.approx(t, abs=6e-4) for t in times] for label, times in own.items()
+        }
+        box = tab.locator(".row .plot").first.bounding_box()
+        ends = len(scores.q) * 0.64 + 0.48
+        scale = box["width"] / max(scores.duration, ends)
+        path = tab.locator(".row .curve-L").first.bounding_box()
+        # the line is about 1.4 wide
+        assert path["x"] - box["x"] == pytest.approx(0.48 * scale, abs=1)
+        assert path["width"] == pytest.approx(len(scores.q) * 0.64 * scale, abs=2)
+        for clip in (0, 7, len(scores.q) - 1):
+            tab.locator(".row").first.scroll_into_view_if_needed()
+            box = tab.locator(".row .plot").first.bounding_box()
+            tab.mouse.move(box["x"] + (0.48 + (clip + 0.5) * 0.64) * scale, box["y"] + 20)
+            assert f"clip {clip}: L" in tab.inner_text("#readout")
+        assert f"{len(scores.q)} clips of 1.6 s every 0.64 s" in tab.inner_text("#facts")
 
 
 def test_the_runs_own_values_give_the_runs_detections_and_the_tables_stay(show, found):
@@ -344,14 +376,12 @@ def test_the_runs_own_values_give_the_runs_detections_and_the_tables_stay(show, 
 def test_a_constant_score_has_no_proposal(show):
     scores = [
         report_page.Scores(
-            f"T{clips}", clips * 1.0, np.full(clips, 0.3), np.full((clips, 1), 0.7), [0]
+            f"T{clips}", clips * 1.0, np.full(clips, 0.3), np.full((clips, 1), 0.7), [0], 1.0, 1.0
         )
         for clips in (1, 2, 7, 49)
     ]
     none = pd.DataFrame(columns=report_page.DETECTION)
-    tab = show(
-        report_page.page_content(["x"], synthetic.rule(0.8, (0.15,), 0.15, 1.0), scores, none)
-    )
+    tab = show(report_page.page_content(["x"], synthetic.rule(0.8, (0.15,), 0.15), scores, none))
     for lam in ("0", "0.1", "0.3", "0.7", "1"):
         tab.locator("#lam").fill(lam)
         tab.locator("#gamma").fill("0")
@@ -465,12 +495,15 @@ def test_a_link_to_a_video_opens_it(show, found):
 
 @pytest.mark.skipif(not BIKES.is_file(), reason=f"no video beside the project at {BIKES}")
 def test_a_folder_of_videos_plays_beside_the_timeline(show, tmp_path):
-    seconds = 10.0
+    seconds, clip = 10.0, 0.625
     q = np.linspace(0, 1, 16)
     content = report_page.page_content(
         ["ride"],
-        synthetic.rule(0.8, (0.15,), 0.15, 0.625),
-        [report_page.Scores(name, seconds, q, q[:, None], [0]) for name in ("Bikes", "elsewhere")],
+        synthetic.rule(0.8, (0.15,), 0.15),
+        [
+            report_page.Scores(name, seconds, q, q[:, None], [0], clip, clip)
+            for name in ("Bikes", "elsewhere")
+        ],
         pd.DataFrame([("Bikes", 5.0, 10.0, "ride", 0.7)], columns=report_page.DETECTION),
     )
     tab = show(content)

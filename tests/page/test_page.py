@@ -14,7 +14,8 @@ import eval_detection
 from formats.files import InputError
 from report import page
 
-RULE = synthetic.rule(0.8, (0.15,), 0.15, 0.5)
+RULE = synthetic.rule(0.8, (0.15,), 0.15)
+SECONDS = 0.5, 0.5  # step and window of a clip
 
 
 def written(content, folder, about=synthetic.ABOUT):
@@ -109,8 +110,8 @@ def test_content_by_hand():
         ("v", 4, 6, "jump", 0.9), ("v", 3, 3.5, "kick", 0.5), ("v", 0, 0.5, "jump", 0.8)
     )
     scores = [
-        page.Scores("v", 6.0, np.linspace(0, 1, 12), np.zeros((12, 3)), [1]),
-        page.Scores("w", 3.0, np.ones(6), np.ones((6, 3)), [2]),
+        page.Scores("v", 6.0, np.linspace(0, 1, 12), np.zeros((12, 3)), [1], *SECONDS),
+        page.Scores("w", 3.0, np.ones(6), np.ones((6, 3)), [2], *SECONDS),
     ]
     content = page.page_content(
         ["walk", "kick", "jump"], RULE, scores, found, synthetic.evaluation(segments, found)
@@ -132,7 +133,7 @@ def test_content_by_hand():
 
 def test_classes_beyond_the_limit_are_counted():
     found = detections(*[("v", 0, 1, f"c{k}", k / 20) for k in range(12)])
-    scores = page.Scores("v", 5.0, np.zeros(10), np.zeros((10, 12)), list(range(12)))
+    scores = page.Scores("v", 5.0, np.zeros(10), np.zeros((10, 12)), list(range(12)), *SECONDS)
     segments = truth(("v", 3, 4, "c0"))
     content = page.page_content(
         [f"c{k}" for k in range(12)], RULE, [scores], found, synthetic.evaluation(segments, found)
@@ -147,7 +148,7 @@ def test_scores_are_kept_to_16_bits(tmp_path):
     q, p = rng.random(50), rng.random((50, 2))
     q[:2] = 0, 1
     content = page.page_content(
-        ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1])], detections()
+        ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1], *SECONDS)], detections()
     )
     video = written(content, tmp_path)[1]["videos"][0]
     for packed, values in (
@@ -160,7 +161,7 @@ def test_scores_are_kept_to_16_bits(tmp_path):
     assert np.frombuffer(base64.b64decode(video["q"]), "<u2")[:2].tolist() == [0, 65535]
     q[:2] = -1e-6, 1 + 1e-6  # rounding of a weighted mean
     content = page.page_content(
-        ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1])], detections()
+        ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1], *SECONDS)], detections()
     )
     video = written(content, tmp_path)[1]["videos"][0]
     assert np.frombuffer(base64.b64decode(video["q"]), "<u2")[:2].tolist() == [0, 65535]
@@ -177,7 +178,7 @@ def test_scores_are_kept_to_16_bits(tmp_path):
 )
 def test_scores_that_are_none(q, p, words):
     with pytest.raises(ValueError, match=words):
-        page.page_content(["x"], RULE, [page.Scores("v", 5.0, q, p, [0])], detections())
+        page.page_content(["x"], RULE, [page.Scores("v", 5.0, q, p, [0], *SECONDS)], detections())
 
 
 # -------------------------------------------------------------------------------- the file
@@ -190,7 +191,7 @@ def test_text_from_outside_is_escaped(tmp_path):
     content = page.page_content(
         [evil],
         RULE,
-        [page.Scores(evil, 5.0, None, None, [0])],
+        [page.Scores(evil, 5.0, None, None, [0], *SECONDS)],
         found,
         synthetic.evaluation(truth((evil, 0, 1, evil)), found),
         [{"stage": evil, "loss": {evil: 1.0}}],

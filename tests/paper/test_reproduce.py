@@ -559,11 +559,12 @@ def test_convergence_shows_the_labels_that_were_trained_on(small):
 # ------------------------------------------------------------------------------- labels, thumbnails
 
 
-def video(name, labels):
-    """Ten clips of 0.5 s."""
+def video(name, labels, window=0.5):
+    """Ten clips, one every 0.5 s."""
     import dataset
 
-    return dataset.Video(name, None, None, np.array(labels, np.float32), 5.0, None, None, 0.5)
+    labels = np.array(labels, np.float32)
+    return dataset.Video(name, None, None, labels, 5.0, None, None, 0.5, window)
 
 
 def test_label_map_is_precision_times_recall():
@@ -589,6 +590,13 @@ def test_label_map_is_precision_times_recall():
     assert figures.label_map(videos, of_class, ("x", "y"), truth, 0.5) == pytest.approx(
         (1 / 2 * 1 / 2 + 1 * 1 / 2) / 2
     )
+
+
+def test_label_map_takes_the_window_into_account():
+    labels = [np.array([0, 0, 1, 1, 0, 0, 0, 0, 0, 1.0])]  # windows of 1.5 s: 1.5-2.5 s, 5-5 s
+    truth = pd.DataFrame([("a", 1.5, 2.5, "x")], columns=["video", "t_start", "t_end", "label"])
+    assert figures.label_map([video("a", [1], 1.5)], labels, ("x",), truth, 0.99) == 1
+    assert figures.label_map([video("a", [1], 0.5)], labels, ("x",), truth, 0.99) == 0
 
 
 def test_thumbnails_without_their_library_are_one_line(small, tmp_path, capsys, monkeypatch):

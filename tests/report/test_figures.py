@@ -1,6 +1,7 @@
 """Figures: what is drawn, read back from matplotlib's own objects."""
 
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,9 @@ import pytest
 from places import python
 from synthetic_page import epoch
 
-from report import figures
+import localize
+from formats.clip_scores import Record
+from report import figures, outcome
 
 RECORDS = [
     epoch(1, "M", 1, {"rgb": 0.7, "flow": 0.6}, 1.0),
@@ -42,7 +45,7 @@ def fig5(*paths, **changes):
     """A localization figure of four clips of 2 s."""
     values = dict(
         scores=[0.1, 0.9, 0.8, 0.2],
-        snippet_seconds=2.0,
+        edges=np.arange(0, 10, 2.0),
         duration=8.5,
         threshold=0.5,
         ground_truth=[(2.5, 5.5), (7.0, 8.0)],
@@ -86,12 +89,28 @@ def test_localization_figure_takes_one_clip_no_segments_and_several_thresholds(t
     fig5(
         tmp_path / "a.png",
         scores=[0.3],
+        edges=np.array([0, 2.0]),
         threshold=[0.3, 0.4],
         ground_truth=[],
         predictions=np.zeros((0, 2)),
     )
     assert spans(drawn[0].axes[-1]) == {}
     assert [line.get_ydata()[0] for line in drawn[0].axes[1].lines] == [0.3, 0.4]
+
+
+def test_clips_of_long_windows_lie_at_the_middle_of_their_windows(tmp_path, drawn):
+    scores = {"q": np.array([0.0, 1.0, 0.0]), "p": np.zeros((3, 1))}
+    record = Record("v", 12.0, np.ones(1), {"em-mil": scores}, 2.0, 6.0)
+    none = pd.DataFrame(columns=["t_start", "t_end", "label"])
+    found = pd.DataFrame([(4.0, 6.0, "x")], columns=none.columns)
+    _, timeline = outcome.timeline_of(
+        SimpleNamespace(classes=("x",)), record, "x", none, found, localize.Rule()
+    )
+    figures.localization_figure(tmp_path / "a.png", timeline=timeline)
+    strip, curve, bars = drawn[0].axes
+    assert strip.images[0].get_extent() == [2, 8, 0, 1] and bars.get_xlim() == (0, 12)
+    values, edges, _ = curve.patches[0].get_data()
+    assert values.tolist() == [0, 0.8, 0] and edges.tolist() == [2, 4, 6, 8]
 
 
 def test_a_note_stands_in_the_picture_and_unknown_ground_truth_has_no_row(tmp_path, drawn):
