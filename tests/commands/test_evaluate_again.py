@@ -333,10 +333,10 @@ def test_names_are_text_and_times_exact(trained, tmp_path):
 def test_detections_only_where_no_segment_is_give_zero(trained, tmp_path):
     """Names fit, the method found nothing in the one video with segments: mAP 0, and a page."""
     shutil.copytree(trained, tmp_path / "run")
-    records, classes, step = clip_scores.read(trained / "clip_scores.h5")
+    records, classes = clip_scores.read(trained / "clip_scores.h5")
     for values in records[0].scores["em-mil"].values():
         values[:] = 0.5  # a constant score has no proposal
-    clip_scores.write(tmp_path / "run/clip_scores.h5", records, classes, step)
+    clip_scores.write(tmp_path / "run/clip_scores.h5", records, classes)
     truth = pd.read_csv(trained / "ground_truth.csv")
     truth = truth[truth["video"] == records[0].name]
     tables.write_csv(tmp_path / "run/ground_truth.csv", truth)
