@@ -14,7 +14,7 @@ from collections import Counter
 import numpy as np
 
 from formats import annotations as annotation_files
-from formats.features import ONE_STREAM_WIDTHS, FeatureSource, StoredArray, open_features
+from formats.features import FeatureSource, StoredArray, open_features
 from formats.files import InputError, count, some
 
 # Seconds per clip of the feature files in circulation, to recognise a value that the durations
@@ -353,13 +353,11 @@ def _check_axes(source, truth, arrays):
         each = [duration / shapes[name][1] for name, duration in durations.items()]
         implied = float(np.median(each))
         seconds = fitting_convention(implied) or implied
-    unclear = length in ONE_STREAM_WIDTHS and "--streams" not in source.options
-    ask = " --streams both" if unclear else ""
     path = "ANNOTATIONS" if truth is None else shlex.quote(str(truth.path))
     raise InputError(
         f"{source.path}: found {found}, expected (clips, dimensions); are the arrays "
         "(dimensions, clips)? Then turn them: python tools/convert_features.py "
-        f"{shlex.quote(source.path)} {path} OUT.h5 --transpose{source.options}{ask} "
+        f"{shlex.quote(source.path)} {path} OUT.h5 --transpose{source.options} "
         f"--snippet-seconds {'SECONDS' if seconds is None else f'{seconds:.4g}'}"
     )
 
