@@ -147,8 +147,9 @@ def run(command, out, open_things):
     clip_scores.write(folder / "clip_scores.h5", records, data.classes, data.snippet_seconds)
 
     # 6. Localization, evaluation, tables, files
+    labels = about["labels_per_video"]
     scored = scoring.Scored(
-        records, data.classes, data.snippet_seconds, truth, ambiguous, youtube_ids
+        records, data.classes, data.snippet_seconds, truth, ambiguous, youtube_ids, labels
     )
     results = scoring.finish(o, command, folder, folder, scored, out.say, seconds)
     figures.training_figure(folder / "training.png", records=log)
@@ -214,7 +215,10 @@ def evaluate_again(command, out, _):
     for note in notes:
         out.say(f"warning: {note}")
     target = setup.output_folder(command.out, folder, "evaluate")
-    scored = scoring.Scored(records, classes, snippet_seconds, truth, ambiguous, youtube_ids)
+    labels = setup.labels_per_video_of(folder)
+    scored = scoring.Scored(
+        records, classes, snippet_seconds, truth, ambiguous, youtube_ids, labels
+    )
     results = scoring.finish(o, command, folder, target, scored, out.say, {})
     tables.write_json(target / "opts.json", dataclasses.asdict(o))
     tables.write_json(target / "results.json", results)

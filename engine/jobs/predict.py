@@ -14,7 +14,7 @@ from engine import console, run_folder
 from engine.jobs import scoring, setup
 from formats import annotations, clip_scores, exports, features
 from formats.files import InputError, count, some
-from report import outcome
+from report import outcome, summary
 from report.page import About
 
 # what says where the new videos are: the run's own does not count
@@ -74,7 +74,8 @@ def predict(command, out, open_things):
     place.mkdir(parents=True, exist_ok=True)
     if command.save_clip_scores:
         clip_scores.write(place / "clip_scores.h5", kept, about["classes"], step)
-    scored = scoring.Scored(kept[:pictures], about["classes"], step)
+    labels = about.get("labels_per_video")
+    scored = scoring.Scored(kept[:pictures], about["classes"], step, labels_per_video=labels)
     durations = {name: durations[name] for name in source.names if name not in bad}
     table, results = _write_found(o, found, scored, place, command.export, durations, out.say)
     path = place / scoring.PAGE
@@ -136,6 +137,8 @@ def _write_found(o, found, scored, place, export, durations, say):
             f"{METHODS[name].title}: {counts['videos']} videos, {counts['proposals']} "
             f"detections: {path}.json and .csv"
         )
+        if of_gate := summary.gate_warning(counts, o.gate, scored.labels_per_video):
+            say(of_gate)
         if name == "em-mil":
             outcome.draw(place, scored, table, o.pictures, scoring.rule_of(o))
     for kind in export:

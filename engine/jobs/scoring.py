@@ -35,6 +35,7 @@ class Scored:
     ambiguous: pd.DataFrame | None = None
     # {video: id}, where the annotations call videos otherwise
     youtube_ids: dict | None = None
+    labels_per_video: float | None = None  # of the training videos; None where nobody knows
 
 
 def finish(o, command, run_dir, out, scored, say, seconds):
@@ -64,7 +65,7 @@ def finish(o, command, run_dir, out, scored, say, seconds):
     results["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
 
     theirs = published.published_rows(o.dataset, [METHODS[name].title for name in o.method])
-    blocks = summary.page(results, theirs, published.NOTE, len(scored.classes), o.gate)
+    blocks = summary.page(results, theirs, published.NOTE)
     say(summary.as_text(blocks, per_class=command.per_class))
     tables.write_text(out / "table.md", summary.as_markdown(blocks))
     _write_found(o, command.export, out, scored, found)
@@ -97,6 +98,7 @@ def _source_of_numbers(o, run_dir, scored, code):
         "rule": {**dataclasses.asdict(rule_of(o)), "gammas": list(o.gammas_at_test)},
         "run": str(run_dir),
         "classes_from": _classes_from(o),
+        "train": {"labels_per_video": scored.labels_per_video},
         "test": {
             "videos": len(scored.records),
             "segments": len(scored.truth),

@@ -330,9 +330,22 @@ def test_names_are_text_and_times_exact(trained, tmp_path):
     assert again.map.tolist() == results["methods"]["em-mil"]["protocols"]["activitynet"]["map"]
 
 
-def test_the_gate_that_passes_nearly_all_or_none_is_said(trained, tmp_path, capsys):
+def test_the_gate_is_held_against_the_labels_of_training(trained, tmp_path, capsys):
+    """Of two classes, training videos have one each; a gate of 0 passes both, of 1 neither."""
+
+    def said(folder, *flags):
+        evaluate(folder, "--method", "em-mil", *flags)
+        return [line for line in capsys.readouterr().out.splitlines() if "the gate 0 " in line]
+
+    (line,) = said(trained, "--gate", "0", "--out", tmp_path / "all")
+    assert line.startswith("warning: ") and "2.00" in line and "1.00" in line and "--gate" in line
+    oracle = "--gate", "0", "--video-classifier", "oracle"
+    assert said(trained, *oracle, "--out", tmp_path / "oracle") == []  # the gate does nothing there
     evaluate(trained, "--gate", "1", "--out", tmp_path / "none")
-    assert "warning: in 4 of 4 videos no class passes the gate 1" in capsys.readouterr().out
+    assert "4 of 4 videos" in capsys.readouterr().out
+    shutil.copytree(trained, tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()  # where nobody knows the labels
+    assert said(tmp_path / "run", "--gate", "0", "--out", tmp_path / "unknown") == []
 
 
 def test_where_no_test_video_has_a_segment_there_are_detections_and_no_table(
