@@ -522,7 +522,8 @@ def fingerprint(*paths):
             with open_file(name) as (file, size):
                 digest.update(f"{name.relative_to(path)}:{size};".encode())
                 for offset in range(0, size, step):
-                    digest.update(os.pread(file.fileno(), 4096, offset))
+                    file.raw.seek(offset)
+                    digest.update(file.raw.read(4096))
     return digest.hexdigest()
 
 
