@@ -15,14 +15,7 @@ import numpy as np
 
 import localize
 from formats import annotations as annotation_files
-from formats.features import (
-    DURATION,
-    ONE_STREAM_WIDTHS,
-    FeatureSource,
-    StoredArray,
-    in_common,
-    open_features,
-)
+from formats.features import DURATION, FeatureSource, StoredArray, in_common, open_features
 from formats.files import InputError, count, some
 from formats.layouts import seconds_text
 
@@ -376,13 +369,11 @@ def _check_axes(source, truth, arrays):
         return
     turned = np.array([shapes[name][1] for name in durations])
     clips = "" if source.snippet_seconds else f" {_flags(np.array([*durations.values()]), turned)}"
-    unclear = length in ONE_STREAM_WIDTHS and "--streams" not in source.options
-    ask = " --streams both" if unclear else ""
     path = "ANNOTATIONS" if truth is None else shlex.quote(str(truth.path))
     raise InputError(
         f"{source.path}: found {found}, expected (clips, dimensions); are the arrays "
         "(dimensions, clips)? Then turn them: python tools/convert_features.py "
-        f"{shlex.quote(source.path)} {path} OUT.h5 --transpose{source.options}{ask}{clips}"
+        f"{shlex.quote(source.path)} {path} OUT.h5 --transpose{source.options}{clips}"
     )
 
 

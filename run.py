@@ -166,7 +166,9 @@ def about_of(o, data, device):
         clips = np.mean([video.n_clips for video in data.train])
         cpu.choose_threads(clips, sum(filter(None, data.dims)))
     fingerprint = features.fingerprint(o.features, o.flow_features, o.annotations)
-    record = run_record.of(o, fingerprint, run_folder.environment(device))
+    record = run_record.of(
+        o, fingerprint, run_folder.environment(device), setup.labels_per_video(data)
+    )
     return setup.source_of_weights(o, data, record)
 
 

@@ -31,7 +31,7 @@ def keep_memory():
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, TypeError):  # TypeError: Windows has no library of no name
         return
     # M_MMAP_THRESHOLD: large tensors share the heap
     mallopt(-3, 1 << 30)

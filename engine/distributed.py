@@ -28,7 +28,8 @@ def join_processes():
 
     gloo on CPU; nccl where there are GPUs, one GPU for each process of a machine.
     """
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"  # also where a scheduler sets it for one
+    if alone or "RANK" not in os.environ or dist.is_initialized():
         return
     gpus = torch.cuda.device_count()
     local = int(os.environ.get("LOCAL_RANK", 0))
@@ -39,8 +40,14 @@ def join_processes():
                 "expected at most one process for each GPU"
             )
         torch.cuda.set_device(local)
-    with _one_line():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+    try:
+        with _one_line():
+            dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
+    except ValueError as error:
+        raise InputError(
+            f"RANK and WORLD_SIZE: found both set, but {error}; expected them from torchrun "
+            "(torchrun --nproc-per-node N run.py ...), or unset for one process"
+        ) from None
 
 
 def leave_processes():

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from engine.distributed import gathered, world
-from formats.files import InputError, load_json, load_pt, write_atomically
+from formats.files import InputError, load_json, load_pt, process_lock, write_atomically
 
 CHECKPOINT, LOG, LABELS, RECORDS = "checkpoint.pt", "log.jsonl", "labels", "environment.json"
 FORMAT, EARLIER = "em-mil run 3", ("em-mil run 1", "em-mil run 2")
@@ -53,8 +53,7 @@ class RunFolder:
         self.stage, self.epoch, self.done = None, 0, []
         self.log_bytes, self.saved_at = 0, time.monotonic()
         self.writes = world()[0] == 0  # process 0 writes for all
-        # a soft one outlives a kill
-        self.lock = filelock.FileLock(self.folder / ".lock", fallback_to_soft=False)
+        self.lock = process_lock(self.folder / ".lock")
         try:
             if self.writes:
                 self._take_lock()
@@ -138,7 +137,8 @@ class RunFolder:
         (dropout).
         """
         words = [self.seed, zlib.crc32(stage.encode()), epoch]
-        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+        # int first: NumPy 1.26 cannot shift its own
+        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]) >> 1)
         return np.random.default_rng(words)
 
     def log(self, **record):

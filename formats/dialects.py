@@ -185,18 +185,19 @@ def read_csv_truth(path, rows):
             "seconds: t_start, t_end"
         )
     of_file = subset_of_file(pathlib.Path(path).stem) or ""
+    several = table.at.get("labels") == table.at.get("label")  # "a;b" in a column called labels
     videos = {}
     for line, fields in table.rows:
         cell = {name: fields[at] for name, at in table.at.items()}
         if charades:  # its duration is called length
             cell.setdefault("duration", dict(zip(table.header, fields)).get("length"))
             actions = _charades_cell(f"{path}: line {line}", fields[table.header.index("actions")])
-        elif times and (cell["t_start"] or cell["t_end"]):
-            actions = [(cell["label"], (cell["t_start"], cell["t_end"]))]
-        else:  # one label, several as "a;b", or none
-            actions = [
-                (label.strip(), None) for label in re.split("[;|]", cell["label"]) if label.strip()
-            ]
+        else:
+            timed_line = times and (cell["t_start"] or cell["t_end"])
+            segment = (cell["t_start"], cell["t_end"]) if timed_line else None
+            labels = cell["label"].split(";") if several else [cell["label"]]
+            # a line without times and label is a video without any action
+            actions = [(label.strip(), segment) for label in labels if label.strip() or segment]
         if not cell["video"]:
             raise InputError(
                 f"{path}: line {line}: found video name '', expected a text that is not empty"

@@ -23,7 +23,7 @@ from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, sh
 from formats.names import match_names
 
 LAYOUTS = ("auto", *layouts.LAYOUTS)
-ONE_STREAM_WIDTHS = (512, 768, 1024, 1280, 1408)  # usual ones: CLIP, VideoMAE, I3D, InternVideo
+BOTH_WIDE = 2048  # the one width of an array that is both streams without saying so: 1024 each
 USUAL_CROPS, MOST_CROPS = (5, 10), 32
 DURATION = "duration"  # in place of a number of seconds from clip to clip: duration / clips
 SAMPLE = 8  # videos are looked at to see what kind of set it is
@@ -57,8 +57,9 @@ class FeatureSource:
         self.notes = list(found.notes)
         self.options = ""  # those given to open_features, as a command takes them
         self.streams = (streams,) if streams in STREAMS else STREAMS
-        # whether an array "features" is both streams side by side
+        # whether an array "features" is both streams side by side, and whether somebody says so
         self._halves = streams not in STREAMS or found.joint
+        self._told = streams is not None or found.joint
         self._crops, self._transpose = crops, transpose
         self._entries, self._handles, self._shapes = dict(found.entries), found.handles, {}
 
@@ -134,6 +135,12 @@ class FeatureSource:
                 raise InputError(
                     f"{self.path}: {name}: found {width} dimensions, expected an even number: RGB "
                     "and flow side by side (--streams rgb or --streams flow reads a single stream)"
+                )
+            if width != BOTH_WIDE and not self._told:
+                raise InputError(
+                    f"{self.path}: {name}: found one array, {width} wide, which may be one stream "
+                    "or both: --streams rgb or --streams flow if it is one, --streams both if it "
+                    f"is RGB and flow side by side ({width // 2} each)"
                 )
             return dict.fromkeys(self.streams, (length, width // 2 if self._halves else width))
         missing = [stream for stream in self.streams if stream not in shapes]
@@ -349,8 +356,8 @@ def open_features(
     path, needed by W-TALC's joint file, whose order is in videoname.npy of the annotation folder.
     snippet_seconds (s, or "duration": duration / clips of each video), clip_seconds (s): in place
     of what the file and its videos declare, see `FeatureSource.seconds`.
-    streams: "both", "rgb" or "flow"; None: both, and where one array may be one stream or two
-    halves the error asks.
+    streams: "both", "rgb" or "flow"; None: both, and one array a video is halved only in a joint
+    file and where it is 2048 wide; the error asks elsewhere.
     crops: "mean" or "first" of the crops in arrays of three axes.
     transpose: the arrays are stored (dimensions, clips).
     InputError where there are no features, and where what is meant cannot be known.
@@ -454,7 +461,7 @@ def _ask(source, found, streams, crops, flow_path):
                 f"{source.path}: every array is taken as one stream, {streams}, as given"
             )
     elif only == {"features"} and not found.joint and streams is None and flow_path is None:
-        _ask_halves(source)
+        _ask_halves(source.path)
     elif only in ({"rgb"}, {"flow"}):
         (stream,) = only
         if streams is None and found.layout == "canonical":
@@ -468,24 +475,17 @@ def _ask(source, found, streams, crops, flow_path):
             )
 
 
-def _ask_halves(source):
-    """InputError where an array "features" may well be a single stream."""
-    path = Path(source.path)
+def _ask_halves(path):
+    """InputError where the path is named after one stream, and each array may be both."""
+    path = Path(path)
     word = layouts.stream_word(path.stem if path.is_file() else path.name)
-    both = "--streams both if every array is RGB and flow side by side"
     if word:
         other = _beside(path, word)
         more = f", --flow-features {other} to read both" if other and word == "rgb" else ""
         raise InputError(
             f"{path}: found a {'file' if path.is_file() else 'folder'} named {word}, which may be "
-            f"one stream or both: --streams {word} to read one{more}, {both}"
-        )
-    widths = {shape[0 if source._transpose else -1] for shape in _plain_shapes(source)}
-    if len(widths) == 1 and widths <= set(ONE_STREAM_WIDTHS):
-        (width,) = widths
-        raise InputError(
-            f"{path}: found one array a video, {width} wide, a usual width of one stream: "
-            f"--streams rgb or --streams flow if it is one, {both} ({width // 2} each)"
+            f"one stream or both: --streams {word} to read one{more}, --streams both if every "
+            "array is RGB and flow side by side"
         )
 
 
@@ -618,7 +618,8 @@ def fingerprint(*paths):
             with open_file(name) as (file, size):
                 digest.update(f"{name.relative_to(path)}:{size};".encode())
                 for offset in range(0, size, step):
-                    digest.update(os.pread(file.fileno(), 4096, offset))
+                    file.raw.seek(offset)
+                    digest.update(file.raw.read(4096))
     return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ was found and what to do.
 
 import contextlib
 import errno
+import inspect
 import json
 import os
 import pathlib
@@ -16,6 +17,8 @@ import sys
 import uuid
 import warnings
 import zipfile
+
+import filelock
 
 MAX_JSON = 512 * 2**20  # bytes; parsed, JSON takes some ten times as much memory
 
@@ -231,6 +234,13 @@ def write_atomically(path):
                 f"{path}: found {error.strerror}, expected room to write the file"
             ) from None
         raise
+
+
+def process_lock(path):
+    """A lock file that is free again when its process ends, however that ends."""
+    # A soft lock would stay; older versions of filelock do not fall back to it.
+    falls_back = "fallback_to_soft" in inspect.signature(filelock.FileLock.__init__).parameters
+    return filelock.FileLock(path, **({"fallback_to_soft": False} if falls_back else {}))
 
 
 def free_memory():

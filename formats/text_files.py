@@ -19,6 +19,7 @@ NAMES = {
     "video": "video videoid videoname vid filename file name id",
     "t_start": "tstart start starttime starts startsec startseconds begin segmentstart",
     "t_end": "tend end endtime ends endsec endseconds stop segmentend",
+    "labels": "labels",
     "label": "label labels class classname labelname type action category activity",
     "score": "score confidence conf prob probability",
     "subset": "subset split set partition",

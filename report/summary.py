@@ -9,8 +9,9 @@ import eval_detection
 from formats.files import count
 from report import tables
 
-# share of pairs above, of videos without a class above: said as a warning
-GATE_MANY, GATE_NONE = 0.5, 0.8
+# Said as a warning: classes a video that pass the gate are more or fewer than the labels of a
+# training video by this factor; more than this share of the videos has no class above it.
+GATE_FACTOR, GATE_NONE = 1.5, 0.1
 
 
 def option_lines(values, phases, recipe):
@@ -66,7 +67,7 @@ def training_lines(log, seconds):
     return "\n".join([*lines, f"  wall time: {', '.join(spent)}\n"])
 
 
-def page(results, theirs, note, n_classes, gate):
+def page(results, theirs, note):
     """The result page, printed and written alike: blocks of (text, table or None, None or the
     table's rows that the screen shows).
 
@@ -75,7 +76,7 @@ def page(results, theirs, note, n_classes, gate):
     """
     blocks = []
     for name, method in results["methods"].items():
-        blocks.append((_proposals(method, gate, n_classes, results["test"]["videos"]), None, None))
+        blocks.append((_proposals(method, results), None, None))
         for protocol, e in list(method["protocols"].items())[:1]:
             tiou = min(e["tious"], key=lambda x: abs(x - 0.5))
             ap = {name: values[e["tious"].index(tiou)] for name, values in e["ap"].items()}
@@ -151,27 +152,39 @@ def caption(results, protocol):
     return "; ".join(parts)
 
 
-def _proposals(method, gate, n_classes, n_videos):
-    """Counts of one method's localization, with a warning where the gate passes nearly all or
-    nearly none.
-    """
+def _proposals(method, results):
+    """Counts of one method's localization, with what is said of the gate."""
     c = method["localization"]
-    lines = [
+    line = (
         f"{method['label']}: {c['proposals']} proposals; {c['pairs_empty']} of {c['pairs']} pairs "
         f"of video and class without one ({c['pairs_constant']} with a constant score); "
         f"{c['gate_fallback']} videos with no class above the gate"
-    ]
-    if n_classes > 2 and c["pairs"] > GATE_MANY * n_classes * n_videos:
-        lines.append(
-            f"warning: the gate {gate:g} passes {c['pairs']} of {n_classes * n_videos} pairs of "
-            f"video and class, which lowers every AP; raise --gate (chance is {1 / n_classes:.2g})"
-        )
-    elif n_videos and c["gate_fallback"] > GATE_NONE * n_videos:
-        lines.append(
-            f"warning: in {c['gate_fallback']} of {n_videos} videos no class passes the gate "
-            f"{gate:g}; only the best one is localized: lower --gate"
-        )
-    return "\n".join(lines)
+    )
+    if results["classes_from"] == "oracle":  # the true labels pass, whatever the gate
+        return line
+    of_gate = gate_warning(c, results["rule"]["gate"], results["train"]["labels_per_video"])
+    return f"{line}\n{of_gate}" if of_gate else line
+
+
+def gate_warning(counts, gate, labels):
+    """A line where the gate passes other numbers of classes than videos have labels, else None.
+
+    counts: of localize.table; labels: of a training video, on average, None where nobody knows.
+    """
+    videos, alone = counts["videos"], counts["gate_fallback"]
+    if not videos:
+        return None
+    passed = (counts["pairs"] - alone) / videos
+    comparable = labels is None or (
+        passed <= GATE_FACTOR * labels and labels <= GATE_FACTOR * passed
+    )
+    if comparable and alone <= GATE_NONE * videos:
+        return None
+    known = "" if labels is None else f", a training video has {labels:.2f} labels"
+    return (
+        f"warning: the gate {gate:g} passes {passed:.2f} classes a video{known}; in {alone} of "
+        f"{count(videos, 'video')} none passes and the best one is localized (--gate)"
+    )
 
 
 def as_text(blocks, per_class=False):

@@ -94,7 +94,7 @@ def convert(source, truth, out, dtype, compression, allow_missing):
     left_out = []
 
     def passed_over(name, error):
-        if name in needed and not allow_missing:
+        if name in needed and not (allow_missing and shapes):
             raise InputError(
                 f"{error} (--allow-missing leaves such videos out)" if shapes else error
             )

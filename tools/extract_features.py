@@ -20,7 +20,6 @@ import time
 from fractions import Fraction
 from pathlib import Path
 
-import filelock
 import h5py
 import numpy as np
 from tqdm import tqdm
@@ -28,7 +27,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from formats.features import extract_settings, write_canonical  # noqa: E402
-from formats.files import InputError, write_atomically  # noqa: E402
+from formats.files import InputError, process_lock, write_atomically  # noqa: E402
 from formats.layouts import in_one_line  # noqa: E402
 
 FPS = {"thumos14": 12, "activitynet12": 25}  # Sec. 4.1
@@ -349,9 +348,7 @@ def _kept(folder, out, settings):
         _check_same(place, settings)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # a soft lock outlives a kill
-        lock = filelock.FileLock(folder / ".lock", fallback_to_soft=False)
-        held = lock.acquire(timeout=0)
+        held = process_lock(folder / ".lock").acquire(timeout=0)
     except (OSError, NotImplementedError) as error:  # filelock.Timeout is an OSError
         found = getattr(error, "strerror", None) or "another process that writes here"
         raise InputError(f"{folder}: found {found}, expected a folder to write in") from None

@@ -15,7 +15,7 @@ from engine.jobs import scoring, setup
 from formats import annotations, clip_scores, exports, features
 from formats.files import InputError, count, some
 from formats.layouts import seconds_text
-from report import outcome
+from report import outcome, summary
 from report.page import About
 
 # what says where the new videos are: the run's own does not count
@@ -81,7 +81,9 @@ def predict(command, out, open_things):
         clip_scores.write(place / "clip_scores.h5", kept, about["classes"])
     scored = scoring.Scored(kept[:pictures], about["classes"])
     durations = {name: durations[name] for name in source.names if name not in bad}
-    table, results = _write_found(o, found, scored, place, command.export, durations, out.say)
+    table, results = _write_found(
+        o, found, scored, place, command.export, durations, made["labels_per_video"], out.say
+    )
     path = place / scoring.PAGE
     about = _about(o, scoring.Source(folder, made, run_folder.checkout()))
     outcome.write_page(path, about, scored, table, pages, scoring.rule_of(o))
@@ -131,9 +133,9 @@ def _record(name, about, source, seconds, durations, methods, device):
     return record
 
 
-def _write_found(o, found, scored, place, export, durations, say):
+def _write_found(o, found, scored, place, export, durations, labels, say):
     """Writes the detections of each method and pictures of EM-MIL's; returns the first method's
-    table and the results.
+    table and the results. labels: of a training video, on average.
     """
     # the first method's table and counts stay for what follows
     for name in reversed(o.method):
@@ -144,6 +146,8 @@ def _write_found(o, found, scored, place, export, durations, say):
             f"{METHODS[name].title}: {counts['videos']} videos, {counts['proposals']} "
             f"detections: {path}.json and .csv"
         )
+        if of_gate := summary.gate_warning(counts, o.gate, labels):
+            say(of_gate)
         if name == "em-mil":
             outcome.draw(place, scored, table, o.pictures, scoring.rule_of(o))
     for kind in export:

@@ -16,13 +16,15 @@ from formats.files import InputError, count, show
 LISTED = {*"commit processor threads machine python numpy pandas h5py deterministic".split()}
 
 
-def of(o, data, environment):
+def of(o, data, environment, labels_per_video=None):
     """The record of a run with the options `o`, as JSON gives it back.
 
     data: fingerprint of its features and annotations. environment: run_folder.environment of the
-    process that trains.
+    process that trains. labels_per_video: of its training videos, on average; None where no data
+    are loaded.
     """
-    own = {"data": data, "methods": wanted(o), "options": dataclasses.asdict(o), "phases": o.phases}
+    own = {"data": data, "labels_per_video": labels_per_video, "methods": wanted(o)}
+    own |= {"options": dataclasses.asdict(o), "phases": o.phases}
     return json.loads(json.dumps({**environment, **own}))
 
 
@@ -47,7 +49,7 @@ def _facts(record):
     }
     for number, row in enumerate(record["phases"], 1):
         found[f"phase {number}"] = " ".join(map(str, row))
-    apart = {"options", "phases", "methods", "versions", "dirty"}
+    apart = {"options", "phases", "methods", "versions", "dirty", "labels_per_video"}
     found |= {name: str(value) for name, value in record.items() if name not in apart}
     found |= record["versions"]
     return found | {"methods": ", ".join(record["methods"]), "commit": commit_of(record)}

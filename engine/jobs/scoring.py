@@ -72,7 +72,7 @@ def finish(o, command, source, out, scored, say, seconds):
     results["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
 
     theirs = published.published_rows(o.dataset, [METHODS[name].title for name in o.method])
-    blocks = summary.page(results, theirs, published.NOTE, len(scored.classes), o.gate)
+    blocks = summary.page(results, theirs, published.NOTE)
     say(summary.as_text(blocks, per_class=command.per_class))
     tables.write_text(out / "table.md", summary.as_markdown(blocks))
     _write_found(o, command.export, out, scored, found)
@@ -106,6 +106,7 @@ def _source_of_numbers(o, source, scored):
         "rule": {**dataclasses.asdict(rule_of(o)), "gammas": list(o.gammas_at_test)},
         "run": str(source.folder),
         "classes_from": _classes_from(o),
+        "train": {"labels_per_video": source.record["labels_per_video"]},
         "test": {
             "videos": len(scored.records),
             "segments": len(scored.truth),

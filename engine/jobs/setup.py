@@ -282,6 +282,11 @@ def youtube_ids_of(folder):
     return load_json(path) if path.exists() else None
 
 
+def labels_per_video(data):
+    """Labels of a training video, on average."""
+    return float(np.mean([video.labels.sum() for video in data.train]))
+
+
 def source_of_weights(o, data, record):
     """What a run's checkpoint says of where its weights come from.
 
@@ -355,7 +360,6 @@ def option_lines(o, phases, processes):
 
 def data_lines(data, truth):
     clips = [sum(v.n_clips for v in videos) for videos in (data.train, data.test)]
-    labels = np.mean([video.labels.sum() for video in data.train])
     annotated = len(set(truth["video"]) & {video.name for video in data.test})
     streams = " and ".join(
         f"{stream} {dim}-d" for stream, dim in zip(("rgb", "flow"), data.dims) if dim
@@ -365,7 +369,7 @@ def data_lines(data, truth):
     return (
         f"\nData ({data.layout} layout)\n"
         f"  training: {count(data.train, 'video')}, {count(clips[0], 'clip')}, "
-        f"{labels:.2f} labels a video\n"
+        f"{labels_per_video(data):.2f} labels a video\n"
         f"  test: {count(data.test, 'video')}, {count(clips[1], 'clip')}; "
         f"{count(annotated, 'video')} with segments\n"
         f"  {count(data.classes, 'class', 'classes')}, {streams}, "

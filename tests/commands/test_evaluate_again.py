@@ -347,9 +347,19 @@ def test_detections_only_where_no_segment_is_give_zero(trained, tmp_path):
     assert (tmp_path / "out/report.html").exists()
 
 
-def test_the_gate_that_passes_nearly_all_or_none_is_said(trained, tmp_path, capsys):
+def test_the_gate_is_held_against_the_labels_of_training(trained, tmp_path, capsys):
+    """Of two classes, training videos have one each; a gate of 0 passes both, of 1 neither."""
+
+    def said(folder, *flags):
+        evaluate(folder, "--method", "em-mil", *flags)
+        return [line for line in capsys.readouterr().out.splitlines() if "the gate 0 " in line]
+
+    (line,) = said(trained, "--gate", "0", "--out", tmp_path / "all")
+    assert line.startswith("warning: ") and "2.00" in line and "1.00" in line and "--gate" in line
+    oracle = "--gate", "0", "--video-classifier", "oracle"
+    assert said(trained, *oracle, "--out", tmp_path / "oracle") == []  # the gate does nothing there
     evaluate(trained, "--gate", "1", "--out", tmp_path / "none")
-    assert "warning: in 4 of 4 videos no class passes the gate 1" in capsys.readouterr().out
+    assert "4 of 4 videos" in capsys.readouterr().out
 
 
 def test_where_no_test_video_has_a_segment_there_are_detections_and_no_table(

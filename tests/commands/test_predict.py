@@ -147,6 +147,13 @@ def test_test_time_options(trained, unseen, tmp_path):
     assert not commands.same(tmp_path / "out/detections.csv", trained[0] / "detections.csv")
 
 
+def test_the_gate_is_held_against_the_labels_of_training(trained, unseen, tmp_path, capsys):
+    flags = "--gate", "0", "--method", "em-mil", "--out", tmp_path / "out"
+    predict(trained[0], unseen, *flags)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "the gate 0 " in line]
+    assert "2.00" in line and "1.00" in line and "--gate" in line
+
+
 def test_video_scores_from_outside(trained, unseen, tmp_path):
     scores = {
         name: {"A": 0.9 * (k % 2), "B": 0.9 * (1 - k % 2)} for k, name in enumerate(trained[2])

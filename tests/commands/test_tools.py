@@ -29,7 +29,8 @@ def write(folder, writer=feature_files.canonical, streams=None, database=None, *
 
 
 def flags(paths):
-    return ["--flow-features", str(paths["flow_features"])] if "flow_features" in paths else []
+    given = {name: paths[name] for name in ("flow_features", "streams") if name in paths}
+    return [w for name, value in given.items() for w in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def convert(paths, truth, out, *options):

@@ -189,6 +189,26 @@ def _rank(pid):
         return dict(pair.partition("=")[::2] for pair in file.read().decode().split("\0"))["RANK"]
 
 
+def environment(monkeypatch, **variables):
+    """What a scheduler sets, and none of what torchrun adds."""
+    for name in ("MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_one_process_of_a_scheduler_needs_no_address(monkeypatch):
+    environment(monkeypatch, RANK="0", WORLD_SIZE="1")
+    join_processes()
+    assert world() == (0, 1)
+
+
+@pytest.mark.parametrize("size", ["2", "two", ""])
+def test_several_processes_without_an_address_are_told_of_torchrun(monkeypatch, capsys, size):
+    environment(monkeypatch, RANK="0", WORLD_SIZE=size)
+    assert "torchrun" in commands.refused(["--dry-run"], capsys)
+
+
 # ------------------------------------------------------------------------------------------------
 # exchanges
 def _exchange(n):

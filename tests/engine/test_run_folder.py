@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from types import SimpleNamespace
 
+import filelock
 import numpy as np
 import pytest
 import torch
@@ -176,6 +177,35 @@ def test_generators_depend_on_seed_stage_and_epoch_alone(tmp_path):
     assert len({first, *others}) == 4 and len({x for d in (first, *others) for x in d}) == 16
 
 
+def test_a_generator_where_numpy_cannot_shift_its_own_numbers(tmp_path, monkeypatch):
+    """NumPy 1.26: np.uint64(4) >> 1 is a TypeError there, int(np.uint64(4)) is none."""
+
+    class Number:
+        def __init__(self, value):
+            self.value = value
+
+        def __int__(self):
+            return self.value
+
+    def drawn(folder):
+        run = RunFolder(tmp_path / folder, seed=3)
+        run.generator("a", 1)
+        run.close()
+        return torch.rand(3).tolist()
+
+    as_here, seeds = drawn("here"), np.random.SeedSequence
+
+    class Sequence:
+        def __init__(self, words):
+            self.inner = seeds(words)
+
+        def generate_state(self, n, kind):
+            return [Number(int(x)) for x in self.inner.generate_state(n, kind)]
+
+    monkeypatch.setattr(np.random, "SeedSequence", Sequence)
+    assert drawn("there") == as_here
+
+
 # ------------------------------------------------------------------------------------------------
 # memory order
 def em_mil(run, permuted, epochs, at_step=None):
@@ -283,6 +313,21 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, recwarn, code):
     assert load_checkpoint(tmp_path)["done"] == ["first", "second"] and not list(recwarn)
     RunFolder(tmp_path, resume=True).close()  # as after a kill: nothing is left that locks it
     run.close()
+
+
+def test_a_filelock_that_knows_no_soft_fallback(tmp_path, monkeypatch):
+    """As that of 2023: where it is given a word that it does not know, its end prints a traceback."""
+    now = filelock.FileLock
+
+    def before(lock_file, timeout=-1):
+        return now(lock_file, timeout=timeout)
+
+    monkeypatch.setattr(filelock, "FileLock", before)
+    run = RunFolder(tmp_path)
+    with pytest.raises(InputError, match="in use by another run"):
+        RunFolder(tmp_path)
+    run.close()
+    RunFolder(tmp_path).close()
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):

@@ -802,7 +802,7 @@ def test_csv_columns_of_frames_beside_those_of_seconds(tmp_path):
     [
         "video,label,subset\na,Run,train\na,Dive,train\nb,,test\n",
         "name,labels,split\na,Run;Dive,train\nb,,test\n",
-        "video,label,subset\na,Dive|Run,train\nb, ,test\n",
+        "video,Labels,subset\na, Dive ;Run;,train\nb, ,test\n",
         "video,t_start,t_end,label,subset\na,,,Run,train\na,,,Dive,train\nb,,,,test\n",
     ],
 )
@@ -811,6 +811,24 @@ def test_csv_of_labels_without_times(tmp_path, text):
     truth = load(tmp_path / "gt.csv")
     assert labels_of(truth) == {"a": ("train", ("Dive", "Run"), []), "b": ("test", (), [])}
     assert annotations.choose_subsets(truth) == ("train", "test") and truth.notes == ()
+
+
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize(
+    "column, text, expected",
+    [
+        ("label", "push | pull", ("push | pull",)),
+        ("class", "push;pull", ("push;pull",)),
+        ("labels", "push | pull", ("push | pull",)),
+        ("labels", "push; pull", ("pull", "push")),
+        ("label,labels", "push;pull,lift;drop", ("push;pull",)),  # the more usual name counts
+    ],
+)
+def test_labels_are_split_only_in_a_column_of_labels(tmp_path, timed, column, text, expected):
+    head, times = ("video,t_start,t_end", ",3,8") if timed else ("video", "")
+    (tmp_path / "gt.csv").write_text(f"{head},{column}\na{times},{text}\n")
+    segments = [[3, 8]] * len(expected) if timed else []
+    assert labels_of(load(tmp_path / "gt.csv")) == {"a": ("", expected, segments)}
 
 
 HEADER = "video,t_start,t_end,label\n"

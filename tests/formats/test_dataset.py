@@ -61,7 +61,9 @@ def test_a_stream_of_a_joint_array_by_columns_does_not_keep_the_other(tmp_path, 
         feature_files.save(tmp_path / f"f/{name}.npy", np.asfortranarray(np.concatenate(pair, 1)))
     truth = feature_files.write_json(tmp_path / "gt.json", feature_files.database(streams))
     for name, video in videos(
-        feature_files.load(tmp_path / "f", truth, snippet_seconds=SECONDS, **SUBSETS)
+        feature_files.load(
+            tmp_path / "f", truth, snippet_seconds=SECONDS, streams="both", **SUBSETS
+        )
     ).items():
         np.testing.assert_array_equal(video.flow, streams[name][1])
         assert video.rgb.flags.owndata and video.flow.flags.owndata

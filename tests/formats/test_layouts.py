@@ -15,7 +15,11 @@ from formats import features
 
 NAMES = list(feature_files.features())
 load = functools.partial(
-    feature_files.load, snippet_seconds=SECONDS, train_subset="train", test_subset="test"
+    feature_files.load,
+    snippet_seconds=SECONDS,
+    streams="both",  # one array a video is RGB and flow side by side
+    train_subset="train",
+    test_subset="test",
 )
 
 

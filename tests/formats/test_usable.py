@@ -79,22 +79,49 @@ def test_one_stream_of_a_set_of_two(tmp_path, streams, truth):
             np.testing.assert_array_equal(video.flow, streams[name][1])
 
 
-@pytest.mark.parametrize("width", [512, 768, 1024, 1280, 1408])
-def test_a_usual_width_of_one_stream_is_asked_about(tmp_path, streams, truth, width):
-    arrays = {
-        name: np.random.default_rng(0).random((len(rgb), width), "f4")
-        for name, (rgb, _) in streams.items()
-    }
-    line = line_of(load, files(tmp_path / "f", arrays), truth)
-    assert f"found one array a video, {width} wide" in line and f"({width // 2} each)" in line
+def of_width(width, streams):
+    """{video: array (T, width)} of the clips of `streams`."""
+    rng = np.random.default_rng(0)
+    return {name: rng.random((len(rgb), width), "f4") for name, (rgb, _) in streams.items()}
+
+
+@pytest.mark.parametrize("width", [2, 150, 384, 1024, 1152, 2304, 3200, 4096])
+def test_one_array_a_video_is_asked_about(tmp_path, streams, truth, capsys, width):
+    folder = files(tmp_path / "f", of_width(width, streams))
+    first = NAMES[0]
+    for allow_missing in (False, True):
+        line = line_of(load, folder, truth, allow_missing=allow_missing)
+        assert f"{folder}: {first}: found one array, {width} wide" in line
+        assert "--allow-missing" not in line
     for streams, dims in (
         ("rgb", (width, None)),
         ("flow", (None, width)),
         ("both", (width // 2, width // 2)),
     ):
         assert f"--streams {streams}" in line
-        data = load(tmp_path / "f", truth, streams=streams)  # the advice works
+        data = load(folder, truth, streams=streams)  # the advice works
         assert data.dims == dims
+    seconds = "--snippet-seconds", "0.5"
+    code, _, error = tool(capsys, inspect_features, folder, truth, *seconds)
+    assert code == 2 and f"found one array, {width} wide" in error
+    for more in ((), ("--allow-missing",)):
+        target = tmp_path / "out.h5"
+        code, _, error = tool(capsys, convert_features, folder, truth, target, *seconds, *more)
+        assert code == 2 and f"found one array, {width} wide" in error and not target.exists()
+
+
+def test_one_array_of_2048_is_both_streams(tmp_path, streams, truth):
+    arrays = of_width(2048, streams)
+    odd = NAMES[2]
+    data = load(files(tmp_path / "f", arrays), truth)
+    for name, video in videos(data).items():
+        np.testing.assert_array_equal(video.rgb, arrays[name][:, :1024])
+        np.testing.assert_array_equal(video.flow, arrays[name][:, 1024:])
+    files(tmp_path / "f", {odd: arrays[odd][:, :1024]})  # is not halved among the others either
+    assert f"{odd}: found one array, 1024 wide" in line_of(load, tmp_path / "f", truth)
+    assert sorted(videos(load(tmp_path / "f", truth, allow_missing=True))) == sorted(
+        set(NAMES) - {odd}
+    )
 
 
 def test_a_joint_file_is_not_asked_about(tmp_path, streams, truth):
@@ -166,7 +193,7 @@ def test_axes_of_length_1_are_dropped_with_a_note(tmp_path, streams, truth, axes
         {name: AXES[axes](np.concatenate(pair, 1)) for name, pair in streams.items()},
     )
     for memory_limit in (None, 0):
-        data = load(folder, truth, memory_limit=memory_limit)
+        data = load(folder, truth, streams="both", memory_limit=memory_limit)
         for name, video in videos(data).items():  # one of them has a single clip
             np.testing.assert_array_equal(np.asarray(video.rgb), streams[name][0])
             np.testing.assert_array_equal(np.asarray(video.flow), streams[name][1])
@@ -195,7 +222,7 @@ def test_crops_are_asked_about_averaged_or_the_first_taken(tmp_path, truth, stre
         in line
     )
     for how, offset in (("first", 0), ("mean", offsets.mean())):
-        data = load(tmp_path / "f", truth, crops=how)
+        data = load(tmp_path / "f", truth, crops=how, streams="both")
         for name, video in videos(data).items():
             np.testing.assert_allclose(video.flow, streams[name][1] + offset, atol=1e-5)
             assert video.rgb.dtype == np.float32
@@ -209,7 +236,7 @@ def test_crops_of_videos_with_ten_clips(tmp_path, streams, truth):
         name: np.random.default_rng(i).random((10, t, 8), "f4")
         for i, (name, t) in enumerate(lengths.items())
     }
-    data = load(files(tmp_path / "f", arrays), truth, crops="first")
+    data = load(files(tmp_path / "f", arrays), truth, crops="first", streams="both")
     for name, video in videos(data).items():
         assert video.n_clips == lengths[name]
         np.testing.assert_array_equal(video.rgb, arrays[name][0, :, :4])
@@ -237,7 +264,7 @@ def test_transposed_arrays_are_asked_about_and_the_command_turns_them(
     folder = files(
         tmp_path / "my features", {name: np.concatenate(pair, 1).T for name, pair in long.items()}
     )
-    line = line_of(load, folder, truth, snippet_seconds=declared)
+    line = line_of(load, folder, truth, snippet_seconds=declared, streams="both")
     assert (
         "found 8 clips in every video and another number of dimensions in each (77 to 130)" in line
     )
@@ -262,10 +289,11 @@ def test_transposed_arrays_of_equal_lengths(tmp_path, streams, truth):
         load, folder, truth
     )
     folder = files(tmp_path / "g", {name: np.ones((10, 100), "f4") for name in streams})
-    assert any("GEOMETRY" in note and "resampled" in note for note in load(folder, truth).notes)
+    notes = load(folder, truth, streams="both").notes
+    assert any("GEOMETRY" in note and "resampled" in note for note in notes)
 
 
-def test_transposed_arrays_of_one_usual_width_are_asked_about_the_stream_too(
+def test_transposed_arrays_are_asked_about_the_stream_once_they_are_turned(
     tmp_path, streams, truth, capsys
 ):
     long = {
@@ -275,7 +303,9 @@ def test_transposed_arrays_of_one_usual_width_are_asked_about_the_stream_too(
     command = shlex.split(line_of(load, files(tmp_path / "f", long), truth).split("turn them: ")[1])
     target = tmp_path / "turned.h5"
     argv = [target if word == "OUT.h5" else word for word in command[2:]]
-    assert tool(capsys, convert_features, *argv)[0] == 0
+    code, _, error = tool(capsys, convert_features, *argv)
+    assert code == 2 and "1024 wide" in error and "--streams both" in error
+    assert tool(capsys, convert_features, *argv, "--streams", "both")[0] == 0
     assert load(target, truth).dims == (512, 512)
 
 
@@ -389,7 +419,7 @@ def test_training_videos_without_times_and_test_videos_without_segments(tmp_path
     }
     truth = annotations.Annotations("gt", made, ("a", "b"), None, ())
     folder = files(tmp_path / "f", {n: np.concatenate(pair, 1) for n, pair in streams.items()})
-    source = features.open_features(folder, snippet_seconds=SECONDS)
+    source = features.open_features(folder, snippet_seconds=SECONDS, streams="both")
     data = dataset.load(source, truth, train_subset="train", test_subset="test")
     assert [video.labels.tolist() for video in data.train] == [[1, 0]] * 3
     assert [len(video.segments) for video in data.test] == [0] * 3
@@ -412,7 +442,7 @@ def test_clips_against_segments_of_the_thumos14_json_without_durations(tmp_path)
             file[name] = np.ones((int(durations[name] // 0.64), 2), "f2")
 
     def notes(seconds):
-        data = load(tmp_path / "f.h5", truth.path, snippet_seconds=seconds)
+        data = load(tmp_path / "f.h5", truth.path, snippet_seconds=seconds, streams="both")
         return [note for note in data.notes if "GEOMETRY" in note]
 
     assert notes(0.64) == []  # 4 of 410 videos

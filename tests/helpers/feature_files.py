@@ -119,13 +119,13 @@ def stream_files(folder, streams):
 def side_by_side_files(folder, streams):
     for name, pair in streams.items():
         save(folder / f"{name}.npy", np.concatenate(pair, 1))
-    return {"features": folder}
+    return {"features": folder, "streams": "both"}
 
 
 def split_side_by_side_files(folder, streams):
     for i, (name, pair) in enumerate(streams.items()):
         save(folder / ("train", "test")[i % 2] / f"{name}.npy", np.concatenate(pair, 1))
-    return {"features": folder}
+    return {"features": folder, "streams": "both"}
 
 
 def npz_files(folder, streams):
@@ -162,14 +162,14 @@ def hdf5_side_by_side(folder, streams):
     with h5py.File(folder / "features.hdf5", "w") as file:
         for name, pair in streams.items():
             file[name] = np.concatenate(pair, 1)
-    return {"features": folder / "features.hdf5"}
+    return {"features": folder / "features.hdf5", "streams": "both"}
 
 
 def hdf5_single_in_group(folder, streams):
     with h5py.File(folder / "features.hdf5", "w") as file:
         for name, pair in streams.items():
             file[f"{name}/i3d_features"] = np.concatenate(pair, 1)
-    return {"features": folder / "features.hdf5"}
+    return {"features": folder / "features.hdf5", "streams": "both"}
 
 
 def hdf5_group_per_stream(folder, streams):
