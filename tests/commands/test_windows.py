@@ -6,7 +6,6 @@ import pytest
 from commands import FLAGS, words
 from places import ROOT, python
 
-import run
 from engine.run_folder import CHECKPOINT, LOG
 
 pytestmark = pytest.mark.slow
@@ -74,8 +73,8 @@ def test_training_resume_predict_and_reproduce(windows, tmp_path):
     lacks = "import os, ctypes; print(hasattr(os, 'pread'), ctypes.CDLL.__module__)"
     assert windows("-c", lacks).split() == ["False", "sitecustomize"]
     flags = commands.write_set(tmp_path / "data")
-    run.main([*flags, "--out", str(tmp_path / "here")])
     stopped, program = tmp_path / "stopped", ROOT / "run.py"
+    windows(program, *flags, "--out", tmp_path / "here")
     windows(program, *flags, "--out", stopped, code=9, STOP_AT_LOG="12")
     assert (stopped / CHECKPOINT).exists() and (stopped / LOG).exists()
     windows(program, "--resume", stopped)

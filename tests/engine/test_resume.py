@@ -187,7 +187,7 @@ def test_told_to_stop_many_times(flags, whole, tmp_path):
         (run, "TrainingSet"),
         (clip_scores, "write"),
         (localize, "table"),
-        (eval_detection, "evaluate"),
+        (eval_detection, "score"),
         (detections, "write_detections"),
         (summary, "as_markdown"),
         (figures, "localization_figure"),

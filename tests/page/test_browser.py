@@ -116,8 +116,8 @@ def one_video(truth, found, **numbers):
     truth = pd.DataFrame(truth, columns=report_page.SEGMENT)
     found = pd.DataFrame(found, columns=report_page.DETECTION)
     evaluation = dataclasses.replace(synthetic.evaluation(truth, found), **numbers)
-    scores = report_page.Scores("v", 20.0, np.zeros(20), np.zeros((20, 2)), [0, 1])
-    rule = synthetic.rule(0.8, (0.15,), 0.15, 1.0)
+    scores = report_page.Scores("v", 20.0, np.zeros(20), np.zeros((20, 2)), [0, 1], 1.0, 1.0)
+    rule = synthetic.rule(0.8, (0.15,), 0.15)
     return report_page.page_content(["x", "y"], rule, [scores], found, evaluation)
 
 
