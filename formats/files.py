@@ -24,11 +24,18 @@ MAX_JSON = 512 * 2**20  # bytes; parsed, JSON takes some ten times as much memor
 
 
 class InputError(ValueError):
-    """Something is wrong with what the user gave; the message is one line that says what was found
-    and expected."""
+    """Something is wrong with what the user gave: one line that names the place, what was found
+    there, and what is expected or to be done.
 
-    def __init__(self, message):
-        super().__init__("".join(c if c.isprintable() else " " for c in str(message)))
+    where: file, and video where there is one ("features.h5: video_1"), or option. found and
+    expected may be left out where `where` is a whole line, such as another program's.
+    """
+
+    def __init__(self, where, found=None, expected=None):
+        self.where, self.found, self.expected = str(where), found, expected
+        line = self.where + ("" if found is None else f": found {found}")
+        line += "" if expected is None else f", expected {expected}"
+        super().__init__("".join(c if c.isprintable() else " " for c in line))
 
 
 class _Short(reprlib.Repr):
