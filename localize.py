@@ -2,7 +2,7 @@
 seconds.
 
 Arrays in, a detections table out; no torch. `detect` turns the curves of one video into rows,
-`table` turns the rows of all videos into one table. The methods (baselines/) differ in their curves
+`table` turns the rows of all videos into one table. The methods (methods/) differ in their curves
 and share everything from the runs on, so that a difference between rows of a table is a difference
 between methods.
 

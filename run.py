@@ -27,13 +27,13 @@ import numpy as np
 import eval_detection
 import localize
 import opts
-from baselines import METHODS, apply
 from engine import console, distributed, run_folder
-from engine.jobs import predict, run_record, scoring, setup
 from engine.loop import TrainingSet
 from formats import clip_scores, detections, exports, features
 from formats.files import InputError, load_json
 from formats.names import match_names
+from jobs import predict, run_record, scoring, setup
+from methods import METHODS, apply
 from report import figures, summary, tables, tensorboard
 
 opts.CHOICES.update(

@@ -226,7 +226,7 @@ def read_log(folder):
 
 
 def read_records(folder):
-    """The records of a run (engine/jobs/run_record.py), one for each process that its weights come
+    """The records of a run (jobs/run_record.py), one for each process that its weights come
     from. InputError where they are missing, broken, or of an earlier version.
     """
     path = Path(folder) / RECORDS

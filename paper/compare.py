@@ -19,9 +19,9 @@ from tqdm import tqdm
 import eval_detection
 import opts
 from engine import console, run_folder
-from engine.jobs import run_record, scoring, setup
 from formats.detections import read_detections
 from formats.files import InputError, some
+from jobs import run_record, scoring, setup
 from report import tables
 
 WILCOXON_FROM = 6  # pairs: with fewer, no result has p < 0.05
@@ -34,7 +34,7 @@ class Group:
 
     name: str
     o: opts.Opts  # of the first run
-    records: list  # what shaped the runs, see engine.jobs.run_record
+    records: list  # what shaped the runs, see jobs.run_record
     truth: pd.DataFrame
     ambiguous: pd.DataFrame
     detections: dict  # {seed: table}

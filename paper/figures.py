@@ -10,9 +10,9 @@ import pandas as pd
 import eval_detection
 import localize
 from engine import run_folder
-from engine.jobs import scoring, setup
 from formats import annotations
 from formats.files import InputError
+from jobs import scoring, setup
 from paper.pages import Page
 from paper.runs import detections, finished, opened
 from report import figures, outcome, tables

@@ -7,9 +7,9 @@ import pandas as pd
 
 import opts
 from engine import console
-from engine.jobs.run_record import commit_of, trained_on
 from engine.run_folder import read_records
 from formats.files import load_json
+from jobs.run_record import commit_of, trained_on
 from paper.runs import finished, flags_of
 from report import tables
 from report.summary import tested

@@ -6,7 +6,7 @@ does not stop the others. Its folder is
     OUT/reproduce-runs-DATASET/VARIANT-sSEED-KEY
 
 KEY is a hash of what decides its clip scores, but for the seed, taken from its record
-(engine/jobs/run_record.py): the source files that train and score, the options of training and the
+(jobs/run_record.py): the source files that train and score, the options of training and the
 phases that they give, the data, PyTorch, the number of processes, CPU or GPU, and the CPU's
 instructions, since AVX-512 and AVX2 round differently. So all numbers of a page have one code and
 one set of options: after a change, runs have other folders and are trained again, and the earlier
@@ -33,11 +33,11 @@ from tqdm import tqdm
 import eval_detection
 import localize
 import opts
-from baselines import METHODS
 from engine import console, run_folder
-from engine.jobs import run_record, scoring, setup
 from formats import clip_scores, features, files
 from formats.files import InputError
+from jobs import run_record, scoring, setup
+from methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -10,9 +10,9 @@ import torch
 
 import opts
 from engine import console, run_folder
-from engine.jobs.setup import device_kind, find_files, load_annotations
 from formats import annotations
 from formats.files import InputError
+from jobs.setup import device_kind, find_files, load_annotations
 
 # Options of run.py that reproduce.py refuses or sets itself.
 NOT_HERE = (*opts.ACTIONS, "dry_run", "keep_going", "save_clip_scores", "other_code")

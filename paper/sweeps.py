@@ -6,10 +6,9 @@ from tqdm import tqdm
 
 import opts
 from formats.files import InputError
-from paper import published
 from paper.pages import Page
 from paper.runs import finished, map_at, opened, protocols
-from report import figures, tables
+from report import figures, published, tables
 
 LAMBDAS = tuple(k / 10 for k in range(11))
 GAMMAS = (0.0, 0.05, 0.1, 0.15, 0.2)  # 0.05 to 0.2 as in Sec. 4.1, and 0

@@ -7,15 +7,14 @@ import pandas as pd
 
 import eval_detection
 import opts
-from baselines import METHODS
-from engine.jobs import scoring, setup
-from engine.jobs.run_record import trained_on
 from engine.run_folder import read_records
 from formats.files import InputError, load_json
-from paper import published
+from jobs import scoring, setup
+from jobs.run_record import trained_on
+from methods import METHODS
 from paper.pages import Page
 from paper.runs import counted, finished, protocols, scores
-from report import figures, tables
+from report import figures, published, tables
 
 TABLE2_TIOUS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 CLASSIFIERS = [name for name, method in METHODS.items() if method.classifies]

@@ -47,7 +47,7 @@ def page_scores(gated, gate, dtype=None):
     """What the page shows of each video: the classes that pass the gate, and EM-MIL's scores where
     there are some.
 
-    gated: (record, video-level scores or None) as baselines.apply.class_scores yields them. dtype:
+    gated: (record, video-level scores or None) as methods.apply.class_scores yields them. dtype:
     to keep less.
     """
     for record, of_video in gated:

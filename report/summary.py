@@ -71,7 +71,7 @@ def page(results, theirs, note):
     """The result page, printed and written alike: blocks of (text, table or None, None or the
     table's rows that the screen shows).
 
-    results: see engine.jobs.scoring.finish. theirs: {name: {column: percent}}, published rows;
+    results: see jobs.scoring.finish. theirs: {name: {column: percent}}, published rows;
     note: the sentence beside them.
     """
     blocks = []

@@ -35,8 +35,8 @@ import torch  # noqa: E402
 
 import localize  # noqa: E402
 import opts  # noqa: E402
-from baselines import METHODS, apply  # noqa: E402
-from engine.jobs import scoring, setup  # noqa: E402
+from methods import METHODS, apply  # noqa: E402
+from jobs import scoring, setup  # noqa: E402
 from engine.loop import TrainingSet  # noqa: E402
 from engine.run_folder import RunFolder, environment  # noqa: E402
 from formats.files import InputError  # noqa: E402

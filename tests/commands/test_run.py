@@ -15,10 +15,10 @@ import dataset
 import eval_detection
 import opts
 import run
-from baselines import METHODS
 from engine import run_folder
-from engine.jobs import setup
 from formats import clip_scores, detections
+from jobs import setup
+from methods import METHODS
 
 SHORT = "--cycle 1 --cycle-epochs 3 --untrimmednet-epochs 2 --wtalc-iterations 20".split()
 

@@ -18,7 +18,6 @@ from places import ROOT
 
 import dataset
 import reproduce
-from baselines import METHODS, wtalc
 from engine.distributed import (
     Reported,
     all_or_none,
@@ -31,6 +30,7 @@ from engine.distributed import (
 from engine.loop import TrainingSet
 from engine.run_folder import LOG, RunFolder, load_checkpoint, read_labels, read_log
 from formats.files import InputError
+from methods import METHODS, wtalc
 
 SHORT = (
     "--cycle 1 --cycle-epochs 2 --alternate-epochs 1 --untrimmednet-epochs 2 --pictures 0 "

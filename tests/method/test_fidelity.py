@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 
 import em_trainer
-from baselines.attention import AttentionEStep, AttentionMStep
 from em_trainer import EStep, MStep, Phase
 from engine.loop import TrainingSet
 from engine.run_folder import RunFolder
+from methods.attention import AttentionEStep, AttentionMStep
 from model import EMMIL
 
 SEED, DIMS, CLASSES, GAMMA = 3, (6, 5), 3, 0.1

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 import localize
-from baselines import METHODS
 from formats.clip_scores import Record
+from methods import METHODS
 
 CLASSES = ("jump", "run")
 

@@ -17,8 +17,8 @@ import opts
 import reproduce
 import run
 from engine import run_folder
-from engine.jobs import run_record
 from formats.files import InputError
+from jobs import run_record
 from paper import compare
 
 TIOUS = (0.3, 0.5)

@@ -8,7 +8,7 @@ from places import ROOT
 
 import opts
 import reproduce
-from engine.jobs import setup
+from jobs import setup
 
 PAGES = ["paper-and-code.md", "fidelity.md", "experiment.md"]
 

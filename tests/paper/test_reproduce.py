@@ -21,9 +21,10 @@ import opts
 import reproduce
 import run
 from engine import run_folder
-from engine.jobs.setup import wanted
 from formats.files import InputError
-from paper import figures, pages, published, runs, sweeps, tables
+from jobs.setup import wanted
+from paper import figures, pages, runs, sweeps, tables
+from report import published
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,7 @@ import re
 import pytest
 from places import SHARED, STORED
 
-from paper import published
-from report import tables
+from report import published, tables
 
 TEXT = SHARED / "paper" / "em-mil-eccv2020.md"
 needs_text = pytest.mark.skipif(not TEXT.exists(), reason=f"no text of the paper at {TEXT}")

@@ -21,8 +21,8 @@ A method is a network (nn.Module) with
 To add one: a file beside this one, and its line in METHODS.
 """
 
-from baselines.em_mil import EMMILMethod
-from baselines.untrimmednet import UntrimmedNet
-from baselines.wtalc import WTALC
+from methods.em_mil import EMMILMethod
+from methods.untrimmednet import UntrimmedNet
+from methods.wtalc import WTALC
 
 METHODS = {method.name: method for method in (EMMILMethod, UntrimmedNet, WTALC)}

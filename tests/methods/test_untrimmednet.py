@@ -7,9 +7,9 @@ import pytest
 import torch
 from toy_sets import softmax, streams, video
 
-from baselines.untrimmednet import Settings, UntrimmedNet, attention_mil_loss, log_average
 from engine.loop import TrainingSet
 from engine.run_folder import RunFolder, read_log
+from methods.untrimmednet import Settings, UntrimmedNet, attention_mil_loss, log_average
 
 SETTINGS = Settings(lr=1e-3, untrimmednet_epochs=1)
 

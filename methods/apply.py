@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 import eval_detection
-from baselines import METHODS
 from formats.clip_scores import Record
 from formats.files import InputError
+from methods import METHODS
 
 
 def record_of(video, methods, device):

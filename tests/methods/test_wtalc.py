@@ -7,16 +7,9 @@ import pytest
 import torch
 from toy_sets import softmax, streams, tiny, video
 
-from baselines.wtalc import (
-    WTALC,
-    Settings,
-    co_activity_loss,
-    k_max_loss,
-    paired_batches,
-    top_k_mean,
-)
 from engine.loop import TrainingSet
 from engine.run_folder import RunFolder, read_log
+from methods.wtalc import WTALC, Settings, co_activity_loss, k_max_loss, paired_batches, top_k_mean
 
 
 def made(rgb_dim, flow_dim, classes, iterations=100, longest=750, lr=1e-2):

@@ -6,7 +6,7 @@ import torch
 
 import em_trainer
 import localize
-from baselines.attention import AttentionEStep, AttentionMStep, attention_scores
+from methods.attention import AttentionEStep, AttentionMStep, attention_scores
 from model import EMMIL
 
 

@@ -9,8 +9,8 @@ import dataclasses
 import json
 
 import opts
-from engine.jobs.setup import resume_command, wanted
 from formats.files import InputError, count, show
+from jobs.setup import resume_command, wanted
 
 # Facts that move a number by rounding alone: they are shown and keep no runs apart.
 LISTED = {*"commit processor threads machine python numpy pandas h5py deterministic".split()}

@@ -11,12 +11,12 @@ import torch
 
 import dataset
 import opts
-from baselines import METHODS
 from engine import distributed, run_folder
 from formats import annotations, demo, detections, features, files, video_scores
 from formats.files import InputError, count, load_json, show
 from formats.layouts import seconds_text
 from formats.names import match_names
+from methods import METHODS
 from report import summary, tables, tensorboard
 
 YOUTUBE_IDS = "youtube_ids.json"
@@ -290,7 +290,7 @@ def labels_per_video(data):
 def source_of_weights(o, data, record):
     """What a run's checkpoint says of where its weights come from.
 
-    record: see engine/jobs/run_record.py.
+    record: see jobs/run_record.py.
     """
     return {
         "record": record,

@@ -7,7 +7,7 @@ logarithms throughout.
 
 import torch
 
-from baselines.untrimmednet import attention_mil_loss, log_average
+from methods.untrimmednet import attention_mil_loss, log_average
 
 
 class AttentionEStep:

@@ -17,13 +17,13 @@ from toy_sets import streams, tiny
 import localize
 import opts
 import run
-from baselines import METHODS
 from engine import run_folder
 from engine.loop import Adam, TrainingSet, train_epoch
 from engine.run_folder import RunFolder
 from formats import clip_scores, detections
 from formats.clip_scores import Record
 from formats.files import InputError
+from methods import METHODS
 
 PHASES = (("M", 2, 1e-2, "bag"), ("E", 2, 1e-2, "frozen"), ("M", 1, 1e-2, "frozen"))
 SETTINGS = {

@@ -6,16 +6,16 @@ import torch
 from toy_sets import streams, video
 
 import em_trainer
-from baselines.attention import (
+from em_trainer import Phase
+from engine.loop import TrainingSet
+from engine.run_folder import RunFolder, read_log
+from methods.attention import (
     AttentionEStep,
     AttentionMStep,
     attention_scores,
     log_attention,
     log_class_probabilities,
 )
-from em_trainer import Phase
-from engine.loop import TrainingSet
-from engine.run_folder import RunFolder, read_log
 from model import EMMIL
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import dataset
 import localize
 import opts
-from baselines import METHODS, apply
 from engine import console, run_folder
-from engine.jobs import scoring, setup
 from formats import annotations, clip_scores, exports, features
 from formats.files import InputError, count, some
 from formats.layouts import seconds_text
+from jobs import scoring, setup
+from methods import METHODS, apply
 from report import outcome, summary
 from report.page import About
 

@@ -11,14 +11,13 @@ import pandas as pd
 import eval_detection
 import localize
 import opts
-from baselines import METHODS, apply
 from engine import run_folder
-from engine.jobs import setup
-from engine.jobs.run_record import commit_of, trained_on
 from formats import detections, exports
 from formats.files import InputError
-from paper import published
-from report import outcome, summary, tables
+from jobs import setup
+from jobs.run_record import commit_of, trained_on
+from methods import METHODS, apply
+from report import outcome, published, summary, tables
 from report.page import About
 
 PAGE = "report.html"
@@ -29,7 +28,7 @@ class Source:
     """What scores and tables come from."""
 
     folder: Path  # of the run
-    record: dict  # of the training, see engine.jobs.run_record
+    record: dict  # of the training, see jobs.run_record
     checkout: dict  # code, commit and dirty of the process that localizes
 
 
@@ -148,7 +147,7 @@ def rule_of(o):
 
 
 def class_scores(o, name, scored, outside):
-    """baselines.apply.class_scores with the classifier of the options."""
+    """methods.apply.class_scores with the classifier of the options."""
     return apply.class_scores(name, scored.records, o.video_classifier, outside)
 
 
