@@ -73,9 +73,9 @@ def in_turns(functions, rounds):
 
 
 # ---- train
-def measure_training(shapes=SHAPES, phases=None, rounds=3):
+def measure_training(shapes=SHAPES, rounds=3):
     """THUMOS14's 65 epochs as run.py trains them, against as many of the released code's step."""
-    phases = phases or opts.resolve({"dataset": "thumos14"}).phases
+    phases = [em_trainer.Phase(*row) for row in opts.resolve({"dataset": "thumos14"}).phases]
     threads, figures = torch.get_num_threads(), {}
     cpu.keep_memory()
     for prefix, shape in shapes.items():
