@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
 COLUMNS = ("video", "t_start", "t_end", "label", "score")
 PROPOSAL_SCORES = ("mean", "max", "outer-inner", "constant")
@@ -51,13 +50,14 @@ def fuse(q, p, lam):
 
 
 def threshold(l, gamma):
-    """Sec. 3.5 (the scheme of Eq. 5): mean(L) + gamma * (max(L) - min(L)), over the T > 0 clips of
-    l (T,).
+    """Sec. 3.5 (the scheme of Eq. 5): mean(L) + gamma * (max(L) - min(L)) over the T > 0 clips.
+
+    l: (T,), or (C, T) the curves of C classes. Returns a number, or (C,).
     """
-    low, high = l.min(), l.max()
+    low, high = l.min(axis=-1), l.max(axis=-1)
     # A mean lies between min and max; rounding can put it just below the value of a constant L, and
     # every clip of it would be foreground.
-    return float(np.clip(l.mean(), low, high) + gamma * (high - low))
+    return np.clip(l.mean(axis=-1), low, high) + gamma * (high - low)
 
 
 def foreground(l, gamma):
@@ -75,9 +75,14 @@ def runs(mask):
 
     NOTE(paper): a run that is still open at the last clip ends at T; the released code drops it.
     """
-    labelled, n = ndimage.label(np.asarray(mask, bool))
-    found = ndimage.find_objects(labelled, n) if n else []
-    return [(run.start, run.stop) for (run,) in found]
+    return [(start, end) for _, start, end in runs_of_rows(np.asarray(mask, bool)[None]).tolist()]
+
+
+def runs_of_rows(mask):
+    """`runs` of every row of mask (C, T): an int array (n, 3) of row, start, end, row by row."""
+    change = np.diff(mask.astype(np.int8), axis=1, prepend=0, append=0)  # (C, T + 1)
+    row, start = np.nonzero(change == 1)
+    return np.stack([row, start, np.nonzero(change == -1)[1]], axis=1)
 
 
 def gate(video_scores, gate_threshold):
@@ -112,17 +117,23 @@ def proposal_scores(l, runs, kind):
     l = np.asarray(l, np.float64)
     if kind == "constant":
         return np.ones(len(runs))
-    if kind == "outer-inner":
-        return np.array([_contrast(l, start, end) for start, end in runs], np.float64)
-    score = {"mean": np.mean, "max": np.max}[kind]
-    return np.array([score(l[start:end]) for start, end in runs], np.float64)
+    score = {"mean": _mean, "max": _max, "outer-inner": _contrast}[kind]
+    return np.array([score(l, start, end) for start, end in runs], np.float64)
+
+
+def _mean(l, start, end):
+    return np.add.reduce(l[start:end]) / (end - start)  # what np.mean does, without its checks
+
+
+def _max(l, start, end):
+    return np.maximum.reduce(l[start:end])
 
 
 def _contrast(l, start, end):
     """Mean of the run minus the mean of the clips beside it."""
     margin = -(-(end - start) // 4)
     outside = np.append(l[max(start - margin, 0) : start], l[end : end + margin])
-    return l[start:end].mean() - (outside.mean() if len(outside) else 0)
+    return _mean(l, start, end) - (outside.mean() if len(outside) else 0)
 
 
 def nms(t_start, t_end, scores, tiou, soft=False):
@@ -184,46 +195,74 @@ def detect(video, curves, video_scores, classes, rule, propose=None):
 
     video: has `.name`, `.duration`, `.snippet_seconds` (the step) and `.clip_seconds` (the window
     of a clip), in seconds. curves: (T, C), the score of each clip and class. video_scores: (C,).
-    classes: C names. propose(curve (T,), c) -> (runs, scores (n,)): default: runs above each
-    threshold of `rule`, a run found by several of them once.
+    classes: C names. propose(curves (C', T), indices of the C' classes) -> (runs (n, 3), scores
+    (n,)), the runs as `runs_of_rows` returns them; default: `above_thresholds` of `rule`.
     Raises ValueError naming the video where shapes do not agree, a score is NaN or infinite, or a
     time is not positive.
     """
     curves, video_scores = np.asarray(curves, np.float64), np.asarray(video_scores, np.float64)
     _check(video, curves, video_scores, classes)
-    propose = propose or _above_thresholds(rule)
-    rows, counts = [], Counter(videos=1, gate_fallback=int(video_scores.max() < rule.gate))
-    for c in gate(video_scores, rule.gate).tolist():
-        curve = curves[:, c]
-        found, scores = propose(curve, c)
-        scores = scores + rule.video_weight * video_scores[c]
-        found = np.asarray(found, float).reshape(-1, 2)
-        t_start, t_end = times(found, video.snippet_seconds, video.clip_seconds, video.duration).T
-        inside = t_end > t_start
-        t_start, t_end, scores = t_start[inside], t_end[inside], scores[inside]
-        if rule.nms is not None:
-            kept, scores = nms(t_start, t_end, scores, rule.nms, rule.soft)
-            t_start, t_end = t_start[kept], t_end[kept]
-        counts.update(
-            pairs=1,
-            pairs_constant=int(curve.max() == curve.min()),
-            past_end=int(np.count_nonzero(~inside)),
-            pairs_empty=int(not len(scores)),
-            proposals=len(scores),
-        )
-        rows += [
-            (video.name, start, end, classes[c], score)
-            for start, end, score in zip(t_start.tolist(), t_end.tolist(), scores.tolist())
-        ]
-    return rows, counts
+    passed = gate(video_scores, rule.gate)
+    lines = np.ascontiguousarray(curves.T[passed])  # (C', T)
+    found, scores = propose(lines, passed) if propose else above_thresholds(lines, rule)
+    scores = scores + rule.video_weight * video_scores[passed][found[:, 0]]
+    seconds = times(found[:, 1:], video.snippet_seconds, video.clip_seconds, video.duration)
+    inside = seconds[:, 1] > seconds[:, 0]
+    row, (t_start, t_end), scores = found[inside, 0], seconds[inside].T, scores[inside]
+    if rule.nms is not None:
+        row, t_start, t_end, scores = _without_overlap(row, t_start, t_end, scores, rule)
+    names = [classes[c] for c in passed[row].tolist()]
+    rows = zip([video.name] * len(row), t_start.tolist(), t_end.tolist(), names, scores.tolist())
+    counts = Counter(
+        videos=1,
+        gate_fallback=int(video_scores.max() < rule.gate),
+        pairs=len(passed),
+        pairs_constant=int(np.count_nonzero(lines.max(axis=1) == lines.min(axis=1))),
+        past_end=int(np.count_nonzero(~inside)),
+        pairs_empty=len(passed) - len(set(row.tolist())),
+        proposals=len(row),
+    )
+    return list(rows), counts
 
 
-def _above_thresholds(rule):
-    def propose(curve, _):
-        found = sorted({run for gamma in rule.gammas for run in runs(foreground(curve, gamma))})
-        return found, proposal_scores(curve, found, rule.score)
+def levels(curves, rule):
+    """The thresholds of `rule` on curves (T, C), one for each gamma. Returns (n, C)."""
+    lines = np.ascontiguousarray(np.asarray(curves, np.float64).T)  # (C, T)
+    return np.stack([threshold(lines, gamma) for gamma in rule.gammas])
 
-    return propose
+
+def above_thresholds(lines, rule):
+    """The runs of the curves `lines` (C, T) above each threshold of `rule`, a run that several
+    thresholds find once. Returns runs (n, 3), scores (n,).
+    """
+    masks = [lines > level[:, None] for level in levels(lines.T, rule)]
+    found = np.concatenate([runs_of_rows(mask) for mask in masks])
+    if len(masks) > 1:
+        found = np.unique(found, axis=0)  # in the order of class, start, end
+    return found, scores_of_rows(lines, found, rule.score)
+
+
+def scores_of_rows(curves, found, kind):
+    """`proposal_scores` of the runs `found` (n, 3) of the rows of curves (C, T). Returns (n,)."""
+    ends = np.searchsorted(found[:, 0], np.arange(len(curves) + 1)).tolist()
+    spans = list(map(tuple, found[:, 1:].tolist()))
+    parts = [
+        proposal_scores(curve, spans[first:last], kind)
+        for curve, first, last in zip(curves, ends, ends[1:])
+    ]
+    return np.concatenate(parts)
+
+
+def _without_overlap(row, t_start, t_end, scores, rule):
+    """What the NMS of `rule` keeps, class by class."""
+    kept, new = [], []
+    for c in np.unique(row):
+        own = np.flatnonzero(row == c)
+        stay, lowered = nms(t_start[own], t_end[own], scores[own], rule.nms, rule.soft)
+        kept.append(own[stay])
+        new.append(lowered)
+    kept = np.concatenate([np.zeros(0, int), *kept])
+    return row[kept], t_start[kept], t_end[kept], np.concatenate([np.zeros(0), *new])
 
 
 def _check(video, curves, video_scores, classes):

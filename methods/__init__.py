@@ -18,6 +18,9 @@ A method is a network (nn.Module) with
                         a class method: (rows, counts) as localize.detect. record is a
                         formats.clip_scores.Record: record.scores[name] is what `scores` returned,
                         as NumPy; record.snippet_seconds, clip_seconds say where its clips lie
+    curves(record, rule), levels(curves, rule)
+                        class methods: what `localize` thresholds, (T, C), and the thresholds,
+                        (n, C), for the page to draw
 To add one: a file beside this one, and its line in METHODS.
 """
 

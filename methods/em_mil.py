@@ -52,11 +52,15 @@ class EMMILMethod(EMMIL):
         scores = self(rgb, flow)
         return {"q": scores.q, "p": scores.p}
 
+    levels = staticmethod(localize.levels)
+
+    @classmethod
+    def curves(cls, record, rule):
+        """Eq. 9: L = lambda * Q + (1 - lambda) * P, (T, C)."""
+        scores = record.scores[cls.name]
+        return localize.fuse(scores["q"], scores["p"], rule.lam)
+
     @classmethod
     def localize(cls, record, classes, video_scores, rule):
-        """Sec. 3.5: L = lambda * Q + (1 - lambda) * P of each class that passes the gate; its runs
-        are proposals.
-        """
-        scores = record.scores[cls.name]
-        curves = localize.fuse(scores["q"], scores["p"], rule.lam)  # (T, C)
-        return localize.detect(record, curves, video_scores, classes, rule)
+        """Sec. 3.5: the runs of L above its threshold, of each class that passes the gate."""
+        return localize.detect(record, cls.curves(record, rule), video_scores, classes, rule)

@@ -76,9 +76,11 @@ class UntrimmedNet(nn.Module):
         video = (attention @ clips).clamp(max=1)
         return {"attention": attention, "clips": clips, "video": video}
 
+    levels = staticmethod(localize.levels)
+
     @classmethod
-    def localize(cls, record, classes, video_scores, rule):
-        """L[t] = a[t] / max(a) * s[t, c], thresholded as in Sec. 3.5.
+    def curves(cls, record, _):
+        """L[t, c] = a[t] / max(a) * s[t, c], (T, C).
 
         The attention sums to 1 over the video, so its size is about 1 / T; divided by its maximum,
         scores of long and short videos are comparable. The threshold does not depend on that
@@ -86,8 +88,12 @@ class UntrimmedNet(nn.Module):
         """
         scores = record.scores[cls.name]
         attention = np.asarray(scores["attention"], np.float64)
-        curves = attention[:, None] / attention.max() * np.asarray(scores["clips"], np.float64)
-        return localize.detect(record, curves, video_scores, classes, rule)
+        return attention[:, None] / attention.max() * np.asarray(scores["clips"], np.float64)
+
+    @classmethod
+    def localize(cls, record, classes, video_scores, rule):
+        """The runs of L above the threshold of Sec. 3.5."""
+        return localize.detect(record, cls.curves(record, rule), video_scores, classes, rule)
 
 
 def attention_mil_loss(log_attention, log_class, y):

@@ -119,22 +119,33 @@ class WTALC(nn.Module):
         return {"clips": activations, "video": top_k_mean(activations[None], present)[0].softmax(0)}
 
     @classmethod
-    def localize(cls, record, classes, video_scores, rule):
-        """With the constants of its code: clip t is foreground if A[t] > max(A) - 0.5 * (max(A) -
-        min(A)).
+    def curves(cls, record, _):
+        """The class activations A, (T, C)."""
+        return np.asarray(record.scores[cls.name]["clips"], np.float64)
 
-        Runs of at least 2 clips are proposals, scored max of A inside + 0.7 * top-k mean of A over
-        the video. Its code gates by a positive top-k mean; here every method is gated by
-        `video_scores`. Of `rule` only the gate counts.
+    @staticmethod
+    def levels(curves, _):
+        """max(A) - 0.5 * (max(A) - min(A)), with the constant of its code; (1, C)."""
+        low, high = curves.min(axis=0), curves.max(axis=0)
+        return (high - 0.5 * (high - low))[None]
+
+    @classmethod
+    def localize(cls, record, classes, video_scores, rule):
+        """With the constants of its code: runs of at least 2 clips above the threshold, scored max
+        of A inside + 0.7 * top-k mean of A over the video.
+
+        Its code gates by a positive top-k mean; here every method is gated by `video_scores`. Of
+        `rule` only the gate counts.
         """
-        activations = np.asarray(record.scores[cls.name]["clips"], np.float64)  # (T, C)
+        activations = cls.curves(record, rule)
         k = -(-len(activations) // TOP)
         tops = np.sort(activations, axis=0)[len(activations) - k :].mean(axis=0)  # (C,)
 
-        def propose(curve, c):
-            mask = curve > curve.max() - 0.5 * (curve.max() - curve.min())
-            found = [(start, end) for start, end in localize.runs(mask) if end - start >= 2]
-            return found, localize.proposal_scores(curve, found, "max") + 0.7 * tops[c]
+        def propose(lines, passed):
+            found = localize.runs_of_rows(lines > cls.levels(lines.T, rule).T)
+            found = found[found[:, 2] - found[:, 1] >= 2]
+            best = localize.scores_of_rows(lines, found, "max")
+            return found, best + 0.7 * tops[passed][found[:, 0]]
 
         gate_only = localize.Rule(gate=rule.gate)
         return localize.detect(record, activations, video_scores, classes, gate_only, propose)
