@@ -6,6 +6,8 @@ was found and what to do.
 
 import contextlib
 import errno
+import glob
+import hashlib
 import inspect
 import json
 import os
@@ -92,6 +94,22 @@ def some(names, most=5):
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def files_below(folder, unreadable=None):
+    """Yields the paths of the files in a folder and its subfolders, links followed, no folder read
+    twice. unreadable(OSError) is called for a subfolder that cannot be read; OSError for `folder`.
+    """
+    os.scandir(folder).close()
+    seen = set()
+    for place, folders, names in os.walk(folder, onerror=unreadable, followlinks=True):
+        about = os.stat(place)
+        if (about.st_dev, about.st_ino) in seen:  # a link to a folder around it
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        folders.sort()
+        yield from (pathlib.Path(place, name) for name in names)
+
+
 @contextlib.contextmanager
 def open_file(path):
     """Open `path` for reading: gives (file, size in bytes). InputError for anything but a readable
@@ -116,54 +134,54 @@ def load_pt(path):
     """The content of a file of torch.save, tensors on the CPU, through `weights_only=True`.
 
     Raises InputError for a file that asks for other classes (the message names them), that is
-    broken, or that holds a tensor larger than its storage (an expanded view: a few bytes that would
-    become gigabytes on the first copy).
+    broken (PyTorch does not compare the archive's checksums), or that holds a tensor larger than
+    its storage (an expanded view: a few bytes that would become gigabytes on the first copy).
     """
     import torch
 
     with open_file(path) as (file, size):
         try:
-            with zipfile.ZipFile(file) as archive:
-                if sum(m.file_size for m in archive.infolist()) > size:
-                    raise InputError(
-                        f"{path}: found a compressed archive, expected a file of torch.save"
-                    )
-        except zipfile.BadZipFile:
-            pass  # the format of torch before 1.6, or no such file at all
-        file.seek(0)
-        try:
+            _check_archive(path, file, size)
+            file.seek(0)
             with warnings.catch_warnings():
-                warnings.filterwarnings(
-                    "ignore", "Detected pickle protocol"
-                )  # what cannot be read is reported below
+                # what cannot be read is reported below
+                warnings.filterwarnings("ignore", "Detected pickle protocol")
                 content = torch.load(file, map_location="cpu", weights_only=True)
+        except InputError:
+            raise
         except Exception as error:  # as for .npy: a program that somebody else wrote
             asked = re.search(r"GLOBAL (\S+)", str(error))
-            found = (
-                f"a file that asks for {asked[1]}"
-                if asked
-                else f"a broken file ({show(str(error))})"
-            )
-            raise InputError(
-                f"{path}: found {found}, expected tensors saved by torch.save"
-            ) from None
-    queue = [content]
+            broken = f"a broken file ({show(str(error))})"
+            found = f"a file that asks for {asked[1]}" if asked else broken
+            raise InputError(path, found, "tensors saved by torch.save") from None
+    queue, seen = [content], set()
     while queue:
         value = queue.pop()
+        if id(value) in seen:  # a list may hold itself
+            continue
+        seen.add(id(value))
         if isinstance(value, dict):
             queue += value.values()
         elif isinstance(value, (list, tuple)):
             queue += value
-        elif (
-            isinstance(value, torch.Tensor)
-            and value.layout == torch.strided
-            and value.numel() * value.element_size() > value.untyped_storage().nbytes()
-        ):
-            raise InputError(
-                f"{path}: found a tensor {tuple(value.shape)} larger than its "
-                "storage, expected a plain one"
-            )
+        elif isinstance(value, torch.Tensor) and value.layout == torch.strided:
+            if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+                found = f"a tensor {tuple(value.shape)} larger than its storage"
+                raise InputError(path, found, "a plain one")
     return content
+
+
+def _check_archive(path, file, size):
+    """InputError for a compressed archive, or one whose bytes do not fit its checksums."""
+    try:
+        archive = zipfile.ZipFile(file)
+    except zipfile.BadZipFile:
+        return  # the format of torch before 1.6, or no such file at all
+    if sum(member.file_size for member in archive.infolist()) > size:
+        raise InputError(path, "a compressed archive", "a file of torch.save")
+    damaged = archive.testzip()
+    if damaged:
+        raise InputError(path, f"damaged bytes in {show(damaged)}", "a whole file: copy it again")
 
 
 def load_json(path):
@@ -223,12 +241,12 @@ def write_atomically(path):
     """
     path = pathlib.Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
-        raise InputError(f"{path}: found a folder or device of that name, expected a file to write")
-    temporary = path.with_name(f".{path.stem[:50]}.{uuid.uuid4().hex[:8]}{path.suffix}")
+        raise InputError(path, "a folder or device of that name", "a file to write")
+    temporary = path.with_name(f".{file_name(path.stem)}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         temporary.open("xb").close()
     except OSError as error:
-        raise InputError(f"{path}: found {error.strerror}, expected a folder to write in") from None
+        raise InputError(path, error.strerror, "a folder to write in") from None
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -237,9 +255,7 @@ def write_atomically(path):
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(
-                f"{path}: found {error.strerror}, expected room to write the file"
-            ) from None
+            raise InputError(path, error.strerror, "room to write the file") from None
         raise
 
 
@@ -248,6 +264,29 @@ def process_lock(path):
     # A soft lock would stay; older versions of filelock do not fall back to it.
     falls_back = "fallback_to_soft" in inspect.signature(filelock.FileLock.__init__).parameters
     return filelock.FileLock(path, **({"fallback_to_soft": False} if falls_back else {}))
+
+
+def sweep(path):
+    """Removes what killed processes left of `path` while they wrote it with `write_atomically`.
+    The caller holds the lock without which nobody writes there.
+    """
+    path = pathlib.Path(os.path.realpath(path))
+    pattern = f".{glob.escape(file_name(path.stem))}.????????{glob.escape(path.suffix)}"
+    for left in path.parent.glob(pattern):
+        left.unlink(missing_ok=True)
+
+
+def file_name(name, suffix=""):
+    """A file's name for a name from the data: at most 50 characters and the suffix, no two alike.
+
+    A name that is short and has no sign that some system refuses stays as it is. Of any other the
+    beginning stays, with _ for such signs, followed by ~ and 16 hex digits of its hash.
+    """
+    clean = "".join("_" if c in '/\\:*?"<>|~' or not c.isprintable() else c for c in name)
+    if clean != name or len(name) > 50 or name.strip(". ") != name or not name:
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()
+        clean = f"{clean[:33].lstrip('. ')}~{digest[:16]}"
+    return clean + suffix
 
 
 def free_memory():
