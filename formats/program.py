@@ -83,7 +83,8 @@ class _Lines(logging.Formatter):
 
 class _Screen(logging.Handler):
     def emit(self, record):
-        printed(self.format(record), sys.stdout)
+        with Bar.external_write_mode(nolock=True):  # a bar makes room for the line
+            printed(self.format(record), sys.stdout)
 
 
 class _Kept(logging.handlers.MemoryHandler):
