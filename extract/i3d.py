@@ -29,8 +29,9 @@ MIXED = {
     "Mixed_5b": (256, 160, 320, 32, 128, 128),
     "Mixed_5c": (384, 192, 384, 48, 128, 128),
 }
-# kinetics_i3d_pytorch's names, as patterns, and ours.
+# Other names, kinetics_i3d_pytorch's in the main, as patterns, and ours.
 OTHER_NAMES = (
+    (r"^module\.", ""),  # DataParallel
     (r"^conv3d_0c_1x1\.", "logits."),
     (r"^conv3d", "Conv3d"),
     (r"^mixed", "Mixed"),
@@ -134,16 +135,16 @@ class I3D(nn.Sequential):
 def load(path, stream, device="cpu"):
     """(I3D for `stream`, "rgb" or "flow", with the weights of a file; the file's SHA-256).
 
-    Reads the names of pytorch-i3d and kinetics_i3d_pytorch; the classifier's (logits) are not
-    needed. InputError for anything but the weights of this network for this stream.
+    Reads the names of pytorch-i3d and kinetics_i3d_pytorch, also within `state_dict` and with the
+    prefix `module.`; the classifier's (logits) are not needed. InputError for anything but the
+    weights of this network for this stream.
     """
     saved = load_pt(path)
-    tensors = isinstance(saved, dict) and all(map(torch.is_tensor, saved.values()))
-    if not tensors:
-        raise InputError(
-            f"{path}: found {type(saved).__name__} that holds other things than tensors, expected "
-            "a state dict of I3D"
-        )
+    if isinstance(saved, dict):
+        saved = saved.get("state_dict", saved)
+    if not isinstance(saved, dict) or not all(map(torch.is_tensor, saved.values())):
+        found = f"{type(saved).__name__} that holds other things than tensors"
+        raise InputError(path, found, "a state dict of I3D")
     network = I3D(CHANNELS[stream]).eval()
     given = {_our_name(key): value for key, value in saved.items()}
     given = {key: value for key, value in given.items() if not key.startswith("logits.")}
@@ -164,24 +165,24 @@ def _check_weights(path, stream, given, wanted):
     if missing or unknown:
         lacks = f" (such as {missing[0]})" if missing else ""
         has = f" (such as {unknown[0]})" if unknown else ""
-        raise InputError(
-            f"{path}: found {len(missing)} of {len(needed)} weights of I3D missing{lacks} and "
-            f"{len(unknown)} unknown{has}, expected a state dict of I3D"
-        )
+        found = f"{len(missing)} of {len(needed)} weights of I3D missing{lacks}"
+        raise InputError(path, f"{found} and {len(unknown)} unknown{has}", "a state dict of I3D")
     shape = given["Conv3d_1a_7x7.conv3d.weight"].shape
     for other, channels in CHANNELS.items():
         if other != stream and len(shape) == 5 and shape[1] == channels:
             raise InputError(
-                f"{path}: found weights for {other} ({channels} input channels), expected those "
-                f"for {stream}: give this file with --{other}-weights"
+                path,
+                f"weights for {other} ({channels} input channels)",
+                f"those for {stream}: give this file with --{other}-weights",
             )
     for key in sorted(needed):
         fits = given[key].shape == wanted[key].shape
         if not fits or not given[key].isfinite().all():
             values = " with NaN or infinity" if fits else ""
             raise InputError(
-                f"{path}: found {key} {tuple(given[key].shape)}{values}, expected finite numbers "
-                f"{tuple(wanted[key].shape)}"
+                path,
+                f"{key} {tuple(given[key].shape)}{values}",
+                f"finite numbers {tuple(wanted[key].shape)}",
             )
 
 
