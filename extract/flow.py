@@ -3,6 +3,7 @@ several processes."""
 
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -52,11 +53,19 @@ def with_flow(frames, method, pool, ahead):
         yield last, np.full((*last.shape[:2], 2), 128, np.uint8) if latest is None else latest
 
 
+@contextlib.contextmanager
 def processes(jobs):
-    """An executor of `jobs` processes that end when this one does, killed or not."""
-    return concurrent.futures.ProcessPoolExecutor(
+    """An executor of `jobs` processes, which end with the block, or when this process is killed."""
+    before = multiprocessing.active_children()
+    pool = concurrent.futures.ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), _begin
     )
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in set(multiprocessing.active_children()).difference(before):
+            process.terminate()  # a pair takes up to half a minute
 
 
 def _begin():

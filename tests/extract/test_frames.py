@@ -1,6 +1,7 @@
 """The grid of frames against its definition and against FFmpeg's filter `fps`; damaged and odd
 files; clips."""
 
+import wave
 from fractions import Fraction
 
 import numpy as np
@@ -18,12 +19,9 @@ pytestmark = pytest.mark.slow
 VARIABLE = [0, 40, 100, 110, 300, 310, 400, 480, 500, 1000, 1033, 1066, 1300, 1308]
 
 
-def shown(path, fps, crop="center", notes=None):
+def shown(path, fps):
     """Numbers of the pictures on the grid."""
-    return [
-        videos.number(image)
-        for image in frames.read_frames(path, Fraction(fps), crop, [] if notes is None else notes)
-    ]
+    return [videos.number(image) for image in frames.read_frames(path, Fraction(fps), "center")]
 
 
 def by_definition(times, last, fps):
@@ -100,14 +98,10 @@ def test_other_containers(tmp_path, suffix, codec):
 # ------------------------------------------------------------------------ pictures
 def test_sizes(tmp_path):
     path = videos.write(tmp_path / "v.mp4", [np.zeros((90, 160, 3), np.uint8)] * 2)
-    image, *_ = frames.read_frames(path, Fraction(25), "center", [])
-    assert image.shape == (256, 455, 3) and image.dtype == np.uint8  # 160 * 256 / 90 = 455.1
-    assert frames.centre(image).shape == (224, 224, 3)
-    image, *_ = frames.read_frames(path, Fraction(25), "resize", [])
-    assert image.shape == (224, 224, 3) == frames.centre(image).shape
-
-
-def test_the_centre():
+    for crop, size in (("center", (256, 455, 3)), ("resize", (224, 224, 3))):  # 160 * 256 / 90
+        image, *_ = frames.read_frames(path, Fraction(25), crop)
+        assert image.shape == size and image.dtype == np.uint8
+        assert frames.centre(image).shape == (224, 224, 3)
     image = np.arange(256 * 455).reshape(256, 455)
     assert frames.centre(image)[0, 0] == 16 * 455 + 115
     assert frames.centre(image)[-1, -1] == 239 * 455 + 338
@@ -122,26 +116,25 @@ def test_rotation_in_the_metadata_is_applied(tmp_path, angle, corner):
     image = np.zeros((128, 256, 3), np.uint8)
     image[:64, :128] = 255
     path = videos.write(tmp_path / "v.mp4", [image] * 3, rotation=angle)
-    upright, *_ = frames.read_frames(path, Fraction(25), "center", [])
+    upright, *_ = frames.read_frames(path, Fraction(25), "center")
     assert upright.shape == ((256, 512, 3) if angle in (0, 180) else (512, 256, 3))
     quarters = {(y, x): upright[y, x].mean() for y in (0, -1) for x in (0, -1)}
     assert max(quarters, key=quarters.get) == corner and sorted(quarters.values())[2] < 20
 
 
 # ------------------------------------------------------------------------ damaged and odd files
-def test_a_broken_tail_counts_as_far_as_it_goes(tmp_path):
-    whole = videos.numbered(tmp_path / "whole.mkv", 200)
-    (tmp_path / "cut.mkv").write_bytes(whole.read_bytes()[: whole.stat().st_size * 6 // 10])
-    notes = []
-    found = shown(tmp_path / "cut.mkv", 25, notes=notes)
-    assert found[:100] == list(range(100)) and 100 < len(found) < 175
-    assert (
-        f"{tmp_path}/cut.mkv: {len(found) / 25:.1f} of 8.0 s could be decoded, these are used"
-        in notes
-    )
+def test_a_broken_tail_counts_as_far_as_it_goes(tmp_path, caplog):
+    """Decoded when asked for: what is behind the cut is noticed when the reader comes there."""
+    path = videos.numbered(tmp_path / "v.mkv", 200)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    reader = frames.read_frames(path, Fraction(25), "center")
+    assert videos.number(next(reader)) == 0 and not caplog.records
+    found = [videos.number(image) for image in reader]
+    assert found[:99] == list(range(1, 100)) and 99 < len(found) < 175
+    assert f"{path}: {(len(found) + 1) / 25:.1f} of 8.0 s" in caplog.messages[-1]
 
 
-def test_a_damaged_frame_shows_the_one_before_it(tmp_path):
+def test_a_damaged_frame_shows_the_one_before_it(tmp_path, caplog):
     # no frame needs another
     path = videos.numbered(tmp_path / "v.mkv", 100, codec="mpeg4", options={"g": "1"})
     data = path.read_bytes()
@@ -150,18 +143,38 @@ def test_a_damaged_frame_shows_the_one_before_it(tmp_path):
     for packet in packets[40:43]:
         data = data.replace(packet, bytes(len(packet)))
     path.write_bytes(data)
-    notes = []
-    assert shown(path, 25, notes=notes) == [*range(40), 39, 39, 39, *range(43, 100)]
-    assert notes == [f"{path}: 3 damaged packets passed over, the frame before stays on screen"]
+    assert shown(path, 25) == [*range(40), 39, 39, 39, *range(43, 100)]
+    (line,) = caplog.messages
+    assert line.startswith(f"{path}: 3 damaged packets")
+
+
+@pytest.mark.parametrize("gap", [9_960, 10_040, 86_400_000])
+def test_a_gap_of_more_than_10_seconds_is_not_filled(tmp_path, gap):
+    """At 25 a second picture 1 is on screen from 40 ms on."""
+    path = videos.numbered(tmp_path / "v.mkv", 3, times=[0, 40, 40 + gap])
+    if gap < 10_000:
+        assert shown(path, 25) == [0, *[1] * (gap // 40), 2]
+    else:
+        assert f"{path}: found a gap of {gap / 1000:.1f} s after 0.0 s" in line_of(shown, path, 25)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_a_title_that_is_not_utf8(tmp_path, suffix):
+    path = videos.numbered(tmp_path / f"v{suffix}", 3, codec="mpeg4", title="caf\u00e9")
+    path.write_bytes(path.read_bytes().replace("caf\u00e9".encode(), b"caf\xe9 "))
+    with pytest.raises(UnicodeDecodeError):
+        av.open(str(path))
+    assert shown(path, 25) == [0, 1, 2]
 
 
 def test_files_without_a_video(tmp_path):
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "text.mp4").write_text("not a video\n" * 50)
-    videos.numbered(tmp_path / "whole.mp4", 50)
-    # its index is at the end
-    (tmp_path / "cut.mp4").write_bytes((tmp_path / "whole.mp4").read_bytes()[:-200])
-    videos.sound_only(tmp_path / "sound.mp4")
+    whole = videos.numbered(tmp_path / "whole.mp4", 50).read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(whole[:-200])  # its index is at the end
+    with wave.open(str(tmp_path / "sound.mp4"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 8000, "NONE", ""))
+        sound.writeframes(bytes(16000))
     for name, found in {
         "empty": "an empty file",
         "text": "no video (Invalid data",
@@ -169,26 +182,17 @@ def test_files_without_a_video(tmp_path):
         "sound": "no video stream",
         "absent": "no such file",
     }.items():
-        for read in (
-            frames.check,
-            lambda path: next(frames.read_frames(path, Fraction(12), "center", [])),
-        ):
-            line = line_of(read, tmp_path / f"{name}.mp4")
-            assert line.startswith(f"{tmp_path / name}.mp4: found {found}") and "expected" in line
+        path = tmp_path / f"{name}.mp4"
+        for read in (frames.check, lambda path: shown(path, 12)):
+            assert line_of(read, path).startswith(f"{path}: found {found}")
+    assert frames.check(tmp_path / "whole.mp4") == 2  # declared seconds
 
 
-def test_check_gives_the_declared_seconds(tmp_path):
-    assert frames.check(videos.numbered(tmp_path / "v.mp4", 50)) == 2
-
-
-def test_frames_are_decoded_when_asked_for(tmp_path):
-    """A generator that holds one image: what is behind a cut is noticed when the reader comes
-    there."""
-    notes, path = [], videos.numbered(tmp_path / "v.mkv", 200)
-    path.write_bytes(path.read_bytes()[:-5000])
-    reader = frames.read_frames(path, Fraction(25), "center", notes)
-    assert videos.number(next(reader)) == 0 and not notes
-    assert len(list(reader)) < 199 and notes
+def test_a_picture_that_cannot_be_resized(tmp_path):
+    """8000 x 2 would become 1,024,000 x 256, which FFmpeg's scaler refuses."""
+    image = np.zeros((2, 8000, 3), np.uint8)
+    path = videos.write(tmp_path / "v.mkv", [image] * 2, codec="ffv1")
+    assert f"{path}: found no video (" in line_of(shown, path, 12)
 
 
 # ------------------------------------------------------------------------ clips

@@ -91,7 +91,7 @@ def read(name):
     pytest.importorskip("av", reason="needs PyAV: pip install -r requirements-video.txt")
     from extract import frames
 
-    return list(map(frames.centre, frames.read_frames(SAMPLE / name, Fraction(12), "center", [])))
+    return list(map(frames.centre, frames.read_frames(SAMPLE / name, Fraction(12), "center")))
 
 
 def test_frames_of_a_video_are_those_the_features_are_of(golden):
