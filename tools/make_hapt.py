@@ -16,6 +16,7 @@ Smartphones, Neurocomputing.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import zipfile
@@ -23,12 +24,12 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from formats import features  # noqa: E402  (the repository is on the path from here on)
 from formats.files import InputError, write_atomically  # noqa: E402
+from formats.program import Bar, log, program  # noqa: E402
 
 HZ = 50
 WINDOW, HOP = 64, 32  # samples of a clip, and from one clip to the next
@@ -38,6 +39,7 @@ SHORTEST = HZ // 2  # samples; shorter parts of actions are left out
 TEST_PEOPLE = {2, 4, 9, 10, 12, 13, 18, 20, 24}
 SENSORS = ("acc", "gyro")  # stored as rgb and flow
 LABELS = "RawData/labels.txt"
+WANTED = "the archive HAPT of UCI, complete, as its zip or unpacked"
 LICENCE = (
     "HAPT's authors prohibit commercial use and ask to cite: Reyes-Ortiz et al., "
     "Transition-Aware Human Activity Recognition Using Smartphones, Neurocomputing."
@@ -55,89 +57,77 @@ def main(argv=None):
     parser.add_argument("archive", metavar="ARCHIVE", help="the archive's zip, or its folder")
     parser.add_argument("out", metavar="OUT", help="the folder to write")
     args = parser.parse_args(argv)
-    try:
+    with program():
         make_set(args.archive, Path(args.out))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted: the set was not written whole", file=sys.stderr)
-        sys.exit(130)
 
 
 def make_set(archive, out):
-    """Write features.h5 and annotations.json to the folder `out`; print what they hold. InputError
-    where the archive is not complete or `out` cannot be written."""
+    """Writes features.h5 and annotations.json to the folder `out`; prints what they hold.
+
+    InputError where the archive is not complete or `out` cannot be written.
+    """
     windows, database = {}, {}
     excerpts = read_excerpts(open_archive(archive))
-    for name, streams, video in tqdm(excerpts, desc="reading", unit="excerpt", disable=None):
+    for name, streams, video in Bar(excerpts, "reading", unit="excerpt", disable=None):
         windows[name], database[name] = streams, video
     train = [name for name, video in database.items() if video["subset"] == "train"]
     if not train:
-        raise InputError(
-            f"{archive}: found no recording of {SECONDS:g} s of a training person, "
-            "expected some (is the archive complete?)"
-        )
+        raise InputError(archive, f"no recording of {SECONDS:g} s of a training person", WANTED)
     rgb, flow = (
         standardised({name: streams[i] for name, streams in windows.items()}, train)
         for i in range(2)
     )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{out}: found {error.strerror}, expected a folder to write") from None
+    out.mkdir(parents=True, exist_ok=True)
     items = ((name, rgb[name], flow[name]) for name in database)
     features.write_canonical(out / "features.h5", items, HOP / HZ, clip_seconds=WINDOW / HZ)
     content = {"version": f"HAPT raw, {SECONDS:g}s excerpts", "database": database}
     with write_atomically(out / "annotations.json") as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
     unlabelled = sum(not video["annotations"] for video in database.values())
-    print(
+    log.info(
         f"{out}: {len(database)} excerpts of {SECONDS:g} s, {len(train)} to train and "
         f"{len(database) - len(train)} to test; {unlabelled} without a label"
     )
-    print(LICENCE)
+    for path in (out / "features.h5", out / "annotations.json"):
+        log.info(f"{path}: SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}")
+    log.info(LICENCE)
 
 
 def open_archive(path):
     """The folder that holds activity_labels.txt and RawData: a Path, or a zipfile.Path in a zip.
-    InputError where there is none."""
-    root, wanted = Path(path), "expected the archive HAPT of UCI, as its zip or unpacked"
+    InputError where there is none.
+    """
+    root = Path(path)
     if not root.is_dir():
         try:
             inside = [name for name in zipfile.ZipFile(path).namelist() if name.endswith(LABELS)]
         except (OSError, zipfile.BadZipFile) as error:
-            found = getattr(error, "strerror", None) or error
-            raise InputError(f"{path}: found {found}, {wanted}") from None
+            raise InputError(path, getattr(error, "strerror", None) or error, WANTED) from None
         root = zipfile.Path(path, inside[0].removesuffix(LABELS) if inside else "")
     if not (root / LABELS).is_file():
-        raise InputError(f"{path}: found no {LABELS} in it, {wanted}")
+        raise InputError(path, f"no {LABELS} in it", WANTED)
     return root
 
 
 def read_excerpts(root):
-    """Yield (name, [rgb, flow] (45, 111) each, entry of the annotations) of all excerpts, in the
-    order of their names. InputError where a file is missing or damaged."""
+    """Yields (name, [rgb, flow] (45, 111) each, entry of the annotations) of all excerpts, in the
+    order of their names. InputError where a file is missing or damaged.
+    """
     activities = dict(read_table(root / "activity_labels.txt", 2, str))
     # columns: experiment, person, activity, first sample, last sample
     labels = read_table(root / LABELS, 5, int)
     unknown = {str(number) for number in labels[:, 2]} - set(activities)
     if unknown:
-        raise InputError(
-            f"{root / LABELS}: found activity {min(unknown)}, expected one of activity_labels.txt"
-        )
+        raise InputError(root / LABELS, f"activity {min(unknown)}", "one of activity_labels.txt")
     for experiment, person in np.unique(labels[:, :2], axis=0).tolist():
         recording = f"exp{experiment:02d}_user{person:02d}"
         files = [root / "RawData" / f"{sensor}_{recording}.txt" for sensor in SENSORS]
         signals = [read_table(file, 3, float) for file in files]
-        counts = [len(signal) // EXCERPT for signal in signals]
-        if counts[0] != counts[1]:
-            raise InputError(
-                f"{files[1]}: found {len(signals[1])} samples, expected as many as of "
-                f"the accelerometer, {len(signals[0])}"
-            )
+        n, other = (len(signal) // EXCERPT for signal in signals)
+        if n != other:
+            raise InputError(files[1], f"{len(signals[1])} samples", f"{len(signals[0])} as of acc")
         rows = labels[(labels[:, :2] == (experiment, person)).all(axis=1), 2:].tolist()
-        for number in range(counts[0]):
+        for number in range(n):
             start = number * EXCERPT
             yield (
                 f"hapt_{recording}_{number:03d}",
@@ -154,20 +144,13 @@ def read_table(path, columns, dtype):
     """The numbers or words of a text file, (rows, columns). InputError where it holds others."""
     try:
         with path.open(encoding="utf-8") as file:
-            lines = [line for line in file if line.strip()]
-        if not lines:
-            raise ValueError("an empty file")
-        table = np.loadtxt(lines, dtype, ndmin=2)
-        if table.shape[1] != columns:
-            raise ValueError(f"{table.shape[1]} columns")
-        if dtype is float and not np.isfinite(table).all():
-            raise ValueError("NaN or infinity")
+            lines = [line for line in file if line.strip()] or [""]
+        table = np.array([line.split() for line in lines]).astype(dtype)
+        if table.shape[1] != columns or dtype is float and not np.isfinite(table).all():
+            raise ValueError(f"{table.shape[1]} columns, or no finite number")
     except (OSError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else error
-        raise InputError(
-            f"{path}: found {found}, expected {columns} columns without gaps (is the "
-            "archive complete?)"
-        ) from None
+        raise InputError(path, found, f"{columns} columns without gaps ({WANTED})") from None
     return table
 
 
