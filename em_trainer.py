@@ -1,17 +1,17 @@
-"""EM-MIL's training (Sec. 3.1 to 3.4): E and M steps, and the walk over the phases of the schedule.
+"""EM-MIL's training (Sec. 3.1 to 3.4): E and M steps, and the phases of the schedule.
 
 An E phase trains the assignment branch q_phi on Eq. 3's labels with the classifier frozen; an M
 phase trains the classifier p_theta on Eq. 5's labels with the assignment frozen. The frozen branch
 does not move during a phase, so its pseudo-labels are constant there: they are computed once, for
-all videos, when the phase begins. (A rule that also looks at the trained branch sees it as it was
-then; in the ablation's "EM" phases both branches move.)
+all videos, when the phase begins. A rule may also read the trained branch; it then sees the weights
+at the start of the phase. (In the ablation's "EM" phases both branches are trained.)
 
 A step is any object with
     name                    "E" or "M", as the schedule names it
     branch, frozen          the branch that is trained, and the one that gives the labels
     bag_labels(bag)         the labels of the first phase (Sec. 3.4)
     pseudo_labels(bag)      the labels from the frozen branch
-    label_shape(bag)        the shape of its labels, (T,) or (T, C)
+    label_shape(T, C)       the shape of its labels, (T,) or (T, C)
     losses(bag, labels)     {name: scalar}, summed; `labels` are what the two functions above return
     log_facts               whether its labels, in [0, 1], are saved and described in the log
 so another rule for the labels, hard or soft, for each class or for all, takes effect where it is
@@ -24,7 +24,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from engine.labels import as_arrays, label_facts
+from engine import labels
 from engine.loop import Adam, together, train_epoch
 from formats.files import InputError
 from pseudo_labels import class_labels, key_instance_labels
@@ -66,8 +66,8 @@ class EStep:
     def __init__(self, model):
         self.branch, self.frozen = model.assignment, model.classifier
 
-    def label_shape(self, bag):
-        return (bag.length,)
+    def label_shape(self, clips, classes):
+        return (clips,)
 
     def bag_labels(self, bag):
         """Sec. 3.4: every clip of a bag is a key instance, (T,)."""
@@ -91,8 +91,8 @@ class MStep:
         self.branch, self.frozen = model.classifier, model.assignment
         self.gamma, self.keep_peak = gamma, keep_peak
 
-    def label_shape(self, bag):
-        return (bag.length, len(bag.y))
+    def label_shape(self, clips, classes):
+        return (clips, classes)
 
     def bag_labels(self, bag):
         """Sec. 3.4: every clip has the labels of its bag, (T, C)."""
@@ -119,7 +119,7 @@ def fit(steps, train_set, run, phases, *, per_step=1, refresh="epoch", bar=None)
     """
     # NOTE(paper): one Adam per branch, so that momentum cannot move the frozen one (as it does in
     # the released code).
-    optimizers = {
+    adam = {
         name: run.register(f"adam {name}", Adam(step.branch.parameters(), lr=phases[0].lr))
         for name, step in steps.items()
     }
@@ -128,20 +128,28 @@ def fit(steps, train_set, run, phases, *, per_step=1, refresh="epoch", bar=None)
         if stage in run.done:
             continue
         trained = [steps[name] for name in phase.step]  # both in an "EM" phase
-        targets, facts = _labels_of_phase(trained, train_set, run, stage, phases, number)
+        began = time.perf_counter()
+        run.generator(f"{stage} labels", 0)  # for a rule that draws labels from PyTorch's generator
+        saved = labels.saved(run, stage, number, trained, train_set)
+        targets = {
+            step.name: saved.get(step.name) or label_all(step, train_set, phase.targets)
+            for step in trained
+        }
+        facts = labels.record(run, number, trained, targets, train_set)
+        facts["label_seconds"] = round(time.perf_counter() - began, 4)
+        loss = _loss(trained, targets, refresh == "step" and phase.targets == "frozen")
+        optimizers = [adam[name] for name in phase.step]
+        for optimizer in optimizers:
+            optimizer.param_groups[0]["lr"] = phase.lr
         for epoch in run.epochs(stage, phase.epochs):
             began = time.perf_counter()
             batches = train_set.shuffled(run.generator(stage, epoch), per_step)
-            fresh = refresh == "step" and phase.targets == "frozen"
-            losses = train_epoch(
-                batches,
-                _loss(trained, targets, fresh),
-                _at_rate([optimizers[step.name] for step in trained], phase.lr),
-                where=f"{stage}, epoch {epoch + 1}",
-            )
+            losses = train_epoch(batches, loss, optimizers, where=f"{stage}, epoch {epoch + 1}")
             run.log(
                 stage=stage,
                 epoch=epoch + 1,
+                phase=number,
+                step=phase.step,
                 **facts,
                 lr=phase.lr,
                 loss=losses,
@@ -152,79 +160,47 @@ def fit(steps, train_set, run, phases, *, per_step=1, refresh="epoch", bar=None)
                 bar.update(losses)
 
 
-def _labels_of_phase(trained, train_set, run, stage, phases, number):
-    """({step: its labels, as label_all returns them}, what the log says about them) of phase
-    `number`; in an "EM" phase the log is about Eq. 5's. The labels are saved beside the log.
-
-    A phase that is resumed in the middle goes on with its saved labels: a rule that looks at the
-    trained branch would now make others.
-    """
-    began = time.perf_counter()
-    targets, facts = {}, {"phase": number, "step": phases[number - 1].step}
-    run.generator(f"{stage} labels", 0)  # a rule may draw from PyTorch's generator
-    resumed = run.stage == stage and run.epoch > 0
-    for step in trained:
-        name = f"{number:02d}-{step.name}"
-        saved = run.read_labels(name) if resumed else None
-        if saved is None:
-            targets[step.name] = label_all(step, train_set, phases[number - 1].targets)
-        else:
-            targets[step.name] = {
-                i: torch.from_numpy(saved[i]).to(train_set.labels) for i in train_set.mine
-            }
-        if step.log_facts:
-            earlier = [n for n in range(1, number) if step.name in phases[n - 1].step]
-            before = run.read_labels(f"{earlier[-1]:02d}-{step.name}") if earlier else None
-            labels = run.save_labels(name, as_arrays(targets[step.name]))
-            facts |= label_facts(labels, before, train_set.labels.cpu().numpy())
-    return targets, {**facts, "label_seconds": round(time.perf_counter() - began, 4)}
-
-
 def label_all(step, train_set, source):
-    """The labels of all videos of this process for one step: {index of the video: what the step's
-    rule returns}.
+    """The labels of all videos of this process for one step, {index of the video: tensor}.
 
-    source: "bag" (Sec. 3.4's start) or "frozen" (the pseudo-labels).
+    source: as in Phase.targets.
     """
-    rule = step.bag_labels if source == "bag" else step.pseudo_labels
-    labels = {}
-    with torch.no_grad():
-        for bags in train_set.groups():
-            with together(bags):
-                labels |= {bag.index: _shaped(rule(bag), step, bag) for bag in bags}
-    return labels
+    found = {}
+    for bags in train_set.groups():
+        with together(step.frozen, bags):  # the frozen branch scores them in one pass
+            found |= {bag.index: _labels_of(step, bag, source) for bag in bags}
+    return found
 
 
-def _shaped(labels, step, bag):
-    """Labels as numbers of the shape that the step's loss expects; their values stay.
+@torch.no_grad()
+def _labels_of(step, bag, source):
+    """What the step's rule returns, as numbers of the shape that its loss expects.
 
     Labels of a whole video, (C,), or of a clip for all classes, (T, 1), are spread over the rest.
     """
-    expected = step.label_shape(bag)
+    made = step.bag_labels(bag) if source == "bag" else step.pseudo_labels(bag)
+    shape = step.label_shape(bag.length, len(bag.y))
     try:
-        return labels.to(bag.y.dtype).expand(expected)
+        return made.to(bag.y.dtype).expand(shape)
     except RuntimeError:
         raise InputError(
-            f"em-mil {step.name}: {bag.name}: found labels of the shape {tuple(labels.shape)}, "
-            f"expected {tuple(expected)}: a rule of the E step gives a label for each clip, (T,), "
-            "one of the M step a label for each clip and class, (T, C)"
+            f"em-mil {step.name}: {bag.name}",
+            f"labels of the shape {tuple(made.shape)}",
+            f"{shape} (E step: a label for each clip; M step: for each clip and class)",
         ) from None
 
 
 def _loss(trained, targets, fresh):
-    """The function bags -> {name: mean loss} that an epoch minimises. fresh: labels made again in
-    every step.
+    """The function bags -> {name: mean loss} that an epoch minimises. fresh: the labels are made
+    in every step, instead of `targets`.
     """
 
     def loss(bags):
         terms = {}
         for bag in bags:
             for step in trained:
-                labels = targets[step.name][bag.index]
-                if fresh:
-                    with torch.no_grad():
-                        labels = _shaped(step.pseudo_labels(bag), step, bag)
-                for stream, value in step.losses(bag, labels).items():
+                of_bag = _labels_of(step, bag, "frozen") if fresh else targets[step.name][bag.index]
+                for stream, value in step.losses(bag, of_bag).items():
                     name = stream if len(trained) == 1 else f"{stream} {step.name}"
                     terms.setdefault(name, []).append(value)
         return {
@@ -233,9 +209,3 @@ def _loss(trained, targets, fresh):
         }
 
     return loss
-
-
-def _at_rate(optimizers, lr):
-    for optimizer in optimizers:
-        optimizer.param_groups[0]["lr"] = lr
-    return optimizers

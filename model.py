@@ -55,12 +55,13 @@ class Head(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(dim, HIDDEN, 3, padding=1)
         self.linear = nn.Linear(HIDDEN, outputs)
+        self.group = None  # in a pass for labels: videos to score at once (engine/cpu.py)
 
     def forward(self, x):
         """x: (T, dim). Returns logits (T, outputs)."""
         # for these layers alone: to try another activation, take these two lines out
         if head_forward is not None:
-            return head_forward(self.conv, self.linear, x)
+            return head_forward(self.conv, self.linear, x, self.group)
         hidden = torch.relu(self.conv(x.T).T)  # (T, 256)
         return self.linear(hidden)
 

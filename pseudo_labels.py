@@ -36,5 +36,6 @@ def class_labels(q, y, gamma, keep_peak=False):
     low, high = q.min(), q.max()
     chosen = q > q.mean().clamp(low, high) + gamma * (high - low)  # (T,); the clamp as in Eq. 3
     if keep_peak:
-        chosen[q.argmax()] |= ~chosen.any()
+        # no index by a tensor, for which the host would wait for a GPU
+        chosen |= (torch.arange(len(q), device=q.device) == q.argmax()) & ~chosen.any()
     return (chosen[:, None] & (y > 0)).to(q.dtype)  # (T, C)

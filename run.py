@@ -84,9 +84,11 @@ def _main(argv):
                 return job(command, console.Console(), open_things)
         except console.Stopped as stopped:
             _end_stopped(stopped, command)
-        except (distributed.Reported, opts.OptionError) as error:
+        except opts.OptionError as error:
             console.end(2, f"error: {error}", once=True)
         except InputError as error:
+            if not str(error):  # process 0 has the line
+                sys.exit(2)
             console.end(2, f"error: {error}")
         # disk full, no permission; files are written whole or not at all
         except OSError as error:

@@ -12,10 +12,7 @@ import torch
 import torch.distributed as dist
 
 from formats.files import InputError
-
-
-class Reported(InputError):
-    """An error that process 0 reports, raised in the other processes."""
+from formats.program import log
 
 
 def world():
@@ -24,7 +21,7 @@ def world():
 
 
 def join_processes():
-    """Joins the process group that torchrun announces in the environment.
+    """Joins the process group that torchrun announces in the environment; process 0 logs for all.
 
     gloo on CPU; nccl where there are GPUs, one GPU for each process of a machine.
     """
@@ -33,26 +30,24 @@ def join_processes():
         return
     gpus = torch.cuda.device_count()
     local = int(os.environ.get("LOCAL_RANK", 0))
+    if gpus and local >= gpus:
+        found = f"process {local + 1} on a machine of {gpus} GPUs"
+        raise InputError("torchrun", found, "at most one process for each GPU")
     if gpus:
-        if local >= gpus:
-            raise InputError(
-                f"torchrun: found process {local + 1} on a machine of {gpus} GPUs, "
-                "expected at most one process for each GPU"
-            )
         torch.cuda.set_device(local)
     try:
         with _one_line():
             dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo")
     except ValueError as error:
-        raise InputError(
-            f"RANK and WORLD_SIZE: found both set, but {error}; expected them from torchrun "
-            "(torchrun --nproc-per-node N run.py ...), or unset for one process"
-        ) from None
+        expected = "them from torchrun (torchrun --nproc-per-node N run.py ...), or unset"
+        raise InputError("RANK and WORLD_SIZE", f"both set, but {error}", expected) from None
+    log.disabled = dist.get_rank() > 0
 
 
 def leave_processes():
     if dist.is_initialized():
         dist.destroy_process_group()
+        log.disabled = False
 
 
 def everywhere(value):
@@ -87,33 +82,28 @@ def sum_gradients(parameters):
 
 @contextlib.contextmanager
 def all_or_none():
-    """Where one process fails with an InputError inside the block, all do, with the first one's
-    line.
-    """
-    line = None
+    """Where one process fails with an InputError inside the block, all do, with the first one's."""
+    failed = None
     try:
         yield
     except InputError as error:
-        line = str(error)
-    line = next(filter(None, everywhere(line)), None)
-    if line:
-        raise error_on_all(line)
+        failed = error
+    first = next(filter(None, everywhere(failed)), None)
+    if first:
+        raise error_on_all(first)
 
 
-def error_on_all(line):
-    """The InputError to raise where all processes raise it: process 0 reports it."""
-    return (InputError if world()[0] == 0 else Reported)(line)
+def error_on_all(error):
+    """What to raise where all processes raise `error`: the others end without a line."""
+    return error if world()[0] == 0 else InputError("")
 
 
 @contextlib.contextmanager
 def _one_line():
-    """A process that has gone is one line, not PyTorch's traceback."""
+    """A lost process is one line, not PyTorch's traceback."""
     try:
         yield
     except RuntimeError as error:
-        rank, ranks = os.environ["RANK"], os.environ["WORLD_SIZE"]
-        found = str(error).split("\n")[0][:200]
-        raise InputError(
-            f"process {rank} of {ranks}: found the others out of reach ({found}), "
-            "expected all of them to go on until the end"
-        ) from None
+        where = f"process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}"
+        found = f"the other processes lost ({str(error).splitlines()[0][:200]})"
+        raise InputError(where, found, "all of them until the end: see what they printed") from None

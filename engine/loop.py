@@ -1,7 +1,7 @@
-"""The training loop: bags on the device, one epoch of Adam steps, whatever the loss.
+"""The training loop: bags on the device, one epoch of Adam steps, for any loss.
 
-A batch is a list of whole videos (bags). `train_epoch` is the same for EM-MIL and for the networks
-it is compared with.
+A batch is a list of whole videos (bags). EM-MIL and the networks it is compared with share
+`train_epoch`.
 """
 
 import collections
@@ -15,11 +15,18 @@ import torch
 from torch.optim import adam as functional
 
 from engine.distributed import error_on_all, everywhere, sum_gradients, world
+from formats.files import InputError
 
 try:
-    from engine.cpu import together  # bags are scored in one pass
+    from engine.cpu import together
 except ImportError:  # works without that file
-    together = contextlib.nullcontext
+
+    def together(branch, bags):
+        return contextlib.nullcontext()
+
+
+# the defaults of torch.optim.Adam
+ADAM = dict(amsgrad=False, beta1=0.9, beta2=0.999, eps=1e-8, maximize=False, fused=True)
 
 
 class Bag(NamedTuple):
@@ -50,21 +57,16 @@ class TrainingSet:
     def __init__(self, videos, device="cpu", read_ahead=8):
         rank, ranks = world()
         self.device, self.read_ahead = torch.device(device), read_ahead
-        self.names = [video.name for video in videos]
-        # (N, C)
-        self.labels = torch.from_numpy(np.stack([video.labels for video in videos])).to(device)
-        # indices of this process's videos
-        self.mine = list(range(rank, len(videos), ranks))
+        self.labels = torch.from_numpy(np.stack([v.labels for v in videos])).to(device)  # (N, C)
+        self.lengths = [(v.flow if v.rgb is None else v.rgb).shape[0] for v in videos]  # clips
+        self.mine = list(range(rank, len(videos), ranks))  # indices of this process's videos
         self.videos = {i: videos[i] for i in self.mine}
-        in_memory = all(
-            x is None or isinstance(x, np.ndarray)
-            for video in self.videos.values()
-            for x in (video.rgb, video.flow)
-        )
+        features = [x for v in self.videos.values() for x in (v.rgb, v.flow) if x is not None]
+        in_memory = all(isinstance(x, np.ndarray) for x in features)
         self.held = {i: self._bag(i) for i in self.mine} if in_memory else None
 
     def __len__(self):
-        return len(self.names)
+        return len(self.lengths)
 
     def _bag(self, i):
         video = self.videos[i]
@@ -86,20 +88,17 @@ class TrainingSet:
 
     def groups(self, clips=2048):
         """All bags of this process, as lists of at most `clips` clips, or of one longer bag."""
-        group, length = [], 0
+        group = []
         for bag in self.bags():
-            if group and length + bag.length > clips:
+            if group and sum(held.length for held in group) + bag.length > clips:
                 yield group
-                group, length = [], 0
+                group = []
             group.append(bag)
-            length += bag.length
         if group:
             yield group
 
     def read(self, batches):
-        """Yields a list of Bags for each list of indices (of this process's videos) in
-        `batches`.
-        """
+        """Yields a list of Bags for each list of indices of this process's videos."""
         if self.held is not None:
             yield from ([self.held[i] for i in batch] for batch in batches)
             return
@@ -115,14 +114,12 @@ class TrainingSet:
             reader.shutdown(cancel_futures=True)
 
     def shuffled(self, rng, per_step=1):
-        """The steps of one epoch, for `train_epoch`: yields (bags, number of videos over all
-        processes).
+        """The steps of one epoch: yields (bags, number of videos over all processes).
 
         per_step: videos per step and process. rng: NumPy generator, in the same state on every
-        process. The set is cut into per_step * ranks stripes (video i lies in stripe i modulo their
-        number), each stripe is permuted, and a step takes one video of every stripe that still has
-        one. So several processes make the same steps as one process with per_step * ranks videos a
-        step.
+        process. Video i lies in stripe i modulo per_step * ranks; each stripe is permuted, and a
+        step takes one video of every stripe that still has one. So several processes make the same
+        steps as one process with per_step * ranks videos a step.
         """
         rank, ranks = world()
         n_stripes = per_step * ranks
@@ -137,10 +134,8 @@ class TrainingSet:
 
 class Adam:
     """torch.optim.Adam with PyTorch's fused step, by the function behind that class: the class
-    imports PyTorch's compiler, which takes two seconds of every run.
-
-    parameters: moved where they have a gradient, and no others. It has what train_epoch uses of an
-    optimizer of torch.optim, so that either may be given there.
+    imports PyTorch's compiler, which takes two seconds of every run. A parameter without a gradient
+    is not moved.
     """
 
     def __init__(self, parameters, lr, weight_decay=0.0):
@@ -158,44 +153,28 @@ class Adam:
     @torch.no_grad()
     def step(self):
         (group,) = self.param_groups
-        moved = [i for i, p in enumerate(group["params"]) if p.grad is not None]
-        parameters = [group["params"][i] for i in moved]
-        step, first, second = (
-            [self.state[i][name] for i in moved] for name in ("step", "exp_avg", "exp_avg_sq")
-        )
-        functional.adam(
-            parameters,
-            [p.grad for p in parameters],
-            first,
-            second,
-            [],
-            step,
-            fused=True,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=group["lr"],
-            weight_decay=group["weight_decay"],
-            eps=1e-8,
-            maximize=False,
-        )
+        held = zip(group["params"], self.state.values())
+        moved = [(p, p.grad, *state.values()) for p, state in held if p.grad is not None]
+        if moved:
+            weights, gradients, step, first, second = map(list, zip(*moved))
+            rate, decay = group["lr"], group["weight_decay"]
+            functional.adam(
+                weights, gradients, first, second, [], step, lr=rate, weight_decay=decay, **ADAM
+            )
 
     def state_dict(self):
         return {"state": self.state}
 
     def load_state_dict(self, state):
-        """Takes a saved state over, also torch.optim.Adam's. ValueError where it does not fit."""
+        """Takes over what `state_dict` gave. ValueError where it does not fit."""
         saved = state["state"]
-        # torch.optim.Adam has no state of a parameter that it has not moved yet: zeros, as here
-        n = len(state["param_groups"][0]["params"]) if "param_groups" in state else len(saved)
-        if n != len(self.state):
-            raise ValueError(f"{n} parameters, not {len(self.state)}")
-        for i in saved:
-            for name, tensor in self.state[i].items():
-                found = saved[i][name]
-                if found.shape != tensor.shape:
-                    raise ValueError(f"{name} is {tuple(found.shape)}, not {tuple(tensor.shape)}")
-                tensor.copy_(found)  # in the memory order of its parameter: the kernel needs it
+        if len(saved) != len(self.state):
+            raise ValueError(f"{len(saved)} parameters, not {len(self.state)}")
+        for i, mine in self.state.items():
+            for name, tensor in mine.items():
+                if saved[i][name].shape != tensor.shape:
+                    raise ValueError(f"{name} is {tuple(saved[i][name].shape)}")
+                tensor.copy_(saved[i][name])  # keeps its memory order, which the kernel needs
 
 
 def train_epoch(batches, loss, optimizers, where=""):
@@ -203,14 +182,12 @@ def train_epoch(batches, loss, optimizers, where=""):
 
     batches: yields (bags, number of videos of the step over all processes). loss(bags) -> {name:
     scalar tensor}, each the mean over the bags; their sum is minimised. where: names the epoch in
-    an error.
-    Raises InputError, with the names of the videos, where a loss is not finite: the epoch's end is
-    the first time that the host reads a loss, so that no step waits for the device.
+    an error. Losses are read only after the epoch, so that no step waits for the GPU; one that is
+    not finite raises InputError with the names of its videos.
     """
     ranks = world()[1]
-    parameters = [
-        p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]
-    ]
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    parameters = [p for group in groups for p in group["params"]]
     names, steps, history = [], [], []
     for bags, videos in batches:
         for p in parameters:
@@ -274,8 +251,7 @@ def _check_finite(history, steps, where):
     bad = (~torch.isfinite(history).all(dim=1)).nonzero()
     if len(bad):
         step = int(bad[0])
-        videos = ", ".join(name for names in everywhere(steps[step]) for name in names)
-        raise error_on_all(
-            f"training {where}: found the loss {history[step].sum().item()} on {videos}, expected "
-            "a finite number (look at the features' values and the learning rate)"
-        )
+        videos = ", ".join(sum(everywhere(steps[step]), []))
+        found = f"the loss {history[step].sum().item()} on {videos}"
+        expected = "a finite number (look at the features' values and the learning rate)"
+        raise error_on_all(InputError(f"training {where}", found, expected))

@@ -6,6 +6,7 @@ that is not done, so its result is the uninterrupted one's, bit for bit.
 
 import ast
 import contextlib
+import errno
 import hashlib
 import io
 import json
@@ -13,7 +14,6 @@ import os
 import platform
 import subprocess
 import time
-import zipfile
 import zlib
 from pathlib import Path
 
@@ -21,14 +21,20 @@ import filelock
 import numpy as np
 import torch
 
-from engine.distributed import gathered, world
-from formats.files import InputError, load_json, load_pt, process_lock, write_atomically
+from engine.distributed import world
+from formats.files import InputError, load_json, load_pt, process_lock, show, write_atomically
 
 CHECKPOINT, LOG, LABELS, RECORDS = "checkpoint.pt", "log.jsonl", "labels", "environment.json"
-FORMAT, EARLIER = "em-mil run 3", ("em-mil run 1", "em-mil run 2")
-KEYS = {"about", "parts", "stage", "epoch", "done", "log_bytes"}
-# seconds between checkpoints, besides one at the end of each stage
-SAVE_EVERY = 30
+FORMAT = "em-mil run 3"
+# The types of the values in a checkpoint, a line of the log, a line of EM-MIL, and a record.
+STATE = {"about": dict, "parts": dict, "stage": str | None, "epoch": int, "done": list}
+STATE["log_bytes"] = int
+LINE = {"stage": str, "epoch": int, "loss": dict, "seconds": int | float}
+PHASE = {"phase": int, "step": str, "label_seconds": int | float}
+RECORD = {"options": dict, "phases": list, "methods": list, "versions": dict, "commit": str | None}
+RECORD |= {"device": str, "processor": str, "capability": str, "threads": int, "processes": int}
+SAVE_EVERY = 30  # seconds between checkpoints, besides one at the end of each stage
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # of a file system
 ROOT = Path(__file__).resolve().parents[1]
 # What run.py imports and code_hash leaves out: report and paper decide no score, and of opts.py
 # the options that result are recorded.
@@ -36,8 +42,8 @@ NOT_HASHED = {"report", "paper", "opts"}
 
 
 class RunFolder:
-    """The folder of one run: `epochs` and `generator` for training, `log` and `save` for what it
-    leaves.
+    """The folder of one run: `epochs` and `generator` for training; `log`, `save` and `write` for
+    what it leaves.
 
     folder: made where it does not exist. seed: of everything random. about: plain values that the
     checkpoint holds (options, classes, dimensions). resume: load the folder's checkpoint; parts
@@ -59,9 +65,7 @@ class RunFolder:
                 self._take_lock()
             if (self.folder / CHECKPOINT).exists():
                 if not resume:
-                    raise InputError(
-                        f"{self.folder}: found a checkpoint there, expected a new folder"
-                    )
+                    raise InputError(self.folder, "a checkpoint there", "a new folder")
                 self._load()
             if self.writes:
                 self._tidy()
@@ -70,20 +74,26 @@ class RunFolder:
             raise
 
     def _take_lock(self):
+        """Locks the folder; the system releases it at the end of the process, also after a kill."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        # ends with the process, however that ends
         try:
             self.lock.acquire(timeout=0)
         except filelock.Timeout:
-            raise InputError(
-                f"{self.folder}: in use by another run, expected one folder for each run"
-            ) from None
-        except (OSError, NotImplementedError):  # a file system without locks
-            pass
+            raise InputError(self.folder, "another run in it", "one folder for each run") from None
+        except (OSError, NotImplementedError) as error:  # the latter: ENOSYS, in older filelocks
+            if getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
+                where = self.folder / ".lock"
+                raise InputError(where, error.strerror, "a file that this user can lock") from None
 
     def close(self):
         """Releases the folder; the end of the process does the same."""
         self.lock.release(force=True)
+
+    def _load(self):
+        state = load_checkpoint(self.folder)
+        self.about, self.saved_parts = state["about"], state["parts"]
+        self.stage, self.epoch, self.done = state["stage"], state["epoch"], state["done"]
+        self.log_bytes = state["log_bytes"]
 
     def _tidy(self):
         """Removes temporary files of a killed process, and log lines of epochs that are trained
@@ -95,31 +105,19 @@ class RunFolder:
         path = self.folder / LOG
         with _writing(path), open(path, "ab") as log:
             if log.tell() < self.log_bytes:
-                raise InputError(
-                    f"{path}: found {log.tell()} bytes, expected the {self.log_bytes} that "
-                    f"{CHECKPOINT} goes with"
-                )
+                expected = f"the {self.log_bytes} that {CHECKPOINT} goes with"
+                raise InputError(path, f"{log.tell()} bytes", expected)
             log.truncate(self.log_bytes)
 
-    def _load(self):
-        state = load_checkpoint(self.folder)
-        self.about, self.saved_parts = state["about"], state["parts"]
-        self.stage, self.epoch, self.done = state["stage"], state["epoch"], state["done"]
-        self.log_bytes = state["log_bytes"]
-
     def register(self, name, part):
-        """Adds a network or optimizer to the checkpoint and gives it its saved state, if any.
-        Returns it.
-        """
+        """Adds a network or optimizer to the checkpoint, gives it its saved state, returns it."""
         self.parts[name] = part
         if name in self.saved_parts:
             load_state(part, self.saved_parts[name], f"{self.folder / CHECKPOINT}: {name}")
         return part
 
     def epochs(self, stage, n):
-        """The numbers (from 0) of the epochs of a stage that are not done yet; saves as they get
-        done.
-        """
+        """The numbers (from 0) of the epochs of a stage that are not done; saves on the way."""
         if stage in self.done:
             return
         if self.stage != stage:
@@ -133,9 +131,7 @@ class RunFolder:
         self.save()
 
     def generator(self, stage, epoch):
-        """NumPy generator for (seed, stage, epoch); PyTorch's generator is seeded to match
-        (dropout).
-        """
+        """NumPy generator for (seed, stage, epoch); seeds PyTorch's, which dropout uses, too."""
         words = [self.seed, zlib.crc32(stage.encode()), epoch]
         # int first: NumPy 1.26 cannot shift its own
         torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]) >> 1)
@@ -154,91 +150,42 @@ class RunFolder:
         self.saved_at = time.monotonic()
         if not self.writes:
             return
+        state = {name: getattr(self, name) for name in STATE} | {"format": FORMAT}
         now = {name: part.state_dict() for name, part in self.parts.items()}
-        state = {
-            "format": FORMAT,
-            "about": self.about,
-            "parts": self.saved_parts | now,
-            "stage": self.stage,
-            "epoch": self.epoch,
-            "done": self.done,
-            "log_bytes": self.log_bytes,
-        }
-        # a full disk is one line then, not PyTorch's many
-        whole = io.BytesIO()
+        state["parts"] = self.saved_parts | now
+        whole = io.BytesIO()  # a full disk is then one line, not PyTorch's many
         torch.save(state, whole)
-        path = self.folder / CHECKPOINT
-        with _writing(path), write_atomically(path) as temporary:
-            temporary.write_bytes(whole.getbuffer())
-            # on the disk before the checkpoint counts its bytes
+
+        def write(path):
+            path.write_bytes(whole.getbuffer())
             with open(self.folder / LOG, "ab") as log:
-                os.fsync(log.fileno())
+                os.fsync(log.fileno())  # on the disk before the checkpoint that counts its bytes
 
-    def save_labels(self, name, mine):
-        """Writes the labels of a phase, labels/NAME.npz, of all processes. mine: [(T, ...) NumPy
-        array] of this one.
+        self.write(CHECKPOINT, write)
 
-        Returns (all labels in the order of the set) on every process.
+    def write(self, name, writer):
+        """Writes a file of the folder whole or not at all, by writer(temporary path); on process 0.
+        name: may lie in a subfolder, which is made.
         """
-        labels = gathered(mine)
+        path = self.folder / name
         if self.writes:
-            path = self.folder / LABELS / f"{name}.npz"
             with _writing(path):
-                path.parent.mkdir(exist_ok=True)
+                if path.parent != self.folder:
+                    path.parent.mkdir(exist_ok=True)
                 with write_atomically(path) as temporary:
-                    np.savez_compressed(
-                        temporary, labels=np.concatenate(labels), clips=[len(x) for x in labels]
-                    )
-        return labels
-
-    def read_labels(self, name):
-        """What `save_labels` wrote under this name: a list of (T, ...) arrays, or None where there
-        is none.
-        """
-        return read_labels(self.folder, name)
+                    writer(temporary)
 
 
-def read_labels(folder, name):
-    """The labels of one phase of a run, a list of (T, ...) arrays in the order of the set; None
-    where there are none.
-    """
-    path = Path(folder) / LABELS / f"{name}.npz"
-    if not path.exists():
-        return None
+@contextlib.contextmanager
+def _writing(path):
+    """Disk full, no permission: one line that names the file."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return np.split(file["labels"], np.cumsum(file["clips"])[:-1])
-    except (OSError, EOFError, ValueError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: found no readable labels ({error}), expected those of a phase"
-        ) from None
+        yield
+    except OSError as error:
+        raise InputError(path, error.strerror or error, "to write there") from None
 
 
-def read_log(folder):
-    """The records of a run's log."""
-    path = Path(folder) / LOG
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{path}: found no readable log ({error}), expected the log of a run"
-        ) from None
-
-
-def read_records(folder):
-    """The records of a run (jobs/run_record.py), one for each process that its weights come
-    from. InputError where they are missing, broken, or of an earlier version.
-    """
-    path = Path(folder) / RECORDS
-    records = load_json(path)
-    for record in records if isinstance(records, list) and records else [None]:
-        if not isinstance(record, dict) or not {"options", "phases", "capability"} <= set(record):
-            raise InputError(
-                f"{path}: found no record of this version, expected those of a run; train again"
-            )
-    return records
-
-
+# ---- read what a run has left
 def load_checkpoint(folder):
     """The checkpoint in a run's folder. InputError where it is missing, broken, or of another
     program or version.
@@ -246,13 +193,13 @@ def load_checkpoint(folder):
     path = Path(folder) / CHECKPOINT
     state = load_pt(path)
     found = state.get("format") if isinstance(state, dict) else None
-    if found in EARLIER:
-        raise InputError(
-            f"{path}: found a run of an earlier version of this program, which this one cannot go "
-            "on with; train again"
-        )
-    if found != FORMAT or not KEYS <= state.keys():
-        raise InputError(f"{path}: found something else, expected a checkpoint of this program")
+    if found != FORMAT:
+        expected = f"{FORMAT!r}, a checkpoint of this version; train again"
+        raise InputError(path, f"the format {show(found)}", expected)
+    check_kinds(path, state, STATE)
+    epoch, size = state["epoch"], state["log_bytes"]
+    if min(epoch, size) < 0 or (epoch and not size):
+        raise InputError(path, f"epoch {epoch} with {size} bytes of log", "a line for each epoch")
     return state
 
 
@@ -264,21 +211,47 @@ def load_state(part, state, where):
         part.load_state_dict(state)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         why = str(error).strip().split("\n")[-1].strip()
-        raise InputError(
-            f"{where}: found the state of another network ({why}), expected this one's"
-        ) from None
+        raise InputError(where, f"the state of another network ({why})", "this one's") from None
 
 
-@contextlib.contextmanager
-def _writing(path):
-    """Disk full, no permission: one line that names the file."""
+def read_log(folder):
+    """The records of a run's log: {stage, epoch, loss: {name: mean}, seconds, ...} each."""
+    path = Path(folder) / LOG
     try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{path}: found {error.strerror or error}, expected to write there; the last "
-            "checkpoint is whole"
-        ) from None
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(path, f"no readable log ({error})", "the log of a run") from None
+    for number, record in enumerate(records, 1):
+        where = f"{path}: line {number}"
+        check_kinds(where, record, LINE)
+        check_kinds(where, record["loss"], dict.fromkeys(record["loss"], int | float))
+        if "phase" in record:
+            facts = record.keys() & {"positive", "empty", "changed"}
+            check_kinds(where, record, PHASE | dict.fromkeys(facts, int | float | None))
+    return records
+
+
+def read_records(folder):
+    """The records of a run (jobs/run_record.py), one for each process that its weights come
+    from. InputError where they are missing, broken, or of an earlier version.
+    """
+    path = Path(folder) / RECORDS
+    records = load_json(path)
+    for record in records if isinstance(records, list) and records else [None]:
+        check_kinds(path, record, RECORD)
+    return records
+
+
+def check_kinds(where, value, kinds):
+    """InputError where a dict from a file lacks a key, or has a value of another type there.
+
+    kinds: {key: type or union of types}.
+    """
+    for key, kind in kinds.items():
+        if not (isinstance(value, dict) and key in value and isinstance(value[key], kind)):
+            found = value.get(key, "nothing") if isinstance(value, dict) else value
+            expected = "what this version of the program writes; else train again"
+            raise InputError(where, f"{show(found)} as {key}", expected)
 
 
 # ---- where and with what
@@ -328,7 +301,7 @@ def environment(device):
         "machine": platform.platform(),
         "versions": versions,
         "device": device.type,
-        "processor": _gpu(device) or _cpu(),
+        "processor": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu(),
         # the instructions that PyTorch uses on CPU, such as AVX2: each rounds differently
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
@@ -336,17 +309,13 @@ def environment(device):
     }
 
 
-def _gpu(device):
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
-
-
 def _cpu():
     """The processor's name; on Linux platform.processor() gives none."""
-    lines = []
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def checkout():
@@ -362,14 +331,9 @@ def checkout():
 
 
 def _git(*words):
+    command = ["git", "-c", f"safe.directory={ROOT}", *words]  # the checkout may be another user's
     try:
-        # safe.directory: the checkout may belong to another user.
-        done = subprocess.run(
-            ["git", "-c", f"safe.directory={ROOT}", *words],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
+        done = subprocess.run(command, cwd=ROOT, capture_output=True)
     except OSError:  # no git on this machine
         return ""
-    return done.stdout.strip()
+    return os.fsdecode(done.stdout).strip()

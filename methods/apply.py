@@ -28,7 +28,7 @@ def class_scores(name, records, classifier, outside=None):
     """Yields (record, video-level scores (C,)) that gate the method `name`; None for a video
     without a true class.
 
-    classifier: name of the method that gates those which are no classifiers, or "oracle": the true
+    classifier: the method whose scores gate EM-MIL; classifiers use their own. "oracle": the true
     labels gate all. outside: (N, C) video-level scores from a file, which gate all. InputError
     where a method has no scores.
     """
@@ -38,15 +38,12 @@ def class_scores(name, records, classifier, outside=None):
     for k, record in enumerate(records):
         for other in needed:
             if other not in record.scores:
-                raise InputError(
-                    f"found no scores of {METHODS[other].title} in this run, expected a run that "
-                    "has trained it"
-                )
+                where = f"{METHODS[other].title}: {record.name}"
+                raise InputError(where, "no scores in this run", "a run that has trained it")
         if outside is not None:
             yield record, outside[k]
         elif oracle:
-            # -1: a gate of 0 would let a label of 0 through
-            labels = np.where(record.labels > 0, 1.0, -1.0)
+            labels = np.where(record.labels > 0, 1.0, -1.0)  # -1 fails a gate of 0, too
             yield record, labels if record.labels.any() else None
         else:
             yield record, record.scores[gating]["video"]
@@ -57,8 +54,7 @@ def localized(name, gated, classes, rule):
     localize.Rule.
     """
     for record, of_video in gated:
-        # nothing to localize, and the gate would take a class anyway
-        if of_video is None:
+        if of_video is None:  # nothing to localize, but the gate passes at least one class
             yield [], {"videos": 1}
         else:
             yield METHODS[name].localize(record, classes, of_video, rule)

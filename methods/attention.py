@@ -16,13 +16,13 @@ class AttentionEStep:
     name, log_facts = "E", False
 
     def __init__(self, model):
-        self.model, self.branch = model, model.assignment
+        self.branch, self.frozen = model.assignment, model.classifier
 
-    def label_shape(self, bag):
-        return (bag.length, len(bag.y))
+    def label_shape(self, clips, classes):
+        return (clips, classes)
 
     def pseudo_labels(self, bag):
-        return log_class_probabilities(self.model, bag.rgb, bag.flow)  # (T, C)
+        return log_class_probabilities(self.frozen, bag.rgb, bag.flow)  # (T, C)
 
     bag_labels = pseudo_labels
 
@@ -40,17 +40,17 @@ class AttentionMStep:
     name, log_facts = "M", False
 
     def __init__(self, model):
-        self.model, self.branch = model, model.classifier
+        self.branch, self.frozen = model.classifier, model.assignment
 
-    def label_shape(self, bag):
-        return (bag.length,)
+    def label_shape(self, clips, classes):
+        return (clips,)
 
     def bag_labels(self, bag):
         """Equal weights: the counterpart of labelling every clip 1, (T,)."""
         return bag.y.new_zeros(bag.length).log_softmax(0)
 
     def pseudo_labels(self, bag):
-        return log_attention(self.model, bag.rgb, bag.flow)  # (T,)
+        return log_attention(self.frozen, bag.rgb, bag.flow)  # (T,)
 
     def losses(self, bag, log_weights):
         logits = self.branch(bag.rgb, bag.flow)
@@ -60,18 +60,16 @@ class AttentionMStep:
         }
 
 
-def log_class_probabilities(model, rgb, flow):
+def log_class_probabilities(classifier, rgb, flow):
     """Log of the softmax over classes, fused over the streams, (T, C)."""
-    logits = model.classifier(rgb, flow)
-    return log_average([s.log_softmax(1) for _, s in logits.present()], model.classifier.rgb_weight)
+    logits = classifier(rgb, flow).present()
+    return log_average([s.log_softmax(1) for _, s in logits], classifier.rgb_weight)
 
 
-def log_attention(model, rgb, flow):
+def log_attention(assignment, rgb, flow):
     """Log of the softmax over time, fused over the streams, (T,)."""
-    logits = model.assignment(rgb, flow)
-    return log_average(
-        [s[:, 0].log_softmax(0) for _, s in logits.present()], model.assignment.rgb_weight
-    )
+    logits = assignment(rgb, flow).present()
+    return log_average([s[:, 0].log_softmax(0) for _, s in logits], assignment.rgb_weight)
 
 
 @torch.no_grad()
@@ -82,8 +80,8 @@ def attention_scores(model, rgb, flow):
     NOTE(paper): the paper does not say how the ablation is localized; its sigmoids have not been
     trained.
     """
-    attention = log_attention(model, rgb, flow)
+    attention = log_attention(model.assignment, rgb, flow)
     return {
         "q": (attention - attention.max()).exp(),
-        "p": log_class_probabilities(model, rgb, flow).exp(),
+        "p": log_class_probabilities(model.classifier, rgb, flow).exp(),
     }

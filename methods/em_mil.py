@@ -19,8 +19,7 @@ class Settings:
     keep_peak: bool
     rgb_weight: float
     objective: str  # "pseudo-labels" or "attention" (Table 3's Alternating)
-    # "off", or how often an "EM" phase makes its labels: "epoch" or "step"
-    joint: str
+    joint: str  # "off", or how often an "EM" phase makes its labels: "epoch" or "step"
     videos_per_step: int
 
 

@@ -93,15 +93,15 @@ class WTALC(nn.Module):
         longest = self.settings.wtalc_max_clips
         begin = [int(rng.integers(max(len(x) - longest, 0) + 1)) for x in features]
         features = [x[b : b + longest] for x, b in zip(features, begin)]
-        clips = [len(x) for x in features]
+        clips, y = [len(x) for x in features], torch.stack([bag.y for bag in bags])
         # (B, T, F or C)
         hidden, activations = (
             pad_sequence(x.split(clips), batch_first=True)
             # the layers never see the padding
             for x in self(torch.cat(features))
         )
-        present = torch.arange(max(clips)) < torch.tensor(clips)[:, None]  # (B, T)
-        present, y = present.to(hidden.device), torch.stack([bag.y for bag in bags])
+        # (B, T); made on the device, since a copy to a GPU waits
+        present = pad_sequence([y.new_ones(n, dtype=torch.bool) for n in clips], batch_first=True)
         paired = slice(2 * pairs)
         return {
             "k-max": 0.5 * k_max_loss(activations, present, y),

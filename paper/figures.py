@@ -9,7 +9,7 @@ import pandas as pd
 
 import eval_detection
 import localize
-from engine import run_folder
+from engine import labels, run_folder
 from formats import annotations
 from formats.files import InputError
 from jobs import scoring, setup
@@ -182,11 +182,11 @@ def page_convergence(s):
         phases = figures.phase_table(run_folder.read_log(one.folder))
         values = []
         for phase in phases.itertuples():
-            labels = run_folder.read_labels(one.folder, f"{phase.phase:02d}-{phase.step}")
+            found = labels.read(one.folder, phase.phase, phase.step)
             values.append(
                 math.nan
-                if labels is None
-                else label_map(data.train, labels, data.classes, segments, 0.5)
+                if found is None
+                else label_map(data.train, found, data.classes, segments, 0.5)
             )
         parts.append(phases.assign(seed=seed, map=values))
     if not parts:

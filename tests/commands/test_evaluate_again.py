@@ -299,7 +299,7 @@ def test_scores_of_a_method_that_the_run_has_not_trained(trained, tmp_path, caps
     ]
     clip_scores.write(tmp_path / "run/clip_scores.h5", without, classes)
     for flags in (["--method", "wtalc"], ["--method", "em-mil", "--video-classifier", "wtalc"]):
-        assert "found no scores of W-TALC in this run" in refused(tmp_path / "run", capsys, *flags)
+        assert "error: W-TALC: " in refused(tmp_path / "run", capsys, *flags)
 
 
 def test_a_run_in_progress(trained, tmp_path, capsys):

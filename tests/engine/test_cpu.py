@@ -5,7 +5,6 @@ without it.
 import json
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from torch import nn
 
 from engine import cpu
 from engine.cpu import head_forward, onednn_product, shifted, together
+from model import Branch
 
 needs_onednn = pytest.mark.skipif(not cpu.AVAILABLE, reason="this PyTorch has no oneDNN")
 
@@ -76,42 +76,6 @@ def test_which_products_are_oned_nn_s(forward, monkeypatch):
             y.sum().backward()
 
 
-def test_the_derivative_against_finite_differences():
-    """The layers written out in NumPy in float64, each weight moved by a little; the derivative is
-    float32.
-    """
-    conv, linear = layers(3, 4, 2)
-    x, weights = torch.randn(5, 3), torch.randn(5, 2)
-    parameters = parameters_of(conv, linear)
-    found = torch.autograd.grad((head_forward(conv, linear, x) * weights).sum(), parameters)
-    values = [p.detach().double().numpy().copy() for p in parameters]
-    padded = np.pad(x.double().numpy(), ((1, 1), (0, 0)))
-
-    def before_relu():
-        return np.stack(
-            [np.einsum("hdk,kd->h", values[0], padded[t : t + 3]) + values[1] for t in range(5)]
-        )
-
-    def loss():
-        return (
-            (np.maximum(before_relu(), 0) @ values[2].T + values[3]) * weights.double().numpy()
-        ).sum()
-
-    at = before_relu()
-    # away from the ReLU's corner
-    assert (at > 0).any() and (at < 0).any() and np.abs(at).min() > 1e-3
-    for array, gradient in zip(values, found, strict=True):
-        expected = np.zeros_like(array)
-        for index in np.ndindex(array.shape):
-            kept = array[index]
-            array[index] = kept + 1e-5
-            above = loss()
-            array[index] = kept - 1e-5
-            expected[index] = (above - loss()) / 2e-5
-            array[index] = kept
-        np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-4, atol=1e-4)
-
-
 def test_by_hand():
     conv, linear = nn.Conv1d(1, 2, 3, padding=1), nn.Linear(2, 1)
     values = [[[0.0, 2.0, 0.0]], [[1.0, -1.0, 0.0]]], [0.0, 0.0], [[3.0, 5.0]], [7.0]
@@ -142,15 +106,6 @@ def test_pytorch_s_own_layers(why, monkeypatch):
         a, b = (torch.autograd.grad(y.square().sum(), x)[0] for y in (found, expected))
         assert a.count_nonzero() == a.numel()
         torch.testing.assert_close(a, b)
-
-
-@needs_onednn
-def test_there_is_no_second_derivative():
-    conv, linear = layers(4, 6, 3)
-    y = head_forward(conv, linear, torch.randn(5, 4)).square().sum()
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first = torch.autograd.grad(y, parameters_of(conv, linear), create_graph=True)
-        sum(g.sum() for g in first).backward()
 
 
 @needs_onednn
@@ -187,6 +142,22 @@ def test_few_numbers_of_columns_for_any_length(monkeypatch):
         made[t] = seen[-1]
     assert [made[t] for t in (1, 7, 15, 16, 17, 45, 167, 1127)] == [1, 7, 15, 16, 18, 48, 176, 1152]
     assert all(t <= n <= 1.125 * t for t, n in made.items()) and len(set(made.values())) == 72
+
+
+@pytest.mark.parametrize("t", [10, 11, 12, 17, 18, 19, 35])
+def test_a_long_video_is_computed_in_pieces(t, monkeypatch):
+    """Pieces of ten clips, which see a clip more on either side, so that eight are kept."""
+    monkeypatch.setattr(cpu, "LONG", 10)
+    seen, inner = [], cpu.shifted
+    monkeypatch.setattr(cpu, "shifted", lambda x, n: seen.append(len(x)) or inner(x, n))
+    conv, linear = layers(4, 6, 3)
+    x, parameters = torch.randn(t, 4), parameters_of(conv, linear)
+    found, expected = head_forward(conv, linear, x), plain(conv, linear, x)
+    torch.testing.assert_close(found, expected)
+    whole = [torch.autograd.grad(y.square().sum(), parameters) for y in (found, expected)]
+    for a, b in zip(*whole, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    assert max(seen, default=0) <= 10
 
 
 # ------------------------------------------------------------------------------------------------
@@ -230,7 +201,8 @@ def test_training_without_the_file_gives_the_same_losses():
         assert a == {stream: pytest.approx(value, rel=1e-4) for stream, value in b.items()}
 
 
-# ---- several videos in one pass
+# ------------------------------------------------------------------------------------------------
+# several videos in one pass
 def bags_of(lengths, rgb=4, flow=3):
     """Bags with streams of these widths, None for 0."""
     torch.manual_seed(1)
@@ -241,30 +213,30 @@ def bags_of(lengths, rgb=4, flow=3):
     return [SimpleNamespace(rgb=features(t, rgb), flow=features(t, flow)) for t in lengths]
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("widths", [(4, 3), (4, 0), (0, 3)])
 def test_together_gives_what_each_video_alone_has(widths):
-    bags = bags_of([1, 4, 1, 7], *widths)
-    heads = {s: layers(d, 5, 2) for s, d in zip(("rgb", "flow"), widths) if d}
-    others = {s: layers(d, 6, 3) for s, d in zip(("rgb", "flow"), widths) if d}
-    with torch.no_grad(), together(bags):
-        for stream, head in [*heads.items(), *others.items()]:
-            for bag in bags:
-                x = getattr(bag, stream)
-                torch.testing.assert_close(head_forward(*head, x), plain(*head, x))
+    bags, branch = bags_of([1, 4, 1, 7], *widths), Branch(*widths, 2, 0.5)
+    with together(branch, bags):
+        for bag in bags:
+            for stream, found in branch(bag.rgb, bag.flow).present():
+                head, x = getattr(branch, stream), getattr(bag, stream)
+                torch.testing.assert_close(found, plain(head.conv, head.linear, x))
                 # other features of the same size
-                torch.testing.assert_close(head_forward(*head, x + 1), plain(*head, x + 1))
+                torch.testing.assert_close(head(x + 1), plain(head.conv, head.linear, x + 1))
 
 
 @torch.no_grad()
 def test_together_makes_one_pass_and_nothing_of_it_stays():
-    bags, (conv, linear) = bags_of([5, 3]), layers(4, 5, 2)
-    first, second = (plain(conv, linear, bag.rgb) for bag in bags)
-    with pytest.raises(ZeroDivisionError), together(bags):
-        torch.testing.assert_close(head_forward(conv, linear, bags[0].rgb), first)
-        linear.bias += 1
-        torch.testing.assert_close(head_forward(conv, linear, bags[1].rgb), second)
+    bags, branch = bags_of([5, 3], flow=0), Branch(4, 0, 2, 0.5)
+    head = branch.rgb
+    first, second = (plain(head.conv, head.linear, bag.rgb) for bag in bags)
+    with pytest.raises(ZeroDivisionError), together(branch, bags):
+        torch.testing.assert_close(head(bags[0].rgb), first)
+        head.linear.bias += 1
+        torch.testing.assert_close(head(bags[1].rgb), second)
         raise ZeroDivisionError
-    torch.testing.assert_close(head_forward(conv, linear, bags[1].rgb), second + 1)
+    torch.testing.assert_close(head(bags[1].rgb), second + 1)
 
 
 @torch.no_grad()
@@ -272,12 +244,12 @@ def test_together_makes_one_pass_and_nothing_of_it_stays():
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_another_kernel_takes_effect_alone_and_together(kernel, dilation):
     kernel = {**kernel, "dilation": dilation, "padding": kernel.get("padding", 0) * dilation}
-    bags, conv, linear = bags_of([2, 1, 5]), nn.Conv1d(4, 5, **kernel), nn.Linear(5, 2)
-    for bag in bags:
-        torch.testing.assert_close(
-            head_forward(conv, linear, bag.rgb), plain(conv, linear, bag.rgb)
-        )
-    with together(bags):
-        for bag in bags:
-            found = head_forward(conv, linear, bag.rgb)
-            torch.testing.assert_close(found, plain(conv, linear, bag.rgb))
+    bags, branch = bags_of([2, 1, 5], flow=0), Branch(4, 0, 2, 0.5)
+    head = branch.rgb
+    head.conv = nn.Conv1d(4, 256, **kernel)
+    expected = [plain(head.conv, head.linear, bag.rgb) for bag in bags]
+    alone = [head(bag.rgb) for bag in bags]
+    with together(branch, bags):
+        for a, b, c in zip(expected, alone, [head(bag.rgb) for bag in bags]):
+            torch.testing.assert_close(a, b)
+            torch.testing.assert_close(a, c)

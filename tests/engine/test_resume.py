@@ -3,10 +3,10 @@
 import contextlib
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,17 +15,14 @@ import numpy as np
 import pytest
 import torch
 from commands import command, ended, one_line, remains, same, stamps, start, stops, words
-from places import ROOT, python
+from errors import malice
 
 import dataset
-import eval_detection
-import localize
 import opts
 import run
 from engine import run_folder
 from engine.run_folder import CHECKPOINT, LOG, load_checkpoint, read_log
 from formats import clip_scores, detections, features
-from report import figures, summary
 
 pytestmark = pytest.mark.slow
 
@@ -110,47 +107,11 @@ def test_killed_at_twenty_random_moments_and_resumed(flags, whole, tmp_path):
         assert list(pool.map(killed_and_resumed, range(20))) == [[]] * 20
 
 
-def test_killed_while_it_resumes(flags, whole, tmp_path):
-    for lines in (2, 5, 8):
-        argv = ["--resume", tmp_path / "run"] if lines > 2 else [*flags, "--out", tmp_path / "run"]
-        child = start(argv, tmp_path / "o")
-        until(lambda: log_lines(tmp_path / "run") >= lines, child)
-        child.kill()
-        child.join()
-    assert command(["--resume", tmp_path / "run"], tmp_path / "o")[0] == 0
-    assert remains(tmp_path / "run") == remains(whole)
-
-
-def test_the_real_command_killed_and_resumed(flags, whole, tmp_path):
-    one_thread = {"OMP_NUM_THREADS": "1"}
-    with open(tmp_path / "output", "w") as output:
-        child = subprocess.Popen(
-            [sys.executable, "run.py", *flags, "--out", tmp_path / "run"],
-            cwd=ROOT,
-            env={**os.environ, **one_thread},
-            stdout=output,
-            stderr=output,
-        )
-        while log_lines(tmp_path / "run") < 4:
-            assert child.poll() is None, (tmp_path / "output").read_text()
-            time.sleep(0.01)
-        child.kill()
-        assert child.wait() == -signal.SIGKILL
-    done = python("run.py", "--resume", tmp_path / "run", environment=one_thread)
-    assert done.returncode == 0, done.stderr
-    assert remains(tmp_path / "run") == remains(whole)
-
-
 # ------------------------------------------------------------------------------------------------
 # told to stop
 @pytest.mark.parametrize(
     "signum, code, lines",
-    [
-        (signal.SIGTERM, 143, 1),
-        (signal.SIGINT, 130, 3),
-        (signal.SIGHUP, 129, 4),
-        (signal.SIGTERM, 143, 7),
-    ],
+    [(signal.SIGTERM, 143, 1), (signal.SIGINT, 130, 4), (signal.SIGHUP, 129, 7)],
 )
 def test_told_to_stop_while_training(flags, whole, tmp_path, signum, code, lines):
     child = start([*flags, "--out", tmp_path / "run"], tmp_path / "output")
@@ -158,10 +119,7 @@ def test_told_to_stop_while_training(flags, whole, tmp_path, signum, code, lines
     os.kill(child.pid, signum)
     found, _, error = ended(child, tmp_path / "output")
     assert found == code
-    assert (
-        error
-        == f"stopped by {signum.name}; go on with: python run.py --resume {tmp_path / 'run'}\n"
-    )
+    assert one_line(error, signum.name, f"python run.py --resume {tmp_path / 'run'}")
     assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
     assert remains(tmp_path / "run") == remains(whole)
 
@@ -174,7 +132,7 @@ def test_told_to_stop_many_times(flags, whole, tmp_path):
             os.kill(child.pid, signal.SIGTERM)
             time.sleep(0.0005)
     code, _, error = ended(child, tmp_path / "output")
-    assert (code, one_line(error, "stopped by SIGTERM; go on with")) == (143, True)
+    assert code == 143 and one_line(error, "SIGTERM", "--resume")
     assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
     assert remains(tmp_path / "run") == remains(whole)
 
@@ -186,12 +144,7 @@ def test_told_to_stop_many_times(flags, whole, tmp_path):
         (features, "fingerprint"),
         (run, "TrainingSet"),
         (clip_scores, "write"),
-        (localize, "table"),
-        (eval_detection, "score"),
         (detections, "write_detections"),
-        (summary, "as_markdown"),
-        (figures, "localization_figure"),
-        (figures, "training_figure"),
     ],
 )
 def test_told_to_stop_at_anything_else(whole, tmp_path, monkeypatch, capsys, module, name):
@@ -226,12 +179,6 @@ def test_told_to_stop_before_there_is_anything_to_go_on_with(flags, tmp_path, mo
         )
         assert stops([*flags, "--out", tmp_path / "run"], capsys) == (130, "stopped by SIGINT\n")
     assert not (tmp_path / "run").exists()
-
-
-def test_the_signal_handlers_are_given_back(whole):
-    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    run.main(["--resume", str(whole)])
-    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
 # ------------------------------------------------------------------------------------------------
@@ -337,40 +284,8 @@ def test_the_seconds_of_a_resumed_run_are_those_of_all_its_processes(flags, tmp_
         assert seconds[f"training {title}"] == pytest.approx(spent, abs=2e-3) and spent > 0
 
 
-def test_log_txt_holds_the_lines_of_all_processes(whole, tmp_path, capsys):
-    folder = trained_only(whole, tmp_path / "run")
-    first = (folder / "log.txt").read_text(encoding="utf-8")
-    run.main(["--resume", str(folder)])
-    assert (folder / "log.txt").read_text(encoding="utf-8") == first + capsys.readouterr().out
-
-
 # ------------------------------------------------------------------------------------------------
 # no room, no right
-def test_no_room_for_a_checkpoint(flags, whole, tmp_path):
-    """The checkpoint grows with every network trained, so that a later one does not fit."""
-    limit = (whole / CHECKPOINT).stat().st_size * 3 // 4
-    code, _, error = command(
-        [*flags, "--out", tmp_path / "run"], tmp_path / "output", file_limit=limit
-    )
-    assert code == 2
-    assert one_line(error, f"error: {tmp_path / 'run' / CHECKPOINT}: found File too large")
-    assert load_checkpoint(tmp_path / "run")["done"], "the checkpoint before this one"
-    assert not list((tmp_path / "run").glob(".*.????????.*"))
-    assert command(["--resume", tmp_path / "run"], tmp_path / "output")[0] == 0
-    assert remains(tmp_path / "run") == remains(whole)
-
-
-@pytest.mark.parametrize("name", ["clip_scores.h5", "detections.json", "table.md", "training.png"])
-def test_a_result_that_cannot_be_written(whole, tmp_path, capsys, name):
-    folder = trained_only(whole, tmp_path / "run", name)
-    (folder / name / "in the way").mkdir(parents=True)
-    code, error = stops(["--resume", folder], capsys)
-    assert code == 2 and one_line(error, "error: ", name)
-    shutil.rmtree(folder / name)
-    run.main(["--resume", str(folder)])
-    assert remains(folder) == remains(whole)
-
-
 def test_a_full_disk(flags, whole, tmp_path):
     """A file system of a few pages, full at the log, a checkpoint, a table or a figure, whatever
     comes there.
@@ -409,24 +324,18 @@ def test_a_full_disk(flags, whole, tmp_path):
         subprocess.run(["umount", "-l", mount], check=True)
 
 
-class read_only:
-    """A folder in which nothing can be made or renamed while the block lasts; also for root, whom
-    no mode stops.
-    """
-
-    def __init__(self, folder):
-        self.folder = folder
-
-    def __enter__(self):
-        if os.geteuid():
-            self.folder.chmod(0o555)
-        elif subprocess.run(["chattr", "+i", self.folder], capture_output=True).returncode:
-            pytest.skip("root can write anywhere on a file system without chattr +i")
-
-    def __exit__(self, *_):
-        subprocess.run(
-            ["chattr", "-i", self.folder], check=True
-        ) if not os.geteuid() else self.folder.chmod(0o755)
+@contextlib.contextmanager
+def read_only(folder):
+    """Inside, nothing can be made or renamed in the folder, not by root either."""
+    close, reopen = (["chmod", "555"], ["chmod", "755"])
+    if not os.geteuid():
+        close, reopen = (["chattr", "+i"], ["chattr", "-i"])
+    if subprocess.run([*close, folder], capture_output=True).returncode:
+        pytest.skip("root can write anywhere on a file system without chattr +i")
+    try:
+        yield
+    finally:
+        subprocess.run([*reopen, folder], check=True)
 
 
 def test_a_folder_that_becomes_read_only(flags, whole, tmp_path):
@@ -464,7 +373,7 @@ def test_two_runs_in_one_folder(flags, whole, tmp_path):
     finally:
         os.kill(child.pid, signal.SIGCONT)
     assert second[0] == 2
-    assert one_line(second[2], f"error: {tmp_path / 'run'}: in use by another run")
+    assert one_line(second[2], f"error: {tmp_path / 'run'}: ")
     assert ended(child, tmp_path / "output")[0] == 0
     assert remains(tmp_path / "run") == remains(whole)
 
@@ -479,63 +388,24 @@ def test_a_new_run_in_the_folder_of_another(flags, whole, tmp_path, capsys):
     assert remains(whole) == before
 
 
-def evil():
-    import pickle
-
-    class Evil:
-        def __reduce__(self):
-            return os.system, ("echo executed",)
-
-    return pickle.dumps(Evil())
-
-
-@pytest.mark.parametrize(
-    "what",
-    ["empty", "cut", "noise", "evil", "foreign", "old", "lacking", "other network", "folder"],
-)
-def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, recwarn, what):
+@pytest.mark.parametrize("what", ["evil", "other network", "folder"])
+def test_a_broken_or_foreign_checkpoint(whole, tmp_path, capsys, what):
     folder = trained_only(whole, tmp_path / "run")
-    path = folder / CHECKPOINT
-    data, state = path.read_bytes(), load_checkpoint(folder)
-    if what in ("empty", "cut", "noise", "evil"):
-        path.write_bytes(
-            {
-                "empty": b"",
-                "cut": data[: len(data) // 2],
-                "noise": bytes(range(256)) * 20,
-                "evil": evil(),
-            }[what]
-        )
+    path, state = folder / CHECKPOINT, load_checkpoint(folder)
+    if what == "evil":
+        path.write_bytes(pickle.dumps(malice(tmp_path)))
     elif what == "folder":
         path.unlink()
         path.mkdir()
-    elif what == "foreign":
-        torch.save({"model": torch.zeros(3)}, path)
     else:
-        if what == "old":
-            state["format"] = "em-mil run 1"
-        elif what == "lacking":
-            del state["stage"]
-        else:
-            state["parts"]["em-mil"] = {k: v[:1] for k, v in state["parts"]["em-mil"].items()}
+        state["parts"]["em-mil"] = {k: v[:1] for k, v in state["parts"]["em-mil"].items()}
         torch.save(state, path)
     left = sorted(folder.iterdir())
-    code, error = stops(["--resume", folder], capsys)
-    what_to_do = "train again" if what == "old" else "expected"
-    assert code == 2 and one_line(error, f"error: {path}: ", "found", what_to_do)
-    assert "executed" not in error
-    assert sorted(folder.iterdir()) == left
-    code, error = stops(["--predict", folder, "--features", "nowhere.h5"], capsys)
-    assert code == 2 and one_line(error, "error: ")
-    assert not list(recwarn)  # which would be more lines
-
-
-def test_a_log_that_does_not_go_with_the_checkpoint(whole, tmp_path, capsys):
-    folder = trained_only(whole, tmp_path / "run")
-    with open(folder / LOG, "rb+") as log:
-        log.truncate(100)
-    code, error = stops(["--resume", folder], capsys)
-    assert code == 2 and one_line(error, f"error: {folder / LOG}: found 100 bytes")
+    for argv in (["--resume", folder], ["--predict", folder, "--features", folder.parent / "x.h5"]):
+        code, error = stops(argv, capsys)
+        assert code == 2 and one_line(error, "error: ")
+        assert str(path) in error or "--predict" in argv
+    assert not (tmp_path / "executed").exists() and sorted(folder.iterdir()) == left
 
 
 def test_a_folder_without_a_run(tmp_path, capsys):
@@ -692,11 +562,10 @@ def test_a_finished_run_says_so(whole, capsys):
 # ------------------------------------------------------------------------------------------------
 # the same bits
 @pytest.mark.parametrize(
-    "other, save_every",
-    [([], -1), (["--feature-memory", "0"], -1), (["--deterministic"], -1), ([], 1000)],
+    "other, save_every", [(["--feature-memory", "0"], -1), (["--deterministic"], -1), ([], 1000)]
 )
 def test_the_same_bits(flags, whole, tmp_path, other, save_every):
-    """Again; features that a thread reads from disk; PyTorch's deterministic algorithms only; fewer
+    """Features that a thread reads from disk; PyTorch's deterministic algorithms; again, with fewer
     checkpoints.
     """
     code, printed, error = command(
@@ -710,13 +579,6 @@ def test_the_same_bits(flags, whole, tmp_path, other, save_every):
         for one in (left, expected):
             del one["checkpoint"]["about"]["record"]["options"]
     assert left == expected
-
-
-def test_another_seed_gives_other_bits(flags, whole, tmp_path):
-    assert command([*flags, "--seed", "2", "--out", tmp_path / "run"], tmp_path / "output")[0] == 0
-    left, expected = remains(tmp_path / "run"), remains(whole)
-    assert left["checkpoint"]["parts"] != expected["checkpoint"]["parts"]
-    assert left["scores"] != expected["scores"]
 
 
 def test_opts_json_alone_repeats_the_run(whole, tmp_path):

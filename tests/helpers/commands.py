@@ -155,7 +155,7 @@ def remains(folder):
             name: file[name][()].tolist() for name in names if isinstance(file[name], h5py.Dataset)
         }
     left["labels"] = {
-        path.name: [x.tolist() for x in run_folder.read_labels(folder, path.stem)]
+        path.name: {name: array.tolist() for name, array in np.load(path).items()}
         for path in (folder / run_folder.LABELS).iterdir()
     }
     left["files"] = sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))

@@ -92,33 +92,6 @@ def test_training_depends_on_the_seed_alone(name, tmp_path):
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-@pytest.mark.parametrize(
-    "name, cut",
-    [("untrimmednet", 17), ("wtalc", 50), ("wtalc", 110), ("em-mil", 30), ("em-mil", 55)],
-)
-def test_cut_short_and_resumed_it_ends_in_the_same_weights(tmp_path, monkeypatch, name, cut):
-    monkeypatch.setattr(run_folder, "SAVE_EVERY", -1)  # a checkpoint after every epoch
-    train_set, served = TrainingSet(tiny()), [0]
-    inner = train_set.read
-
-    def read(batches):
-        for bags in inner(batches):
-            served[0] += 1
-            if served[0] == cut:
-                raise KeyError
-            yield bags
-
-    train_set.read = read
-    two_epochs = {"wtalc_iterations": 120} if name == "wtalc" else {}
-    cut_short = RunFolder(tmp_path / "cut")
-    with pytest.raises(KeyError):
-        cut_short.register(name, made(name, **two_epochs)).fit(train_set, cut_short)
-    cut_short.close()
-    resumed = fitted(name, tmp_path / "cut", resume=True, **two_epochs)
-    whole = fitted(name, tmp_path / "whole", **two_epochs)
-    assert torch.equal(weights(resumed), weights(whole))
-
-
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("classes, n", [(1, 4), (1, 1), (4, 4), (2, 3)])
 def test_few_videos_or_classes(name, classes, n, tmp_path):

@@ -56,30 +56,6 @@ def test_k_max_loss_by_hand():
     )
 
 
-def test_losses_ignore_the_padding():
-    lengths = [9, 1, 20, 8]
-    hidden, activations, present = ragged(0, lengths)
-    y = torch.tensor(
-        [[1.0, 0, 1, 0], [1, 0, 0, 0], [0, 1, 1, 1], [0, 1, 1, 0]], dtype=torch.float64
-    )
-    alone = [
-        k_max_loss(activations[i : i + 1, :t], present[i : i + 1, :t], y[i : i + 1])
-        for i, t in enumerate(lengths)
-    ]
-    torch.testing.assert_close(k_max_loss(activations, present, y), sum(alone) / 4)
-    first, second = (
-        co_activity_loss(
-            hidden[i : i + 2, :t], activations[i : i + 2, :t], present[i : i + 2, :t], y[i : i + 2]
-        )
-        for i, t in ((0, 9), (2, 20))
-    )
-    # the first pair shares one class and the second two: the mean is over pairs of videos and
-    # shared classes
-    torch.testing.assert_close(
-        co_activity_loss(hidden, activations, present, y), (first + 2 * second) / 3
-    )
-
-
 def co_activity_by_loops(hidden, activations, lengths, y):
     def distance(a, b):
         return 1 - a @ b / (np.linalg.norm(a) * np.linalg.norm(b))
@@ -128,17 +104,6 @@ def test_co_activity_loss_by_hand():
     assert co_activity_loss(hidden, activations, present, y).item() == pytest.approx(1.5)
 
 
-def test_co_activity_loss_gradient():
-    lengths = [5, 4, 3, 6]
-    hidden, activations, present = ragged(1, lengths, features=3, classes=3)
-    y = torch.tensor([[1, 1, 0], [1, 1, 1], [0, 1, 1], [0, 0, 1]]).double()
-    assert co_activity_loss(hidden, activations, present, y) > 0.1  # the hinge is open
-    assert torch.autograd.gradcheck(
-        lambda h, a: co_activity_loss(h, a, present, y),
-        (hidden.requires_grad_(), activations.requires_grad_()),
-    )
-
-
 def test_co_activity_loss_is_0_without_a_shared_class_or_a_pair():
     hidden, activations, present = ragged(0, [4, 3])
     y = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 0]])
@@ -178,20 +143,6 @@ def test_scores_by_hand_and_without_dropout():
     found = model.scores(rgb, flow)
     np.testing.assert_allclose(found["clips"], activations, atol=1e-5)
     np.testing.assert_allclose(found["video"], softmax(top, 0), atol=1e-5)
-
-
-@pytest.mark.parametrize("stream", ["rgb", "flow"])
-def test_one_stream(stream):
-    model = made(*((5, None) if stream == "rgb" else (None, 5)), 4)
-    x = streams(17)[0]
-    found = model.scores(*((x, None) if stream == "rgb" else (None, x)))
-    w = {name: p.detach().numpy() for name, p in model.named_parameters()}
-    assert w["hidden.weight"].shape == (5, 5)
-    np.testing.assert_allclose(
-        found["clips"],
-        np.maximum(x.numpy() @ w["hidden.weight"].T, 0) @ w["classifier.weight"].T,
-        atol=1e-5,
-    )
 
 
 def test_it_starts_xavier_uniform():

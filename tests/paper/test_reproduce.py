@@ -20,7 +20,7 @@ from places import ROOT
 import opts
 import reproduce
 import run
-from engine import run_folder
+from engine import labels, run_folder
 from formats.files import InputError
 from jobs.setup import wanted
 from paper import figures, pages, runs, sweeps, tables
@@ -552,8 +552,8 @@ def test_convergence_shows_the_labels_that_were_trained_on(small):
     assert steps == ["M", "E", "M", "E", "M"] and frame["map"].notna().all()
     assert frame[frame["phase"] == 1]["positive"].tolist() == [1, 1]
     first = frame[(frame["seed"] == 1) & (frame["phase"] == 2)]
-    labels = run_folder.read_labels(runs.planned(s, "em-mil", 1).folder, "02-E")
-    assert first["positive"].item() == pytest.approx(np.concatenate(labels).mean())
+    of_phase = labels.read(runs.planned(s, "em-mil", 1).folder, 2, "E")
+    assert first["positive"].item() == pytest.approx(np.concatenate(of_phase).mean())
     assert "diagnostic" in text and (s.folder("convergence") / "convergence.png").exists()
 
 
