@@ -103,13 +103,10 @@ def proposal_scores(l, runs, kind):
 
     mean         mean of l inside the run
     max          maximum of l inside the run
-    outer-inner  mean inside minus mean outside, after AutoLoc (Shou et al., ECCV 2018): outside are
-    the
-                 ceil((end - start) / 4) clips before the run and as many after it, so at least one
-                 on each side. What lies beyond the video is left out, and the clips that remain on
-                 both sides share one mean; a run that covers the whole video has nothing outside
-                 and keeps its inside mean (0 is subtracted). Neighbouring runs inside the margin
-                 count as outside. May be negative.
+    outer-inner  mean inside minus mean outside, after AutoLoc (Shou et al., ECCV 2018). Outside are
+                 the ceil((end - start) / 4) clips before the run and as many after it, within the
+                 video, also where they belong to another run; they share one mean, which is 0 for a
+                 run that covers the whole video. May be negative.
     constant     1
     """
     if kind not in PROPOSAL_SCORES:
@@ -232,8 +229,8 @@ def levels(curves, rule):
 
 
 def above_thresholds(lines, rule):
-    """The runs of the curves `lines` (C, T) above each threshold of `rule`, a run that several
-    thresholds find once. Returns runs (n, 3), scores (n,).
+    """The runs of the curves `lines` (C, T) above each threshold of `rule`; a run that several
+    thresholds find is listed once. Returns runs (n, 3), scores (n,).
     """
     masks = [lines > level[:, None] for level in levels(lines.T, rule)]
     found = np.concatenate([runs_of_rows(mask) for mask in masks])
