@@ -90,7 +90,7 @@ def load(
     features: a path, or what formats.features.open_features made of one; it is closed here unless
     features stay on disk.
     annotations: a path, or what formats.annotations.load made of one.
-    train_subset, test_subset: names of the annotations' subsets, None for none.
+    train_subset, test_subset: a name of the annotations' subsets, or several; None for none.
     allow_missing: videos without usable features (no file, one stream, no clips, unreadable, of
     another width) are left out and become a note instead of an error.
     memory_limit: in bytes; features that are larger as float32 stay on disk (`StoredArray`), and
@@ -101,14 +101,14 @@ def load(
     """
     with contextlib.ExitStack() as stack:
         source, truth = _opened(features, annotations, stack)
-        notes = list(truth.notes)
+        notes = []
         classes = truth.classes
         wanted = _wanted(truth, train_subset, test_subset, notes)
         shapes, problems = _usable(source, truth, wanted, allow_missing, notes)
         size = sum(4 * clips * ((rgb or 0) + (flow or 0)) for clips, rgb, flow in shapes.values())
         in_memory = _fits(source, size / shard[1], memory_limit, notes)
         train, test = (
-            _videos(source, subset, shapes, problems, classes, shard if in_memory else (None, 1))
+            _videos(source, truth, subset, shapes, problems, shard if in_memory else (None, 1))
             for subset in wanted
         )
         settle(source, truth, wanted, problems, allow_missing)  # what reading has found
@@ -160,10 +160,10 @@ def _usable(source, truth, wanted, allow_missing, notes):
     `examine` does. InputError where what it finds stops a run.
     """
     adopt(source, truth, notes)
-    names = [video.name for subset in wanted for video in subset]
+    names = [name for subset in wanted for name in subset]
     shapes, problems = examine(source, truth, names, notes)
     settle(source, truth, wanted, problems, allow_missing)
-    check_geometry(source, truth, [truth.videos[name] for name in shapes], shapes, notes)
+    check_geometry(source, truth, list(shapes), shapes, notes)
     return shapes, problems
 
 
@@ -184,24 +184,23 @@ def _fits(source, size, limit, notes):
 
 
 def _wanted(truth, train_subset, test_subset, notes):
-    """[training videos with a label, test videos] as annotated."""
+    """[names of training videos with a label, names of test videos]."""
     wanted = [
-        annotation_files.in_subset(truth, subset) if subset is not None else []
+        list(annotation_files.in_subset(truth, () if subset is None else subset).index)
         for subset in (train_subset, test_subset)
     ]
-    both = {video.name for video in wanted[0]} & {video.name for video in wanted[1]}
+    both = set(wanted[0]) & set(wanted[1])
     if both:
-        raise InputError(
-            f"{truth.path}: found {count(both, 'video')} both in the training subset "
-            f"{train_subset!r} and the test subset {test_subset!r}, expected two apart"
-        )
-    unlabelled = [video.name for video in wanted[0] if not video.labels]
+        found = f"{count(both, 'video')} both in the training and in the test subset"
+        raise InputError(truth.path, f"{found}, such as {min(both)}", "two apart")
+    labels = truth.videos["labels"]
+    unlabelled = [name for name in wanted[0] if not labels[name]]
     if unlabelled:
         notes.append(
             f"{truth.path}: {count(unlabelled, 'training video')} without any label left "
             f"out: {some(unlabelled)}"
         )
-        wanted[0] = [video for video in wanted[0] if video.labels]
+        wanted[0] = [name for name in wanted[0] if labels[name]]
     if not any(wanted):
         raise InputError(
             f"{truth.path}: found no videos in the chosen subsets, expected at least one"
@@ -209,56 +208,59 @@ def _wanted(truth, train_subset, test_subset, notes):
     return wanted
 
 
-def _videos(source, annotated, shapes, problems, classes, shard):
+def _videos(source, truth, names, shapes, problems, shard):
     """`Video`s of a subset's usable videos; those that cannot be read go to `problems`. Rank None
     leaves all on disk."""
     made, (rank, ranks) = [], shard
-    for i, video in enumerate(video for video in annotated if video.name in shapes):
+    segments = dict(list(truth.segments.groupby("video")))
+    for i, name in enumerate(name for name in names if name in shapes):
+        of_video = segments.get(name, truth.segments[:0])
         try:
-            made.append(_video(source, video, classes, shapes[video.name], i % ranks == rank))
+            made.append(_video(source, truth, name, of_video, shapes[name], i % ranks == rank))
         except InputError as error:
-            problems[video.name] = error
+            problems[name] = error
     return made
 
 
-def _video(source, video, classes, shape, in_memory):
+def _video(source, truth, name, segments, shape, in_memory):
     """`Video` of one annotated video; the streams are read here unless they stay on disk."""
     length, *widths = shape
     if in_memory:
-        streams = source.read(video.name)
+        streams = source.read(name)
     else:
         streams = [
-            None if width is None else StoredArray(source, video.name, stream, (length, width))
+            None if width is None else StoredArray(source, name, stream, (length, width))
             for stream, width in zip(("rgb", "flow"), widths)
         ]
-    labels = np.zeros(len(classes), np.float32)
-    labels[[classes.index(label) for label in video.labels]] = 1
-    step, window = source.seconds(video.name, video.duration)
+    labels = np.zeros(len(truth.classes), np.float32)
+    labels[[truth.classes.index(label) for label in truth.videos["labels"][name]]] = 1
+    duration = _duration(truth, name)
+    step, window = source.seconds(name, duration)
     return Video(
-        video.name,
+        name,
         *streams,
         labels,
-        localize.length(length, step, window) if video.duration is None else video.duration,
-        video.segments,
-        np.array([classes.index(label) for label in video.segment_labels], np.int64),
+        localize.length(length, step, window) if duration is None else duration,
+        segments[["t_start", "t_end"]].to_numpy(dtype=float),
+        np.array([truth.classes.index(label) for label in segments["label"]], np.int64),
         step,
         window,
     )
 
 
+def _duration(truth, name):
+    """Annotated seconds of a video, or None."""
+    duration = float(truth.videos["duration"][name])
+    return None if np.isnan(duration) else duration
+
+
 # ---- usable or not
 def adopt(source, truth, notes):
-    """Call the features' videos by the names of the annotations; names that differ, and videos that
-    the annotations lack, go to `notes`."""
+    """Call the features' videos by the names of the annotations; videos that the annotations lack
+    go to `notes`."""
     notes += source.notes
-    if renamed := source.adopt(list(truth.videos.values())):
-        wanted, held = next(iter(renamed.items()))
-        notes.append(
-            f"{source.path}: {len(renamed)} of the videos of {truth.path} found under "
-            "another name (a YouTube id, the prefix v_, a file's suffix, letter case), "
-            f"such as {held} for {wanted}"
-        )
-    surplus = [name for name in source.names if name not in truth.videos]
+    source.adopt(truth.videos.index)
+    surplus = [name for name in source.names if name not in truth.videos.index]
     if surplus and len(surplus) < len(source.names):
         notes.append(
             f"{source.path}: {count(surplus, 'video')} without annotation not used: {some(surplus)}"
@@ -266,14 +268,14 @@ def adopt(source, truth, notes):
 
 
 def default_subsets(truth):
-    """[training videos with a label, test videos] that a run takes by default; [all annotated
-    videos] where the subsets' names do not say which these are."""
+    """[names of training videos with a label, of test videos] that a run takes by default; [all
+    annotated ones] where the subsets' names do not say which these are."""
     try:
         subsets = annotation_files.choose_subsets(truth)
     except InputError:
-        return [list(truth.videos.values())]
+        return [list(truth.videos.index)]
     train, test = (annotation_files.in_subset(truth, subset) for subset in subsets)
-    return [[video for video in train if video.labels], test]
+    return [list(train.index[train["labels"].map(len) > 0]), list(test.index)]
 
 
 def examine(source, truth, names, notes):
@@ -379,16 +381,16 @@ def _check_axes(source, truth, arrays):
 
 def _durations(truth, names):
     """{name: seconds} of those of `names` that have an annotated duration."""
-    known = {} if truth is None else truth.videos
-    return {name: known[name].duration for name in names if name in known and known[name].duration}
+    known = {} if truth is None else truth.videos["duration"].dropna().to_dict()
+    return {name: known[name] for name in names if name in known}
 
 
 def settle(source, truth, wanted, problems, allow_missing):
-    """InputError where the `problems` {name: InputError} of `wanted`, a list of videos per subset,
+    """InputError where the `problems` {name: InputError} of `wanted`, a list of names per subset,
     stop a run."""
-    names = [video.name for subset in wanted for video in subset]
+    names = [name for subset in wanted for name in subset]
     missing = [name for name in names if name not in source]
-    whole = any(subset and all(video.name in problems for video in subset) for subset in wanted)
+    whole = any(subset and all(name in problems for name in subset) for subset in wanted)
     if not problems or allow_missing and not whole:
         return
     advice = "" if whole else " (--allow-missing goes on without them)"
@@ -402,11 +404,11 @@ def settle(source, truth, wanted, problems, allow_missing):
     )
     if not whole:
         raise InputError(f"{line}, expected all{advice}")
-    others = [name for name in source.names if name not in truth.videos]
+    others = [name for name in source.names if name not in truth.videos.index]
     if others:
         line += (
-            f"; found there: {some(others, 3)}; expected the same names but for v_, a video's "
-            "file suffix and letter case"
+            f"; found there: {some(others, 3)}; expected the same names but for folders, v_, a "
+            "video's file suffix, letter case and what all names begin or end with"
         )
     elif len(missing) < len(names):
         line += "; these are all videos of one of the two subsets"
@@ -415,7 +417,7 @@ def settle(source, truth, wanted, problems, allow_missing):
 
 def _say_left_out(source, truth, wanted, problems, notes):
     """Notes on the videos without usable features, and on what becomes of their segments."""
-    names = [video.name for subset in wanted for video in subset]
+    names = [name for subset in wanted for name in subset]
     missing = [name for name in problems if name not in source]
     if missing:
         notes.append(
@@ -428,8 +430,8 @@ def _say_left_out(source, truth, wanted, problems, notes):
             f"{source.path}: {count(unusable, 'video')} of {len(names)} that cannot be "
             f"used left out: {some(unusable)} (the first: {problems[unusable[0]]})"
         )
-    tested = [video for video in wanted[1] if video.name in problems]
-    segments = sum(len(video.segments) for video in tested)
+    tested = [name for name in wanted[1] if name in problems]
+    segments = int(truth.segments["video"].isin(tested).sum())
     if segments:
         notes.append(
             f"{truth.path}: {count(tested, 'test video')} of these with {segments} "
@@ -449,12 +451,12 @@ def _say_untrained(truth, train, classes, notes):
 
 
 # ---- geometry
-def with_duration(videos, shapes):
-    """(videos, durations (n,) in seconds, lengths (n,) in clips) of the annotated `videos` that
-    have a duration."""
-    videos = [video for video in videos if video.duration]
-    durations = np.array([video.duration for video in videos])
-    return videos, durations, np.array([shapes[video.name][0] for video in videos])
+def with_duration(truth, names, shapes):
+    """(names, durations (n,) in seconds, lengths (n,) in clips) of the annotated videos `names`
+    that have a duration."""
+    durations = _durations(truth, names)
+    lengths = np.array([shapes[name][0] for name in durations])
+    return list(durations), np.array(list(durations.values())), lengths
 
 
 def stretch(durations, lengths, step=1.0, window=1.0):
@@ -515,13 +517,13 @@ def _implied_text(truth, implied, known):
     return f"{said}; the known convention {known[0]:.4g} s ({CONVENTIONS[known]}) fits"
 
 
-def check_geometry(source, truth, videos, shapes, notes):
+def check_geometry(source, truth, names, shapes, notes):
     """What the clips cover against the annotated durations: the commonest cause of wrong numbers. A
     median off by more than 5% goes to `notes`, and videos that differ; InputError where nobody says
     what snippet_seconds is."""
-    annotated, durations, lengths = with_duration(videos, shapes)
+    annotated, durations, lengths = with_duration(truth, names, shapes)
     known = fitting_convention(durations, lengths) if annotated else None
-    seconds = {video.name: source.seconds(video.name, video.duration) for video in videos}
+    seconds = {name: source.seconds(name, _duration(truth, name)) for name in names}
     unknown = [name for name, (step, _) in seconds.items() if step is None]
     if unknown:
         where = source.path if len(unknown) == len(seconds) else f"{source.path}: {unknown[0]}"
@@ -533,10 +535,10 @@ def check_geometry(source, truth, videos, shapes, notes):
             f"in opts.py ({_flags(durations, lengths)}){advice}"
         )
     notes += _unsaid_window(source)
-    notes += geometry_of_segments(source, truth, videos, shapes, seconds)
+    notes += geometry_of_segments(source, truth, shapes, seconds)
     if not annotated:
         return
-    of_annotated = [seconds[video.name] for video in annotated]
+    of_annotated = [seconds[name] for name in annotated]
     steps, windows = np.array(of_annotated).T  # (n,)
     stretched = stretch(durations, lengths, steps, windows)
     off, each = differing(stretched), stretched * steps
@@ -571,45 +573,44 @@ def _unsaid_window(source):
     ]
 
 
-def geometry_of_segments(source, truth, videos, shapes, seconds):
+def geometry_of_segments(source, truth, shapes, seconds):
     """Notes where the segments do not fit the videos: in frames instead of seconds, or, of videos
-    without a duration, past the clips or in their first half only. seconds: {name: (step, window)}.
+    without a duration, past the clips or in their first half only. seconds: {name: (step, window)}
+    of the videos to look at.
     """
-    videos = [video for video in videos if len(video.segments)]
-    if not videos:
+    if truth is None:
         return []
-    length = np.array([shapes[video.name][0] for video in videos])  # (n,)
-    steps, windows = np.array([seconds[video.name] for video in videos]).T  # (n,)
-    known = np.array([video.duration or 0 for video in videos])  # (n,)
-    if known.any():
-        ends = np.concatenate([video.segments[:, 1] for video in videos])  # (N,)
-        until = np.where(known > 0, known, localize.length(length, steps, windows)) + steps
-        late = ends > np.repeat(until, [len(video.segments) for video in videos])
-        if late.mean() < 0.5:
+    segments = truth.segments[truth.segments["video"].isin(seconds)]
+    ends = segments.groupby("video", sort=False)["t_end"].max()  # by video
+    names, last = list(ends.index), ends.to_numpy()  # (n,)
+    if not names:
+        return []
+    known = _durations(truth, names)
+    length = np.array([shapes[name][0] for name in names])  # (n,)
+    steps, windows = np.array([seconds[name] for name in names]).T  # (n,)
+    if known:
+        covered = dict(zip(names, localize.length(length, steps, windows))) | known
+        problem = annotation_files.unit_problem(truth.path, segments, covered)
+        if problem is None:
             return []
-        return [
-            f"{truth.path}: GEOMETRY: {late.sum()} of {len(late)} segments lie past the end of "
-            "their videos: are they in frames instead of seconds? Then every detection counts "
-            "as false"
-        ]
-    last = np.array([video.segments[:, 1].max() for video in videos])  # (n,)
+        return [f"{truth.path}: GEOMETRY: found {problem.found}, expected {problem.expected}"]
 
     def past(step, window):
         return int((last > localize.length(length, step, window) + step).sum())
 
-    clips = seconds_text([seconds[video.name] for video in videos])
-    if past(steps, windows) > 0.05 * len(videos):
-        fitting = [known for known in CONVENTIONS if past(*known) <= 0.05 * len(videos)]
+    clips = seconds_text([seconds[name] for name in names])
+    if past(steps, windows) > 0.05 * len(names):
+        fitting = [known for known in CONVENTIONS if past(*known) <= 0.05 * len(names)]
         advice = "no known duration of a clip fits: are the segments in frames instead of seconds?"
         if fitting:
             name = CONVENTIONS[min(fitting)]
             advice = f"{min(fitting)[0]:.4g} s ({name}) is the shortest known clip that fits"
         return [
             f"{source.path}: GEOMETRY: with clips of {clips}, segments of {truth.path} "
-            f"end past the clips in {past(steps, windows)} of {len(videos)} videos, "
+            f"end past the clips in {past(steps, windows)} of {len(names)} videos, "
             f"so times will be wrong: check snippet_seconds; {advice}"
         ]
-    if len(videos) > 2 and np.quantile(last / localize.length(length, steps, windows), 0.95) < 0.5:
+    if len(names) > 2 and np.quantile(last / localize.length(length, steps, windows), 0.95) < 0.5:
         return [
             f"{source.path}: GEOMETRY: with clips of {clips}, nearly no segment of "
             f"{truth.path} ends in the second half of its video, so snippet_seconds may be too "

@@ -64,7 +64,6 @@ was scored:
 import argparse
 import json
 import math
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -566,25 +565,27 @@ def _ap_of_videos(scores, positive):
 # ---- the command
 def main(argv=None):
     """The stand-alone command; returns the results as a dict. Bad input: one line, exit code 2."""
-    from formats.files import output, write_atomically  # here: the rest can be copied on its own
+    # here: the rest can be copied on its own
+    from formats.files import InputError, output, write_atomically
+    from formats.program import program
 
     args = _parser().parse_args(argv)
-    try:
-        results = score_files(
-            args.ground_truth,
-            args.detections,
-            tious=args.tiou,
-            subset=args.subset,
-            protocols=PROTOCOLS if args.protocol == "all" else (args.protocol,),
-            ambiguous=args.ambiguous,
-            exclude=args.exclude_video,
-        )
+    with program():
+        try:
+            results = score_files(
+                args.ground_truth,
+                args.detections,
+                tious=args.tiou,
+                subset=args.subset,
+                protocols=PROTOCOLS if args.protocol == "all" else (args.protocol,),
+                ambiguous=args.ambiguous,
+                exclude=args.exclude_video,
+            )
+        except ValueError as error:  # InputError is one
+            raise InputError(error) from None
         if args.json:
             with write_atomically(args.json) as temporary:
                 temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    except ValueError as error:  # InputError is one
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
     with output():
         print_results(results, per_class=args.per_class)
     return results
@@ -650,33 +651,34 @@ def _parser():
 def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous, exclude):
     """Everything the command reports on two files, as a dict that JSON can hold. Raises ValueError.
 
-    Detections of classes that the ground truth does not know are left out, with a note. Beyond
+    Detections of classes that the ground truth does not know are left out, with a warning. Beyond
     `evaluate`, refuses detections of which not one is of a known class or not one lies in a video
     of the subset, and names in `exclude` that occur nowhere.
     """
     from formats import annotations
     from formats.detections import ambiguous_in
     from formats.names import match_names
+    from formats.program import log
 
     truth = annotations.load(ground_truth)
     subset = _main_subset(truth) if subset is None else subset
     videos = annotations.in_subset(truth, subset)
-    found, detection_notes = _read_detections(detections, truth, videos, subset)
-    listed, forgiven_by, renamed = _read_ambiguous(ambiguous, truth, found)
-    known = {video.name for video in videos}
+    found = _read_detections(detections, truth, videos, subset)
+    listed, forgiven_by = _read_ambiguous(ambiguous, truth, found)
+    known = set(videos.index)
     scored = dict.fromkeys([*known, *found["video"]])
-    forgiven, forgiven_notes = ambiguous_in(scored, listed, forgiven_by, truth.aliases)
+    forgiven = ambiguous_in(scored, listed, forgiven_by)
 
-    everywhere = [*truth.videos, *found["video"], *listed["video"]]
-    named = {asked: name for name, asked in match_names(everywhere, exclude, truth.aliases).items()}
+    everywhere = [*truth.videos.index, *found["video"], *listed["video"]]
+    named = {asked: name for name, asked in match_names(everywhere, exclude).items()}
     absent = set(exclude) - set(named)
     if absent:
         raise bad_input(
             f"--exclude-video: found {_some(absent)}, expected videos such as {_some(known)}"
         )
     exclude = set(named.values())
-    videos = [video for video in videos if video.name not in exclude]
-    table = annotations.table(videos)
+    videos = videos[~videos.index.isin(exclude)]
+    table = truth.only(videos.index).segments
     found = found[~found["video"].isin(exclude)]
     forgiven = forgiven[~forgiven["video"].isin(exclude)]
     if not len(table):
@@ -685,13 +687,13 @@ def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous
             "expected some"
         )
 
-    in_frames = annotations.time_unit_problem(truth.path, videos)
+    annotations.warn_unscored(truth, videos)
+    if in_frames := annotations.unit_problem(truth.path, table, videos["duration"]):
+        log.warning(in_frames)
     about = {
         "ground_truth": str(ground_truth),
         "subset": subset,
         "excluded_videos": sorted(exclude),
-        "notes": [*truth.notes, *filter(None, (in_frames, renamed)), *forgiven_notes],
-        "detection_notes": detection_notes,
         "videos": len(videos),
         "ambiguous_file": forgiven_by,
         "detections_file": str(detections),
@@ -729,41 +731,47 @@ def _score_tables(table, found, tious, protocols, forgiven):
 
 
 def _read_detections(path, truth, videos, subset):
-    """(table, notes): the detections, under the names of videos and classes that the ground
-    truth has."""
-    from formats import detections
+    """The detections, under the names of videos and classes that the ground truth has."""
+    from formats import annotations, detections
+    from formats.program import log
 
     found = detections.read_detections(path)
-    found, renamed = detections.with_known_names(found, path, truth.videos, truth.aliases)
-    kept, unscored = detections.with_known_labels(found, path, truth.classes)
+    check(found, path, DETECTION)
+    found = detections.with_known_names(found, path, truth.videos.index)
+    kept = detections.with_known_labels(found, path, truth.classes)
     if len(found) and not len(kept):
-        raise bad_input(f"{unscored}; expected classes of {truth.path}: {_some(truth.classes)}")
-    known = {video.name for video in videos}
+        raise bad_input(
+            f"{path}: found detections of the classes {_some(set(found['label']))}, expected "
+            f"classes of {truth.path}: {_some(truth.classes)}"
+        )
+    known = set(videos.index)
     if len(kept) and known.isdisjoint(kept["video"]):
-        elsewhere = [video for video in set(kept["video"]) if video in truth.videos]
+        elsewhere = [video for video in set(kept["video"]) if video in truth.videos.index]
         raise bad_input(
             f"{path}: found no detection in a video of subset {subset} of {truth.path} but in "
             f"{_some(set(kept['video']))}, expected videos such as {_some(known)}"
             + (f" ({len(elsewhere)} lie in another subset: see --subset)" if elsewhere else "")
         )
-    durations = {video.name: video.duration for video in videos if video.duration}
-    notes = [renamed, unscored, detections.outside_note(kept, path, durations)]
-    return kept, [note for note in notes if note]
+    annotations.warn_outside(path, kept, videos["duration"], 2, share=0.05, what="detection")
+    if in_frames := annotations.unit_problem(path, kept, videos["duration"], "detection"):
+        log.warning(in_frames)
+    return kept
 
 
 def _read_ambiguous(path, truth, found):
-    """(table, its file or None, note or None): the file, else what the annotations have, else
-    ambiguous.csv beside those in CSV; under the names of the ground truth and the detections."""
+    """(table, its file or None): the file, else what the annotations have, else ambiguous.csv
+    beside those in CSV; under the names of the ground truth and the detections."""
     from formats.detections import read_ambiguous, with_known_names
 
     beside = Path(truth.path).with_name("ambiguous.csv")
     if path is None and Path(truth.path).suffix.lower() == ".csv" and beside.exists():
         path = beside
     if path is None:
-        return truth.ambiguous, None, None
-    names = [*truth.videos, *found["video"]]
-    table, note = with_known_names(read_ambiguous(path), path, names, truth.aliases)
-    return table, str(path), note
+        return truth.ambiguous, None
+    table = read_ambiguous(path)
+    check(table, path, SEGMENT)
+    names = [*truth.videos.index, *found["video"]]
+    return with_known_names(table, path, names), str(path)
 
 
 def _main_subset(truth):
@@ -856,14 +864,10 @@ def _print_header(r):
             f"              {r['ambiguous_segments'] or 'no'} Ambiguous segments{source}, "
             "for the thumos protocols"
         )
-    for note in r["notes"]:
-        print(f"              note: {note}")
     print(
         f"detections    {r['detections_file']}: {r['detections']:,} in "
         f"{r['videos_with_detections']:,} videos"
     )
-    for note in r["detection_notes"]:
-        print(f"              note: {note}")
     if r["detections_outside"]:
         print(
             f"              {r['detections_outside']:,} in videos outside the subset: "

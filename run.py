@@ -117,9 +117,9 @@ def run(command, out, open_things):
 
     # 2. Data. Training videos carry their video-level labels and no segments.
     with scoring.timed(seconds, "loading"), distributed.all_or_none():
-        data, truth, ambiguous, youtube_ids = setup.load_data(o, out.say)
+        data, truth, ambiguous = setup.load_data(o, out.say)
         tested = [video.name for video in data.test]  # the scores fail now, not after training
-        setup.outside_scores(o, tested, data.classes, youtube_ids, out.say)
+        setup.outside_scores(o, tested, data.classes)
     out.say(setup.data_lines(data, truth))
 
     # 3. The run's folder: what is needed to go on, or to score again
@@ -130,7 +130,7 @@ def run(command, out, open_things):
         run_record.same_run(this.about, about, folder, command.other_code, out.say)
     resumed, this.about = bool(this.about), about
     if rank == 0:
-        setup.describe(folder, about["record"], resumed, truth, ambiguous, youtube_ids)
+        setup.describe(folder, about["record"], resumed, truth, ambiguous)
         command.go_on = setup.resume_command(folder, ranks)  # now there is something to resume
         out.keep_in(folder / "log.txt")
     out.say(f"Run: {folder}/\n")
@@ -149,7 +149,7 @@ def run(command, out, open_things):
     clip_scores.write(folder / "clip_scores.h5", records, data.classes)
 
     # 6. Localization, evaluation, tables, files
-    scored = scoring.Scored(records, data.classes, truth, ambiguous, youtube_ids)
+    scored = scoring.Scored(records, data.classes, truth, ambiguous)
     source = scoring.Source(folder, about["record"], about["record"])
     results = scoring.finish(o, command, source, folder, scored, out.say, seconds)
     figures.training_figure(folder / "training.png", records=log)
@@ -198,9 +198,9 @@ def evaluate_again(command, out, _):
     saved = setup.saved_options(folder / "opts.json")
     o = opts.at_test(command.given, saved, no_effect=opts.names("run") - {"pictures"})
     # what the run has left out stays out
-    before, youtube_ids = opts.resolve({}, saved).exclude_video, setup.youtube_ids_of(folder)
+    before = opts.resolve({}, saved).exclude_video
     given = command.given.get("exclude_video", ())
-    already = match_names(before, given, youtube_ids).values()
+    already = match_names(before, given).values()
     more = [name for name in given if name not in already]
     o = dataclasses.replace(o, exclude_video=(*before, *more))
     setup.check_flags(command)
@@ -211,22 +211,17 @@ def evaluate_again(command, out, _):
     records, classes = clip_scores.read(folder / "clip_scores.h5")
     truth = setup.segments_of(folder / "ground_truth.csv", ("video", "t_start", "t_end", "label"))
     known = dict.fromkeys([*(record.name for record in records), *truth["video"]])
-    left_out = setup.excluded(more, known, youtube_ids)
+    left_out = setup.excluded(more, known)
     records = [record for record in records if record.name not in left_out]
     truth = truth[~truth["video"].isin(left_out)].reset_index(drop=True)
     path = o.ambiguous if "ambiguous" in command.given else None
-    ambiguous, notes = detections.ambiguous_in(
+    ambiguous = detections.ambiguous_in(
         [name for name in known if name not in left_out],
-        setup.segments_of(folder / "ambiguous.csv")
-        if path is None
-        else detections.read_ambiguous(path),
+        setup.segments_of(folder / "ambiguous.csv") if path is None else setup.read_ambiguous(path),
         path,
-        youtube_ids,
     )
-    for note in notes:
-        out.say(f"warning: {note}")
     target = setup.output_folder(command.out, folder, "evaluate")
-    scored = scoring.Scored(records, classes, truth, ambiguous, youtube_ids)
+    scored = scoring.Scored(records, classes, truth, ambiguous)
     source = scoring.Source(folder, made, run_folder.checkout())
     results = scoring.finish(o, command, source, target, scored, out.say, {})
     tables.write_json(target / "opts.json", dataclasses.asdict(o))

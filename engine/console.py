@@ -3,6 +3,7 @@ line for an error.
 """
 
 import contextlib
+import logging
 import signal
 import sys
 import time
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from engine.distributed import world
 from formats.files import InputError, print_on_any_terminal, silence
+from formats.program import log
 
 # seconds between lines of progress where there is no terminal
 EVERY = 60
@@ -56,12 +58,28 @@ def ignore_signals():
             signal.signal(number, signal.SIG_IGN)
 
 
+class _Said(logging.Handler):
+    """Says the warnings of the readers, each once."""
+
+    def __init__(self, say):
+        super().__init__(logging.WARNING)
+        self.say, self.seen = say, set()
+
+    def emit(self, record):
+        line = f"warning: {record.getMessage()}"
+        if line not in self.seen:
+            self.seen.add(line)
+            self.say(line)
+
+
 class Console:
     """Prints for process 0, at once, and keeps every line for the run's log.txt."""
 
     def __init__(self):
         self.lines, self.path = [], None
         print_on_any_terminal()
+        log.handlers = [handler for handler in log.handlers if not isinstance(handler, _Said)]
+        log.addHandler(_Said(self.say))
 
     def keep_in(self, path):
         """From here on lines go to the file at `path` too, those before included."""

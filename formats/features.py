@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from formats import layouts
+from formats.annotations import youtube_ids
 from formats.files import InputError, open_file, show, some, write_atomically
 from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, shape_text
 from formats.names import match_names
@@ -66,19 +67,15 @@ class FeatureSource:
     def __contains__(self, name):
         return name in self._entries
 
-    def adopt(self, videos):
-        """Call the stored videos by the names of the annotated ones (objects with .name and
-        .alias), where these differ by what formats/names.py sees through. Returns {annotated name:
-        stored name} of the renamed ones."""
-        matched = match_names(
-            [video.name for video in videos],
-            self.names,
-            {video.name: video.alias for video in videos},
-        )
-        renamed = {held: wanted for wanted, held in matched.items() if wanted != held}
-        self._entries = {renamed.get(name, name): entry for name, entry in self._entries.items()}
+    def adopt(self, names):
+        """Call the stored videos by the annotated names, where match_names finds them."""
+        matched = match_names(names, self.names, self.path)
+        self._rename({held: name for name, held in matched.items()})
+
+    def _rename(self, names):
+        """names: {stored name: other name} of some videos."""
+        self._entries = {names.get(name, name): entry for name, entry in self._entries.items()}
         self.names = list(self._entries)
-        return {wanted: held for held, wanted in renamed.items()}
 
     @property
     def snippet_seconds(self):
@@ -378,6 +375,9 @@ def open_features(
         found.handles += flow.handles
         found.layout = "hdf5" if found.layout == "canonical" else found.layout
     source = FeatureSource(path, found, streams=streams, crops=crops, transpose=transpose)
+    ids = {} if annotations is None else youtube_ids(annotations)
+    stored = match_names([name for name in ids if ids[name] not in source], source.names)
+    source._rename({held: ids[name] for name, held in stored.items()})
     source.options = _as_options(
         {
             "--flow-features": flow_features,

@@ -4,6 +4,7 @@ Every reader of this project raises `InputError` for bad input: one line that na
 was found and what to do.
 """
 
+import codecs
 import contextlib
 import errno
 import glob
@@ -117,17 +118,15 @@ def open_file(path):
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):
             kind = "a folder" if os.path.isdir(path) else "a device or pipe"
-            raise InputError(f"{path}: found {kind}, expected a file")
+            raise InputError(path, kind, "a file")
         with open(path, "rb") as file:
             yield file, os.fstat(file.fileno()).st_size
     except FileNotFoundError:
-        raise InputError(f"{path}: found no such file, expected one") from None
+        raise InputError(path, "no such file", "one") from None
     except PermissionError:
-        raise InputError(f"{path}: found no permission to read, expected a readable file") from None
+        raise InputError(path, "no permission to read", "a readable file") from None
     except OSError as error:
-        raise InputError(
-            f"{path}: found {error.strerror or error}, expected a readable file"
-        ) from None
+        raise InputError(path, error.strerror or error, "a readable file") from None
 
 
 def load_pt(path):
@@ -185,8 +184,8 @@ def _check_archive(path, file, size):
 
 
 def load_json(path):
-    """The content of a JSON file (UTF-8, or UTF-16/32 with a mark). A name given twice in an object
-    is an error.
+    """The content of a JSON file (UTF-8, or UTF-16/32 with a mark), of JSON lines (.jsonl) the list
+    of them. A name given twice in an object is an error.
 
     NaN and Infinity, which Python's JSON admits, come through as floats: whoever reads the numbers
     knows the video they belong to and refuses them there. Raises InputError for broken, too deeply
@@ -198,36 +197,30 @@ def load_json(path):
         if len(content) != len(pairs):
             seen = set()
             name = next(k for k, _ in pairs if k in seen or seen.add(k))
-            raise InputError(
-                f"{path}: {name}: found this name twice in one object, expected each once"
-            )
+            raise InputError(f"{path}: {name}", "this name twice in one object", "each once")
         return content
 
     with open_file(path) as (file, size):
         if size > MAX_JSON:
-            raise InputError(
-                f"{path}: found {size} bytes, expected a JSON file of at most {MAX_JSON}"
-            )
+            raise InputError(path, f"{size} bytes", f"a JSON file of at most {MAX_JSON}")
         data = file.read()
+    if str(path).lower().endswith(".jsonl"):
+        lines = data.removeprefix(codecs.BOM_UTF8).splitlines()
+        data = b"[" + b",\n".join(line for line in lines if line.strip()) + b"]"
     try:
         return json.loads(data, object_pairs_hook=once)
     except InputError:
         raise
     except json.JSONDecodeError as error:
-        found = (
-            "an empty file"
-            if not data.strip()
-            else f"{error.msg} at line {error.lineno} column {error.colno}"
-        )
-        raise InputError(f"{path}: found {found}, expected valid JSON") from None
+        found = f"{error.msg} at line {error.lineno} column {error.colno}"
+        raise InputError(path, found if data.strip() else "an empty file", "valid JSON") from None
     except RecursionError:
-        raise InputError(f"{path}: found JSON nested too deeply, expected a few levels") from None
+        raise InputError(path, "JSON nested too deeply", "a few levels") from None
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: found bytes at {error.start} that are not {error.encoding}, expected UTF-8"
-        ) from None
+        found = f"bytes at {error.start} that are not {error.encoding}"
+        raise InputError(path, found, "UTF-8") from None
     except (ValueError, MemoryError) as error:
-        raise InputError(f"{path}: found {show(str(error))}, expected valid JSON") from None
+        raise InputError(path, show(str(error)), "valid JSON") from None
 
 
 @contextlib.contextmanager

@@ -1,12 +1,15 @@
 """Names of videos and of subsets: one rule for annotations, features, detections and scores.
 
-The same video is `abc` in one file and `v_abc`, `abc.mp4` or `ABC` in another; W-TALC's
-ActivityNet1.2 calls it `video_4` and has its YouTube id beside it. The same subset is `val`,
-`validation` or `Validation`.
+The same video is `abc` in one file and `v_abc`, `abc.mp4`, `folder/abc`, `ABC` or, like all others
+there, `abc_i3d` in another. The same subset is `val`, `validation` or `Validation`.
 """
 
+import itertools
+import os
 import re
 from collections import Counter
+
+from formats.program import log
 
 VIDEO_SUFFIX = re.compile(r"\.(mp4|avi|mkv|webm|mov|m4v|flv|mpe?g|wmv|3gp|ts)$", re.IGNORECASE)
 SUBSETS = {
@@ -21,27 +24,43 @@ SUBSETS = {
 
 
 # ---- videos
-def match_names(wanted, held, aliases=None):
+def match_names(wanted, held, source=None):
     """{wanted name: held name} of the videos that both sides have, in the order of `wanted`.
 
-    wanted: names as annotated; held: names in a file of features, detections or scores; aliases:
-    {wanted name: its YouTube id, or None}. Equal names come first, then the alias, then names that
-    are equal but for blanks around them and a video's file suffix, then but for the prefix `v_`,
-    then but for letter case. A held name goes to one video at most, and where two names of a side
-    look alike at some step, that step matches neither.
+    wanted: names as annotated; held: names in a file of features, detections or scores. Equal names
+    come first, then names that are equal but for blanks around them and a video's file suffix, then
+    but for folders, then but for the prefix `v_`, then but for letter case, then but for what all
+    names of one side begin or end with, and none of the other (`_i3d`). A held name goes to one
+    video at most, and where two names of a side look alike at some step, that step matches neither.
+    source: what holds the names, for a warning where they differ.
     """
-    aliases = aliases or {}
-    matched, wanted = {}, list(dict.fromkeys(wanted))
-    held = dict.fromkeys(held)
+    wanted, held, matched = dict.fromkeys(wanted), dict.fromkeys(held), {}
+    everybody = list(wanted), list(held)
+
+    def match(of_wanted, of_held):
+        ours, theirs = _by_key(of_wanted, wanted), _by_key(of_held, held)
+        for key in [key for key in ours if key in theirs]:
+            matched[ours[key]] = theirs[key]
+            del wanted[ours[key]], held[theirs[key]]
+
     for of_wanted, of_held in _STEPS:
-        for called in (str, lambda name: aliases.get(name)):
-            left = [name for name in wanted if name not in matched and called(name)]
-            theirs = _by_key(of_held, held)
-            ours = _by_key(lambda name: of_wanted(called(name)), left)
-            for key in ours.keys() & theirs.keys():
-                matched[ours[key]] = theirs[key]
-                del held[theirs[key]]
-    return {name: matched[name] for name in wanted if name in matched}
+        match(of_wanted, of_held)
+    common = ""
+    if wanted and held:
+        before, after = _common(*everybody, wanted, held)
+        match(*(lambda name: _cut(_stem(name), before, after) for _ in "ab"))
+        common = "".join(
+            f"; all names of one side {where} with {part!r}"
+            for where, part in (("begin", before), ("end", after))
+            if part
+        )
+    other = [name for name in everybody[0] if matched.get(name, name) != name]
+    if other and source is not None:
+        log.warning(
+            f"{source}: {len(other)} of {len(matched)} videos have another form of their "
+            f"name, such as {matched[other[0]]} for {other[0]}{common}"
+        )
+    return {name: matched[name] for name in everybody[0] if name in matched}
 
 
 def _by_key(key, names):
@@ -52,19 +71,54 @@ def _by_key(key, names):
 
 
 def _plain(name):
-    return VIDEO_SUFFIX.sub("", name.strip())
+    return VIDEO_SUFFIX.sub("", name.strip().replace("\\", "/"))
+
+
+def _stem(name):
+    return _plain(name).rpartition("/")[2]
 
 
 def _bare(name):
-    return _plain(name).removeprefix("v_")
+    return _stem(name).removeprefix("v_")
 
 
 def _lower(key):
     return lambda name: key(name.lower())
 
 
-_ALIKE = [(_plain, _plain), (_plain, _bare), (_bare, _plain)]
+_ALIKE = [(_plain, _plain), (_stem, _stem), (_stem, _bare), (_bare, _stem)]
 _STEPS = [(str, str), *_ALIKE, *((_lower(a), _lower(b)) for a, b in _ALIKE)]
+
+
+def _common(all_wanted, all_held, wanted, held):
+    """(beginning, end) that all names of one side have and none of the other, so that without them
+    most names are equal; "" for none."""
+    sides = [[_stem(name) for name in names] for names in (all_wanted, all_held)]
+    turned = [[name[::-1] for name in names] for names in sides]
+    before, after = _parts(*sides), [part[::-1] for part in _parts(*turned)]
+    ours, theirs = ([_stem(name) for name in names] for names in (wanted, held))
+
+    def equal(parts):
+        cut = [{_cut(name, *parts) for name in names} for names in (ours, theirs)]
+        return len(cut[0] & cut[1]), -len(parts[0] + parts[1])
+
+    return max(itertools.product(before, after), key=equal)
+
+
+def _parts(*sides):
+    """Beginnings that all names of one side have and none of the other: up to a sign, or as long as
+    it can be. "" is one."""
+    found = {""}
+    for names, others in (sides, sides[::-1]):
+        whole = os.path.commonprefix(names) if len(names) > 1 else ""
+        cuts = [at.end() for at in re.finditer(r"[\W_]+", whole)] + [len(whole)]
+        parts = {whole[:cut] for cut in cuts}
+        found |= {part for part in parts if not any(name.startswith(part) for name in others)}
+    return sorted(found)
+
+
+def _cut(name, before, after):
+    return name.removeprefix(before).removesuffix(after)
 
 
 # ---- subsets
@@ -78,12 +132,8 @@ def subset_group(name):
 def same_subset(asked, found):
     """The names in `found` that `asked` means: exactly that name if it is there, else all
     of its group; a list."""
-    found = list(dict.fromkeys(found))
-    return (
-        [asked]
-        if asked in found
-        else [name for name in found if subset_group(name) == subset_group(asked)]
-    )
+    found, group = list(dict.fromkeys(found)), subset_group(asked)
+    return [asked] if asked in found else [name for name in found if subset_group(name) == group]
 
 
 def choose_train(found):
@@ -92,17 +142,17 @@ def choose_train(found):
     return _first_of(("train", "validation"), found)
 
 
-def choose_test(found, annotated, train=None):
-    """What "auto" tests on: the test subset, else the validation subset, that is not `train`.
+def choose_test(found, annotated, train=()):
+    """What "auto" tests on: the test subset, else the validation subset, that is not among `train`.
 
     Of the two, one with segments goes first (ActivityNet's testing videos have none).
     found: names of all subsets; annotated: names of those with segments. None where there is
     neither.
     """
-    others = [name for name in found if train is None or subset_group(name) != subset_group(train)]
-    return _first_of(
-        ("test", "validation"), [name for name in others if name in set(annotated)]
-    ) or _first_of(("test", "validation"), others)
+    groups = {subset_group(name) for name in train}
+    others = [name for name in found if subset_group(name) not in groups]
+    first = _first_of(("test", "validation"), [name for name in others if name in annotated])
+    return first or _first_of(("test", "validation"), others)
 
 
 def subset_of_file(stem):

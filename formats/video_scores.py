@@ -1,98 +1,71 @@
 """Video-level scores of a classifier from outside: JSON or CSV."""
 
+from pathlib import Path
+
 import numpy as np
 
+from formats.annotations import FILES, read_rows
 from formats.files import InputError, load_json, show, some
 from formats.names import match_names
-from formats.text_files import read_csv, to_number
+from formats.text_files import columns, missing, read_csv, require_text, to_number
 
 
-def read_video_scores(path, names, classes, aliases=None, notes=None):
+def read_video_scores(path, names, classes):
     """Video-level scores of another classifier, (N, C) float64 in the order of `names` and
     `classes`.
 
-    path: a .json file {video: {class: score}}, or a .csv file with the columns
-    video,label,score or with the column `video` and one column per class. Every video and
-    class asked for must be there, with a score from 0 to 1; videos and classes beyond them
-    are not used. A video may go by another form of its name (`v_`, `.mp4`, letter case, its
-    YouTube id in `aliases` {name: id}), which a line in the list `notes` then says.
+    path: JSON, {video: {class: score}} or ActivityNet's {"results": {video: [{label, score}]}}, or
+    CSV with the columns video,label,score or with the column `video` and one column per class.
+    Every video and class asked for must be there, with a score from 0 to 1; videos and classes
+    beyond them are not used. A video may go by another form of its name, see match_names.
     Raises InputError where the file cannot be read as such, lacks a video or class, or has
     one twice.
     """
-    path = str(path)
-    if path.lower().endswith(".json"):
-        table = load_json(path)
-        if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
-            raise InputError(f"{path}: found other JSON, expected {{video: {{class: score}}}}")
-        for video, row in table.items():
-            table[video] = {label.strip(): score for label, score in row.items()}
-            if len(table[video]) < len(row):
-                raise InputError(
-                    f"{path}: {video}: found a class twice, expected one score of each"
-                )
-    elif path.lower().endswith(".csv"):
-        table = _read_csv(path)
-    else:
-        raise InputError(
-            f"{path}: found another kind of file, expected video scores as .json or .csv"
-        )
-    held = match_names(names, table, aliases)
-    missing = [name for name in names if name not in held]
-    if missing:
-        there = f"; found {some(table, 3)}" if table else ""
-        raise InputError(
-            f"{path}: found no scores of {len(missing)} of {len(names)} videos: "
-            f"{some(missing)}{there}"
-        )
-    for name in names:
-        missing = [c for c in classes if c not in table[held[name]]]
-        if missing:
-            raise InputError(
-                f"{path}: {name}: found no score of {len(missing)} of {len(classes)} classes: "
-                f"{some(missing)}; found {some(table[held[name]], 3) or 'none'}"
-            )
-    other = [name for name in names if held[name] != name]
-    if other and notes is not None:
-        notes.append(
-            f"{path}: {len(other)} of {len(names)} videos have another form of their name, such as "
-            f"{held[other[0]]} for {other[0]}"
-        )
-    scores = [[_score(path, name, c, table[held[name]][c]) for c in classes] for name in names]
-    return np.array(scores, np.float64).reshape(len(names), len(classes))
-
-
-def _read_csv(path):
-    """{video: {class: text}} of a CSV in either form."""
-    table = read_csv(path)
-    by_row = {"label", "score"} <= set(table.at)
-    if "video" not in table.at:
-        raise InputError(
-            f"{path}: found the columns {some(table.header)}, expected video,label,score, "
-            "or video and one per class"
-        )
-    video, scores = table.at["video"], {}
-    for line, fields in table.rows:
-        if by_row:
-            found = {fields[table.at["label"]]: fields[table.at["score"]]}
-        else:
-            found = {
-                name: field
-                for i, (name, field) in enumerate(zip(table.header, fields))
-                if i != video
-            }
-        row = scores.setdefault(fields[video], {})
-        if not found.keys().isdisjoint(row):
-            what = f"a second score of {next(iter(found))}" if by_row else "a second row"
-            raise InputError(f"{path}: {fields[video]}: found {what} at line {line}, expected one")
-        row.update(found)
+    path, table = Path(path), {}
+    if path.suffix.lower() not in FILES:
+        raise InputError(path, "another kind of file", f"video scores as {', '.join(FILES)}")
+    for where, video, label, score in _scores_in(path):
+        video = require_text(where, video, "video name")
+        label = require_text(f"{where}: {video}", label, "label")
+        if label in table.setdefault(video, {}):
+            raise InputError(f"{where}: {video}", f"a second score of {label}", "one")
+        table[video][label] = score
+    held = match_names(names, table, path)
+    absent = [name for name in names if name not in held]
+    if absent:
+        found = f"no scores of {len(absent)} of {len(names)} videos: {some(absent)}"
+        raise InputError(path, found, f"all; in the file: {some(table, 3) or 'none'}")
+    scores = np.empty((len(names), len(classes)))
+    for n, name in enumerate(names):
+        of_video = table[held[name]]
+        absent = [label for label in classes if label not in of_video]
+        if absent:
+            found = f"no score of {len(absent)} of {len(classes)} classes: {some(absent)}"
+            raise InputError(f"{path}: {name}", found, f"all; in the file: {some(of_video, 3)}")
+        scores[n] = [to_number(of_video[label]) for label in classes]
+        for label in np.array(classes, object)[~((scores[n] >= 0) & (scores[n] <= 1))]:
+            found = f"the score {show(of_video[label])} of {label}"
+            raise InputError(f"{path}: {name}", found, "a number from 0 to 1")
     return scores
 
 
-def _score(path, name, label, value):
-    number = to_number(value)
-    if not 0 <= number <= 1:
-        raise InputError(
-            f"{path}: {name}: found the score {show(value)} of {label}, expected a number "
-            "from 0 to 1"
-        )
-    return number
+def _scores_in(path):
+    """Yields (where, video, label, score), as written."""
+    csv = path.suffix.lower() == ".csv"
+    content = None if csv else load_json(path)
+    content = content.get("results", content) if isinstance(content, dict) else content
+    if isinstance(content, dict) and all(isinstance(row, dict) for row in content.values()):
+        for video, row in content.items():
+            yield from ((path, video, label, score) for label, score in row.items())
+    elif csv and not {"label", "score"} <= columns(tuple(read_csv(path)[0])).keys():
+        header, lines = read_csv(path)
+        video = columns(tuple(header)).get("video")
+        if video is None:
+            raise missing(path, header, ["video"])
+        for line, fields in lines:
+            others = ((name, field) for name, field in fields.items() if name != video)
+            yield from ((f"{path}: line {line}", fields[video], *one) for one in others)
+    else:
+        for row in read_rows(path, ("video", "label", "score")):
+            if row.label is not None:
+                yield row.where, row.video, row.label, row.score

@@ -51,7 +51,7 @@ def predict(command, out, open_things):
     methods = _trained_methods(o, state, folder, device)
     source, seconds, durations, problems = _videos_to_predict(o, about, out.say)
     open_things.callback(source.close)
-    outside = setup.outside_scores(o, source.names, about["classes"], say=out.say)
+    outside = setup.outside_scores(o, source.names, about["classes"])
     place = setup.output_folder(command.out, folder, "predict")
 
     found, kept, pages, bad = {name: [] for name in o.method}, [], [], []
@@ -151,7 +151,7 @@ def _write_found(o, found, scored, place, export, durations, labels, say):
         if name == "em-mil":
             outcome.draw(place, scored, table, o.pictures, scoring.rule_of(o))
     for kind in export:
-        exports.write_export(kind, place / f"detections-{kind}.json", table, durations)
+        exports.write_export(kind, place / f"{kind}.json", table, durations)
     results = {"videos": counts["videos"], "detections": f"{path}.json", "localization": counts}
     return table, results
 
@@ -164,8 +164,8 @@ def _videos_to_predict(o, about, say):
     notes, durations = list(source.notes), {}
     truth = annotations.load(o.annotations) if o.annotations else None
     if truth:
-        source.adopt(list(truth.videos.values()))
-        durations = {v.name: v.duration for v in truth.videos.values() if v.duration is not None}
+        source.adopt(truth.videos.index)
+        durations = truth.videos["duration"].dropna().to_dict()
         unknown = [name for name in source.names if name not in durations]
         if unknown:
             notes.append(

@@ -41,8 +41,6 @@ class Scored:
     # segments; None where there are no annotations (--predict)
     truth: pd.DataFrame | None = None
     ambiguous: pd.DataFrame | None = None
-    # {video: id}, where the annotations call videos otherwise
-    youtube_ids: dict | None = None
 
 
 def finish(o, command, source, out, scored, say, seconds):
@@ -54,7 +52,7 @@ def finish(o, command, source, out, scored, say, seconds):
     segment, there are detections and no scores.
     """
     names = [record.name for record in scored.records]
-    outside = setup.outside_scores(o, names, scored.classes, scored.youtube_ids)
+    outside = setup.outside_scores(o, names, scored.classes)
     out.mkdir(parents=True, exist_ok=True)
     results = _source_of_numbers(o, source, scored)
     found = {}
@@ -124,9 +122,6 @@ def _write_found(o, export, out, scored, found):
     for name, table in found.items():
         write_detections(table, out / stem_of(o, name))
     first = found[o.method[0]]
-    if scored.youtube_ids:
-        by_id = detections.under_aliases(first, scored.youtube_ids)
-        detections.write_detections(by_id, out / "detections-youtube.json")
     durations = {record.name: record.duration for record in scored.records}
     for kind in export:
         exports.write_export(kind, out / f"{kind}.json", first, durations)

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 import dataset
+import eval_detection
 import opts
 from engine import distributed, run_folder
 from formats import annotations, demo, detections, features, files, video_scores
@@ -19,7 +20,6 @@ from formats.names import match_names
 from methods import METHODS
 from report import summary, tables, tensorboard
 
-YOUTUBE_IDS = "youtube_ids.json"
 # flags of the command, and the job that alone has a use for them, or those that have none
 ONLY_WITH = {"keep_going": "predict", "save_clip_scores": "predict", "other_code": "resume"}
 NOT_WITH = {"per_class": ("predict",), "tensorboard": ("predict", "evaluate")}
@@ -140,9 +140,7 @@ def device_of(o):
 
 
 def load_data(o, say):
-    """(dataset.Data, table of the test videos' segments, table of ambiguous segments, {video:
-    YouTube id}).
-    """
+    """(dataset.Data, table of the test videos' segments, table of ambiguous segments)."""
     find_files(o, say)
     truth, train_subset, test_subset = load_annotations(o)
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes on this machine
@@ -160,40 +158,41 @@ def load_data(o, say):
         shard=distributed.world(),
     )
     tested = annotations.in_subset(truth, test_subset)
-    wrong = annotations.time_unit_problem(
-        truth.path, tested, {video.name: video.duration for video in data.test}
-    )
-    if wrong:
-        raise InputError(wrong)
-    scoring_note = annotations.scoring_note(truth.path, test_subset, data.test)
-    for note in filter(None, (*data.notes, scoring_note, _one_class_note(o, data))):
+    # All of the subset's segments: those of a video without features (--allow-missing) are missed,
+    # not forgiven.
+    segments = truth.only(tested.index).segments
+    durations = {video.name: video.duration for video in data.test}
+    if wrong := annotations.unit_problem(truth.path, segments, durations):
+        raise wrong
+    annotations.warn_unscored(truth, tested[tested.index.isin(list(durations))])
+    for note in filter(None, (*data.notes, _one_class_note(o, data))):
         say(f"warning: {note}")
     for subset, videos in ((train_subset, data.train), (test_subset, data.test)):
         if not videos:
             raise InputError(
-                f"{o.annotations}: found no video of subset {subset} with features, expected at "
-                "least one"
+                o.annotations,
+                f"no video of subset {' '.join(subset)} with features",
+                "at least one",
             )
-    # All of the subset's segments: those of a video without features (--allow-missing) are missed,
-    # not forgiven.
-    ambiguous, notes = detections.ambiguous_in(
-        [video.name for video in tested],
-        detections.read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous,
-        o.ambiguous,
-        truth.aliases,
-    )
-    for note in notes:
-        say(f"warning: {note}")
-    return data, annotations.table(tested), ambiguous, truth.aliases
+    ambiguous = read_ambiguous(o.ambiguous) if o.ambiguous else truth.ambiguous
+    return data, segments, detections.ambiguous_in(tested.index, ambiguous, o.ambiguous)
+
+
+def read_ambiguous(path):
+    """Table of the Ambiguous segments in a file, with valid times."""
+    table = detections.read_ambiguous(path)
+    try:
+        eval_detection.check(table, path, eval_detection.SEGMENT)
+    except ValueError as error:
+        raise InputError(error) from None
+    return table
 
 
 def load_annotations(o):
     """(annotations without what --exclude-video names, training subset, test subset)."""
     truth = annotations.load(o.annotations, video_labels=o.video_labels)
-    left_out = excluded(o.exclude_video, truth.videos, truth.aliases)
-    truth = dataclasses.replace(
-        truth, videos={name: v for name, v in truth.videos.items() if name not in left_out}
-    )
+    left_out = excluded(o.exclude_video, truth.videos.index)
+    truth = truth.only([name for name in truth.videos.index if name not in left_out])
     return truth, *annotations.choose_subsets(truth, o.train_subset, o.test_subset)
 
 
@@ -219,11 +218,11 @@ def find_files(o, say):
             )
 
 
-def excluded(names, known, youtube_ids=None):
+def excluded(names, known):
     """The names in `known` that the `names` of --exclude-video mean, in any form. InputError for
     one that means none.
     """
-    meant = {asked: name for name, asked in match_names(known, names, youtube_ids).items()}
+    meant = {asked: name for name, asked in match_names(known, names).items()}
     for name in names:
         if name not in meant:
             raise InputError(
@@ -246,17 +245,11 @@ def _one_class_note(o, data):
     )
 
 
-def outside_scores(o, names, classes, youtube_ids=None, say=None):
-    """--video-scores as (N, C) for the videos `names`, or None; `say` prints how names were
-    matched.
-    """
+def outside_scores(o, names, classes):
+    """--video-scores as (N, C) for the videos `names`, or None."""
     if not o.video_scores:
         return None
-    notes = []
-    found = video_scores.read_video_scores(o.video_scores, names, classes, youtube_ids, notes)
-    for note in notes if say else ():
-        say(f"warning: {note}")
-    return found
+    return video_scores.read_video_scores(o.video_scores, names, classes)
 
 
 def segments_of(path, columns=("video", "t_start", "t_end")):
@@ -274,12 +267,6 @@ def segments_of(path, columns=("video", "t_start", "t_end")):
         raise InputError(
             f"{path}: found no readable table ({error}), expected that of a finished run"
         ) from None
-
-
-def youtube_ids_of(folder):
-    """{video: its YouTube id} of a run, or None."""
-    path = folder / YOUTUBE_IDS
-    return load_json(path) if path.exists() else None
 
 
 def labels_per_video(data):
@@ -303,7 +290,7 @@ def source_of_weights(o, data, record):
     }
 
 
-def describe(folder, record, resumed, truth, ambiguous, youtube_ids):
+def describe(folder, record, resumed, truth, ambiguous):
     """Writes opts.json, environment.json (an entry for each process that the weights come from) and
     the ground truth. resumed: whether there are weights of an earlier process.
     """
@@ -313,8 +300,6 @@ def describe(folder, record, resumed, truth, ambiguous, youtube_ids):
     tables.write_json(path, [*before, record])
     tables.write_csv(folder / "ground_truth.csv", truth)
     tables.write_csv(folder / "ambiguous.csv", ambiguous)
-    if youtube_ids:
-        tables.write_json(folder / YOUTUBE_IDS, youtube_ids)
 
 
 def wanted(o):

@@ -178,7 +178,7 @@ def page_convergence(s):
             o = dataclasses.replace(one.o, feature_memory=0.0)
             data = setup.load_data(o, lambda *_: None)[0]
             truth = annotations.load(o.annotations, video_labels=o.video_labels)
-            segments = annotations.table([truth.videos[video.name] for video in data.train])
+            segments = truth.only([video.name for video in data.train]).segments
         phases = figures.phase_table(run_folder.read_log(one.folder))
         values = []
         for phase in phases.itertuples():

@@ -78,7 +78,7 @@ def set_up(args, command, other_data):
 def _check_segments(o):
     """InputError, before anything is trained, where no test video has a segment."""
     truth, _, subset = load_annotations(o)
-    if not any(len(video.segments) for video in annotations.in_subset(truth, subset)):
+    if not len(truth.only(annotations.in_subset(truth, subset).index).segments):
         raise InputError(
             f"{o.annotations}: found no segment in the test videos, expected some to score against"
         )

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import dataset  # noqa: E402  (the repository is on the path from here on)
 from formats import annotations, features, files, layouts  # noqa: E402
 from formats.files import InputError  # noqa: E402
+from formats.program import program  # noqa: E402
 
 
 def arguments():
@@ -48,7 +49,7 @@ def main(argv=None):
     """The command. Bad input: one `error:` line and exit code 2, and no file under the final
     name."""
     args = arguments().parse_args(argv)
-    try:
+    with program(lambda: f": {args.out} was not written"):
         check_target(args.out, args.features, args.flow_features)
         truth = annotations.load(args.annotations)
         asked = {**features.asked(args), "transpose": args.transpose}
@@ -56,12 +57,6 @@ def main(argv=None):
         compression = "gzip" if args.compress else None
         with contextlib.closing(source), files.output():
             convert(source, truth, args.out, args.dtype, compression, args.allow_missing)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"interrupted: {args.out} was not written", file=sys.stderr)
-        sys.exit(130)
 
 
 def check_target(out, *sources):
@@ -81,16 +76,16 @@ def convert(source, truth, out, dtype, compression, allow_missing):
     """Write the videos of `source` to `out` and print what was done. InputError on an annotated
     video that is damaged (unless `allow_missing`); one that no subset in use needs is left out and
     said."""
-    notes = [*truth.notes]
+    notes = []
     dataset.adopt(source, truth, notes)
-    missing = [name for name in truth.videos if name not in source]
+    missing = [name for name in truth.videos.index if name not in source]
     if missing:
         notes.append(
             f"{source.path}: no features for {len(missing)} of {len(truth.videos)} "
             f"annotated videos, such as {missing[0]}"
         )
     shapes, problems = dataset.examine(source, truth, source.names, notes)
-    needed = {video.name for subset in dataset.default_subsets(truth) for video in subset}
+    needed = {name for subset in dataset.default_subsets(truth) for name in subset}
     left_out = []
 
     def passed_over(name, error):
@@ -100,14 +95,14 @@ def convert(source, truth, out, dtype, compression, allow_missing):
             )
         left_out.append(error)
 
-    known = {name: video.duration for name, video in truth.videos.items()}
+    known = truth.videos["duration"].dropna().to_dict()
     seconds = dataset.seconds_of(source, {name: known.get(name) for name in shapes}, problems)
     shapes = {name: shapes[name] for name in seconds}
     for name, error in problems.items():
         passed_over(name, error)
     if not shapes:
         raise InputError(f"{left_out[0]}; no other video can be used either")
-    annotated = [truth.videos[name] for name in shapes if name in truth.videos]
+    annotated = [name for name in shapes if name in truth.videos.index]
     dataset.check_geometry(source, truth, annotated, shapes, notes)
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

@@ -19,6 +19,7 @@ import dataset  # noqa: E402  (the repository is on the path from here on)
 import localize  # noqa: E402
 from formats import annotations, features, files, layouts  # noqa: E402
 from formats.files import InputError  # noqa: E402
+from formats.program import program  # noqa: E402
 
 
 def main(argv=None):
@@ -36,31 +37,29 @@ def main(argv=None):
     features.add_arguments(parser)
     args = parser.parse_args(argv)
     problems = []
-    try:
+    with program():
         truth = annotations.load(args.annotations) if args.annotations else None
         asked = features.asked(args)
         source = features.open_features(args.features, args.annotations, **asked)
         with contextlib.closing(source), files.output():
             line("features", " + ".join(filter(None, (source.path, args.flow_features))))
             problems = inspect(source, truth)
-    except InputError as error:
-        problems = [error]
-    except KeyboardInterrupt:
-        sys.exit(130)
-    if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        print(f"error: {problems[0]}{more}", file=sys.stderr)
-        sys.exit(2)
+        if problems:
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise InputError(f"{problems[0]}{more}")
 
 
 def inspect(source, truth):
     """Print the report and return the problems, InputErrors that a run would stop at. Reads every
     value once."""
-    notes = [*(truth.notes if truth else ())]
+    notes = []
     line("layout", f"{source.layout}: {layouts.LAYOUTS[source.layout][0]}")
-    dataset.adopt(source, truth or annotations.Annotations("", {}, (), None, ()), notes)
+    if truth:
+        dataset.adopt(source, truth, notes)
+    else:
+        notes += source.notes
     subsets = dataset.default_subsets(truth) if truth else []
-    needed = [video.name for subset in subsets for video in subset] if truth else source.names
+    needed = [name for subset in subsets for name in subset] if truth else source.names
     print_videos(source, truth)
     names = dict.fromkeys([*source.names, *needed])
     shapes, bad = dataset.examine(source, truth, list(names), notes)
@@ -81,9 +80,10 @@ def inspect(source, truth):
         )
     advice = print_geometry(source, truth, shapes, notes)
     if len(subsets) == 2:  # else who trains and who is tested is not known
-        seconds = covered(source, subsets[-1], shapes)
-        wrong = annotations.time_unit_problem(truth.path, subsets[-1], seconds)
-        problems += [InputError(wrong)] if wrong else []
+        tested = truth.only(subsets[-1])
+        seconds = covered(source, tested, shapes)
+        wrong = annotations.unit_problem(truth.path, tested.segments, seconds)
+        problems += [wrong] if wrong else []
     if missing:
         advice = (
             f"usable with --allow-missing: {files.count(missing, 'video')} without "
@@ -104,13 +104,13 @@ def print_videos(source, truth):
     """Videos per subset, missing and surplus ones."""
     if not truth:
         return line("videos", f"{len(source.names)}, no annotations given")
-    subsets = Counter(video.subset for video in truth.videos.values())
-    have = Counter(video.subset for video in truth.videos.values() if video.name in source)
+    subsets = Counter(truth.videos["subset"])
+    have = Counter(truth.videos["subset"][[name in source for name in truth.videos.index]])
     line("annotations", f"{truth.path}: {len(truth.videos)} videos, {len(truth.classes)} classes")
     each = [f"{subset or '(no subset)'} {have[subset]} of {n}" for subset, n in subsets.items()]
     line("videos", f"{len(source.names)} with features: {', '.join(each)}")
-    missing = [name for name in truth.videos if name not in source]
-    surplus = [name for name in source.names if name not in truth.videos]
+    missing = [name for name in truth.videos.index if name not in source]
+    surplus = [name for name in source.names if name not in truth.videos.index]
     line("missing", files.some(missing) or "none")
     line("surplus", files.some(surplus) or "none")
 
@@ -165,27 +165,27 @@ def print_values(source, shapes, bad):
 def print_geometry(source, truth, shapes, notes):
     """The seconds of the clips as they are said and as the durations imply them, each known
     convention, and what to set; returns what is left to do, or None."""
-    videos = [truth.videos[name] for name in shapes if name in truth.videos] if truth else []
-    said = {video.name: source.seconds(video.name, video.duration) for video in videos}
-    said = said if truth else {name: source.seconds(name) for name in shapes}
+    names = [name for name in shapes if name in truth.videos.index] if truth else []
+    known = truth.videos["duration"].dropna().to_dict() if truth else {}
+    said = {name: source.seconds(name, known.get(name)) for name in (names if truth else shapes)}
     declared = bool(said) and all(step for step, _ in said.values())
-    known = (
+    declared_text = (
         f"{layouts.seconds_text(said.values())} as declared or given"
         if declared
         else "not declared"
     )
-    annotated, durations, lengths = dataset.with_duration(videos, shapes)
+    annotated, durations, lengths = dataset.with_duration(truth, names, shapes)
     setting = None
     if not annotated:
-        line("snippet_seconds", f"{known}; no annotated durations to compare it with")
+        line("snippet_seconds", f"{declared_text}; no annotated durations to compare it with")
     else:
-        pairs = [said[video.name] for video in annotated] if declared else [(1, 1)]
+        pairs = [said[name] for name in annotated] if declared else [(1, 1)]
         steps, windows = np.array(pairs).T
         stretched = dataset.stretch(durations, lengths, steps, windows)
         low, implied, high = np.percentile(stretched * steps, (10, 50, 90))
         line(
             "snippet_seconds",
-            f"{known}; {implied:.4g} implied by the durations (median; "
+            f"{declared_text}; {implied:.4g} implied by the durations (median; "
             f"{low:.4g} to {high:.4g} without the outer tenths)",
         )
         print_conventions(durations, lengths)
@@ -199,7 +199,7 @@ def print_geometry(source, truth, shapes, notes):
     if not declared:
         return "usable once snippet_seconds is set"
     before = len(notes)
-    dataset.check_geometry(source, truth, videos, shapes, notes)
+    dataset.check_geometry(source, truth, names, shapes, notes)
     if any("GEOMETRY" in note for note in notes[before:]):
         return "usable, but the times would be wrong: see the notes on GEOMETRY and snippet_seconds"
     return None
@@ -230,15 +230,15 @@ def setting_text(setting):
     return f", snippet_seconds={step}" + ("" if window == step else f", clip_seconds={window}")
 
 
-def covered(source, videos, shapes):
-    """{name: seconds} that the clips cover, of the videos without an annotated duration whose step
-    is known."""
-    seconds = {}
-    for video in videos:
-        if video.name in shapes and not video.duration:
-            step, window = source.seconds(video.name)
+def covered(source, tested, shapes):
+    """{name: seconds} of annotated videos: as annotated, else what their clips cover, where the
+    step is known."""
+    seconds = tested.videos["duration"].dropna().to_dict()
+    for name in tested.videos.index:
+        if name in shapes and name not in seconds:
+            step, window = source.seconds(name)
             if step:
-                seconds[video.name] = localize.length(shapes[video.name][0], step, window)
+                seconds[name] = localize.length(shapes[name][0], step, window)
     return seconds
 
 

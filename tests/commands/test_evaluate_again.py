@@ -268,7 +268,7 @@ def test_a_dry_run_writes_nothing(trained, tmp_path, capsys):
 @pytest.mark.parametrize(
     "name, content, said",
     [
-        ("clip_scores.h5", None, "found no readable clip scores"),
+        ("clip_scores.h5", None, "found no such file"),
         ("clip_scores.h5", b"\x89HDF", "found no readable clip scores"),
         ("ground_truth.csv", None, "found no readable table"),
         ("ground_truth.csv", b"\0\xff", "found no readable table"),
@@ -306,7 +306,7 @@ def test_a_run_in_progress(trained, tmp_path, capsys):
     (tmp_path / "run").mkdir()
     for name in ("opts.json", run_folder.RECORDS, run_folder.CHECKPOINT, run_folder.LOG):
         shutil.copy(trained / name, tmp_path / "run")
-    assert "expected those of a finished run" in refused(tmp_path / "run", capsys)
+    assert "expected the clip scores of a finished run" in refused(tmp_path / "run", capsys)
 
 
 def test_names_are_text_and_times_exact(trained, tmp_path):

@@ -306,7 +306,7 @@ def test_bad_videos(trained, tmp_path, capsys):
     for name, said in bad.items():
         (line,) = [line for line in lines if line.startswith("left out: ") and f": {name}" in line]
         assert said in line and name in lines[-1]
-    exported = json.loads((tmp_path / "out/detections-fiftyone.json").read_text())
+    exported = json.loads((tmp_path / "out/fiftyone.json").read_text())
     assert set(exported["labels"]) == set(names)  # no bad video, and none without features
     for suffix in (".json", ".csv", "-wtalc.csv"):
         name = "detections" + suffix

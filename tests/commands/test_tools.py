@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 import tracemalloc
@@ -137,7 +138,7 @@ def test_an_interrupted_conversion_leaves_no_file(tmp_path, monkeypatch, capsys)
         if name == NAMES[3]:
             # the conversion is under way, beside its final name
             assert len(list(out.iterdir())) == 1
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return read(source, name)
 
     monkeypatch.setattr(features.FeatureSource, "read", interrupted)

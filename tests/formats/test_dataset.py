@@ -116,12 +116,13 @@ def test_real_canonical_file():
 
 
 @pytest.mark.parametrize("stored, annotated", [("v_abc", "abc"), ("abc", "v_abc")])
-def test_youtube_prefix_is_looked_through(tmp_path, stored, annotated):
+def test_another_form_of_a_name_is_looked_through(tmp_path, stored, annotated, warned):
     streams = dict(zip((stored, "b"), feature_files.features((3, 4)).values()))
     database = dict(zip((annotated, "b"), feature_files.database(streams).values()))
     data = feature_files.load(**write(tmp_path, streams, database))
     np.testing.assert_array_equal(videos(data)[annotated].rgb, streams[stored][0])
-    assert has(data.notes, "1 of the videos", "v_") == 1
+    (line,) = warned()
+    assert f"1 of 2 videos have another form of their name, such as {stored} for" in line
 
 
 def test_prefix_of_a_video_of_its_own_is_not_looked_through(tmp_path):
@@ -132,17 +133,32 @@ def test_prefix_of_a_video_of_its_own_is_not_looked_through(tmp_path):
         feature_files.load(**write(tmp_path, streams, database))
 
 
-def test_youtube_ids_of_a_w_talc_folder_are_looked_through(tmp_path):
-    streams = dict(zip(("v_id1", "id2", "other"), feature_files.features((3, 4, 5)).values()))
-    source = features.open_features(feature_files.canonical(tmp_path, streams)["features"])
-    truth = [
-        annotations.VideoAnnotation(name, "train", 1.0, np.zeros((0, 2)), (), (), None, alias)
-        for name, alias in (("video_1", "id1"), ("video_2", "id2"), ("video_3", "id3"))
-    ]
-    assert source.adopt(truth) == {"video_1": "v_id1", "video_2": "id2"}
-    assert sorted(source.names) == ["other", "video_1", "video_2"]
-    np.testing.assert_array_equal(source.read("video_1")[0], streams["v_id1"][0])
-    np.testing.assert_array_equal(source.read("video_2")[1], streams["id2"][1])
+@pytest.mark.parametrize("form", ["id", "v_{}.npy", "video_1", "joint"])
+def test_a_w_talc_set_whose_videos_have_youtube_ids(tmp_path, form, warned):
+    """The name is the id of url.npy; features may also be called as in videoname.npy."""
+    numbers = ["video_1", "video_2", "video_3"]
+    ids = ["--0edUL8zmA", "v_B-c123456", "Zz234567890"]
+    streams = dict(zip(ids, feature_files.features((3, 4, 5)).values()))
+    truth, place = tmp_path / "truth", tmp_path / "features"
+    for name, values in {
+        "videoname": numbers,
+        "url": [f"https://www.youtube.com/watch?v={one}" for one in ids],
+        "subset": ["train", "test", "test"],
+        "classlist": ["a"],
+        "labels": feature_files.objects(["a"], ["a"], ["a"]),
+    }.items():
+        feature_files.save(truth / f"{name}.npy", np.array(values))
+    if form == "joint":
+        feature_files.joint_npy(place, streams)
+        place = place / "Set-I3D-JOINTFeatures.npy"
+    else:
+        names = {"id": ids, "v_{}.npy": [f"v_{one}" for one in ids], "video_1": numbers}[form]
+        feature_files.side_by_side_files(place, dict(zip(names, streams.values())))
+    data = feature_files.load(place, truth, snippet_seconds=1.0, streams="both", **SUBSETS)
+    assert [video.name for video in (*data.train, *data.test)] == ids
+    for name, video in videos(data).items():
+        np.testing.assert_array_equal(video.rgb, streams[name][0])
+    assert len(warned()) == (form == "v_{}.npy")
 
 
 @pytest.mark.parametrize("kind", ["S9", "U9", bytes, str])

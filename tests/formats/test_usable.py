@@ -15,7 +15,6 @@ from errors import line_of
 from feature_files import SECONDS, save, videos
 from places import SHARED
 
-import dataset
 from formats import annotations, features
 
 NAMES = list(feature_files.features())
@@ -409,36 +408,32 @@ def test_allow_missing_is_not_advised_where_it_fails(tmp_path, streams, truth, c
 # -------------------------------------------------------------------------------------------- times
 
 
-def test_training_videos_without_times_and_test_videos_without_segments(tmp_path, streams):
-    """The annotation object says what the labels are; durations may be absent."""
-    made = {
-        name: annotations.VideoAnnotation(
-            name, ("train", "test")[i % 2], None, np.zeros((0, 2)), (), ("a",) if i % 2 == 0 else ()
-        )
-        for i, name in enumerate(NAMES)
-    }
-    truth = annotations.Annotations("gt", made, ("a", "b"), None, ())
+def test_training_videos_without_times_and_test_videos_without_segments(tmp_path, streams, truth):
+    """Durations may be absent."""
+
+    def labels_alone(entry):
+        train = entry["subset"] == "train"
+        entry["annotations"] = [{"label": "a"}] if train else []
+        del entry["duration"]
+
+    edit(truth, labels_alone)
     folder = files(tmp_path / "f", {n: np.concatenate(pair, 1) for n, pair in streams.items()})
-    source = features.open_features(folder, snippet_seconds=SECONDS, streams="both")
-    data = dataset.load(source, truth, train_subset="train", test_subset="test")
-    assert [video.labels.tolist() for video in data.train] == [[1, 0]] * 3
+    data = load(folder, truth, streams="both")
+    assert [video.labels.tolist() for video in data.train] == [[1]] * 3
     assert [len(video.segments) for video in data.test] == [0] * 3
     assert [v.name for v in data.test] == NAMES[1::2]
     assert data.test[0].duration == 0.5  # 1 clip
-    assert data.notes == ("gt: 1 class without a training video: b",)
+    assert data.notes == ()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not THUMOS.is_dir(), reason="the annotations lie beside the repository")
 def test_clips_against_segments_of_the_thumos14_json_without_durations(tmp_path):
     """BaS-Net's file; the lengths are those of the videos at 0.64 s a clip."""
-    durations = {
-        name: video.duration
-        for name, video in annotations.load(THUMOS / "Thumos14reduced-Annotations").videos.items()
-    }
+    durations = annotations.load(THUMOS / "Thumos14reduced-Annotations").videos["duration"]
     truth = annotations.load(THUMOS / "gt-210test.json")
     with h5py.File(tmp_path / "f.h5", "w") as file:
-        for name in truth.videos:
+        for name in truth.videos.index:
             file[name] = np.ones((int(durations[name] // 0.64), 2), "f2")
 
     def notes(seconds):
@@ -460,10 +455,7 @@ def test_segments_in_frames(tmp_path, streams, truth, capsys, with_durations):
 
     edit(truth, frames)
     folder = two_folders(tmp_path, streams)
-    assert any(
-        "GEOMETRY" in note and "in frames instead of seconds?" in note
-        for note in load(folder, truth).notes
-    )
+    assert any("GEOMETRY" in note and "frames" in note for note in load(folder, truth).notes)
     code, out, err = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
     assert code == 2 and "are these frames" in err  # as a run
     assert verdict(out) == "not usable, 1 problem(s): a run would stop here"

@@ -17,13 +17,17 @@ def told(names, table):
     return pytest.mark.parametrize(names, [pytest.param(*row, id=row[-1]) for row in table])
 
 
-def line_of(call, *args, **named):
-    """The message of the InputError that `call` must raise: one line."""
+def refused(call, *args, **named):
+    """The InputError that `call` must raise: one line."""
     with pytest.raises(InputError) as caught:
         call(*args, **named)
-    line = str(caught.value)
-    assert "\n" not in line and len(line) < 600
-    return line
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+    return caught.value
+
+
+def line_of(call, *args, **named):
+    """The message of the InputError that `call` must raise: one line."""
+    return str(refused(call, *args, **named))
 
 
 class Evil:
