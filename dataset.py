@@ -73,6 +73,11 @@ class Data:
     feature_bytes: int  # of all streams of all videos as float32
     dims: tuple  # (D_rgb, D_flow); None for a stream that the set lacks
 
+    @property
+    def labels_per_video(self):
+        """Labels of a training video, on average."""
+        return float(np.mean([video.labels.sum() for video in self.train]))
+
 
 # ---- loading
 def load(
@@ -192,7 +197,8 @@ def _wanted(truth, train_subset, test_subset, notes):
     both = set(wanted[0]) & set(wanted[1])
     if both:
         found = f"{count(both, 'video')} both in the training and in the test subset"
-        raise InputError(truth.path, f"{found}, such as {min(both)}", "two apart")
+        expected = "two subsets apart (--test-subset none trains without a test)"
+        raise InputError(truth.path, f"{found}, such as {min(both)}", expected)
     labels = truth.videos["labels"]
     unlabelled = [name for name in wanted[0] if not labels[name]]
     if unlabelled:

@@ -61,28 +61,27 @@ was scored:
   `gt-210test.json`.
 """
 
-import argparse
-import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 PROTOCOLS = ("activitynet", "thumos-2014", "thumos-2015")
 TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-RECALL_TIOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
-RECALL_NUMBERS = (1, 5, 10, 50, 100)
-ERRORS = (
-    "true positive",
-    "double detection",
-    "localization",
-    "wrong label",
-    "confusion",
-    "background",
-    "ignored",
-)
+KINDS = {  # of detections, after DETAD (Alwassel et al., ECCV 2018): name: (word, explanation)
+    "true positive": ("hit", "matched to a segment of its class"),
+    "double detection": ("double", "overlaps enough with a segment of its class that is taken"),
+    "localization": ("shifted", "overlaps a segment of its class, by 0.1 or more, but not enough"),
+    "wrong label": ("wrong class", "overlaps enough with a segment of another class"),
+    "confusion": (
+        "wrong class and shifted",
+        "overlaps a segment of another class, by 0.1 or more, but not enough",
+    ),
+    "background": ("background", "overlaps every segment of its video by less than 0.1"),
+    "ignored": ("ignored", "no hit, and lies on an Ambiguous segment: does not count"),
+    "": ("not scored", "its class has no segment in the ground truth"),
+}
 PAIRS_AT_ONCE = 1 << 21  # pairs of detection and segment looked at in one go, about 150 MB
 SEGMENT = ["video", "t_start", "t_end"]
 DETECTION = SEGMENT + ["label", "score"]
@@ -196,6 +195,11 @@ def distinct_averages(tious, values):
     if len(tious) == 7 and "0.1:0.7" in means:
         del means["all"]
     return means
+
+
+def main_tiou(tious):
+    """The threshold nearest to 0.5, at which classes and errors are shown."""
+    return min(tious, key=lambda tiou: abs(tiou - 0.5))
 
 
 @dataclass(frozen=True)
@@ -428,38 +432,7 @@ def check(table, source, columns):
     )
 
 
-# ---- recall and error profile
-def average_recall(ground_truth, detections, numbers=RECALL_NUMBERS, tious=RECALL_TIOUS):
-    """Average recall with the N best proposals of every video, (len(numbers),): the share
-    of ground-truth segments that one of them, of whatever class, overlaps with tIoU >=
-    threshold, averaged over `tious`.
-
-    The recall of ActivityNet's proposal task (`average_recall_vs_avg_nr_proposals`), at N
-    per video; equal scores keep the order of rows. Raises ValueError as `evaluate` does.
-    """
-    check(ground_truth, "ground truth", SEGMENT)
-    check(detections, "detections", SEGMENT + ["score"])
-    if not len(ground_truth):
-        raise bad_input("ground truth: found no segment, expected at least one")
-    numbers, tious = np.asarray(numbers), np.asarray(tious, dtype=float)
-    gt_video, video = _video_codes(ground_truth, detections)
-    order = np.lexsort((-detections["score"].to_numpy(dtype=float), video))
-    video = video[order]
-    # (N,) place of a proposal within its video
-    rank = np.arange(len(video)) - np.searchsorted(video, video)
-    order, video, rank = (values[rank < numbers.max()] for values in (order, video, rank))
-
-    start, end = (times[order] for times in _times(detections))
-    det, gt, tiou = tiou_pairs(
-        video, start, end, gt_video, *_times(ground_truth), "activitynet", tious.min()
-    )
-    needed = np.full((len(tious), len(ground_truth)), np.inf)  # proposals until a segment is found
-    for level, threshold in enumerate(tious):
-        near = tiou >= threshold
-        np.minimum.at(needed[level], gt[near], rank[det[near]] + 1)
-    return np.array([np.mean(needed <= n) for n in numbers])
-
-
+# ---- kinds of detections
 def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None):
     """What every detection is, and which segments are found; after DETAD (Alwassel, ECCV 2018).
 
@@ -468,9 +441,9 @@ def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", 
     `wrong label`; less but at least 0.1: `localization` or `confusion`; less than 0.1:
     `background`. `ignored` are those that an Ambiguous segment forgives.
 
-    Returns (kinds, found), in the order of the tables' rows: kinds (N,) strings, names of ERRORS,
-    "" for a detection of a class without ground truth; found (G,) True where a true positive is
-    matched to the segment. Raises ValueError as `evaluate` does.
+    Returns (kinds, found), in the order of the tables' rows: kinds (N,) strings, names of KINDS;
+    found (G,) True where a true positive is matched to the segment. Raises ValueError as `evaluate`
+    does.
     """
     found = match(ground_truth, detections, np.array([tiou]), protocol, ambiguous)
     index = pd.Index(found.classes, dtype=object)
@@ -513,7 +486,7 @@ def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", am
     Raises ValueError as `evaluate` does.
     """
     kinds, found = detection_kinds(ground_truth, detections, tiou, protocol, ambiguous)
-    profile = {name: int(np.count_nonzero(kinds == name)) for name in ERRORS}
+    profile = {name: int(np.count_nonzero(kinds == name)) for name in KINDS if name}
     return {**profile, "missed segments": int(np.count_nonzero(~found))}
 
 
@@ -563,239 +536,6 @@ def _ap_of_videos(scores, positive):
 
 
 # ---- the command
-def main(argv=None):
-    """The stand-alone command; returns the results as a dict. Bad input: one line, exit code 2."""
-    # here: the rest can be copied on its own
-    from formats.files import InputError, output, write_atomically
-    from formats.program import program
-
-    args = _parser().parse_args(argv)
-    with program():
-        try:
-            results = score_files(
-                args.ground_truth,
-                args.detections,
-                tious=args.tiou,
-                subset=args.subset,
-                protocols=PROTOCOLS if args.protocol == "all" else (args.protocol,),
-                ambiguous=args.ambiguous,
-                exclude=args.exclude_video,
-            )
-        except ValueError as error:  # InputError is one
-            raise InputError(error) from None
-        if args.json:
-            with write_atomically(args.json) as temporary:
-                temporary.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    with output():
-        print_results(results, per_class=args.per_class)
-    return results
-
-
-def _parser():
-    parser = argparse.ArgumentParser(
-        prog="eval_detection.py",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="mAP of temporal detections under the protocols of ActivityNet and of both "
-        "THUMOS14 kits.",
-        epilog="Videos that papers leave out of THUMOS14's test set: video_test_0000270,\n"
-        "video_test_0001292, video_test_0001496 (see the head of this file).\n"
-        "ActivityNet's thresholds: --tiou $(seq 0.5 0.05 0.95)",
-    )
-    parser.add_argument(
-        "ground_truth",
-        help="annotations: ActivityNet JSON, CSV, the THUMOS14 kit's folder of text "
-        "files, or a W-TALC folder of .npy files",
-    )
-    parser.add_argument(
-        "detections", help="ActivityNet result .json, .csv, or .txt of the THUMOS14 kit"
-    )
-    parser.add_argument(
-        "--tiou", nargs="+", type=float, default=TIOUS, metavar="T", help="default: 0.1 0.2 ... 0.7"
-    )
-    parser.add_argument(
-        "--subset",
-        help="subset of the ground truth; default: the only one with segments, else the "
-        "test subset, else the validation subset",
-    )
-    parser.add_argument(
-        "--protocol",
-        choices=[*PROTOCOLS, "all"],
-        default="activitynet",
-        help="default: activitynet",
-    )
-    parser.add_argument(
-        "--ambiguous",
-        metavar="FILE",
-        help="Ambiguous segments for the thumos protocols, .csv or "
-        ".txt; default: those of the ground truth's folder, or "
-        "ambiguous.csv beside a ground truth in CSV",
-    )
-    parser.add_argument(
-        "--exclude-video",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME",
-        help="leave these videos out, ground truth and detections",
-    )
-    parser.add_argument(
-        "--per-class",
-        action="store_true",
-        help="print the AP of every class, not of the five best and worst",
-    )
-    parser.add_argument("--json", metavar="OUT", help="write all results to this file")
-    return parser
-
-
-def score_files(ground_truth, detections, *, tious, subset, protocols, ambiguous, exclude):
-    """Everything the command reports on two files, as a dict that JSON can hold. Raises ValueError.
-
-    Detections of classes that the ground truth does not know are left out, with a warning. Beyond
-    `evaluate`, refuses detections of which not one is of a known class or not one lies in a video
-    of the subset, and names in `exclude` that occur nowhere.
-    """
-    from formats import annotations
-    from formats.detections import ambiguous_in
-    from formats.names import match_names
-    from formats.program import log
-
-    truth = annotations.load(ground_truth)
-    subset = _main_subset(truth) if subset is None else subset
-    videos = annotations.in_subset(truth, subset)
-    found = _read_detections(detections, truth, videos, subset)
-    listed, forgiven_by = _read_ambiguous(ambiguous, truth, found)
-    known = set(videos.index)
-    scored = dict.fromkeys([*known, *found["video"]])
-    forgiven = ambiguous_in(scored, listed, forgiven_by)
-
-    everywhere = [*truth.videos.index, *found["video"], *listed["video"]]
-    named = {asked: name for name, asked in match_names(everywhere, exclude).items()}
-    absent = set(exclude) - set(named)
-    if absent:
-        raise bad_input(
-            f"--exclude-video: found {_some(absent)}, expected videos such as {_some(known)}"
-        )
-    exclude = set(named.values())
-    videos = videos[~videos.index.isin(exclude)]
-    table = truth.only(videos.index).segments
-    found = found[~found["video"].isin(exclude)]
-    forgiven = forgiven[~forgiven["video"].isin(exclude)]
-    if not len(table):
-        raise bad_input(
-            f"{ground_truth}: found no segment in {len(videos)} videos of subset {subset}, "
-            "expected some"
-        )
-
-    annotations.warn_unscored(truth, videos)
-    if in_frames := annotations.unit_problem(truth.path, table, videos["duration"]):
-        log.warning(in_frames)
-    about = {
-        "ground_truth": str(ground_truth),
-        "subset": subset,
-        "excluded_videos": sorted(exclude),
-        "videos": len(videos),
-        "ambiguous_file": forgiven_by,
-        "detections_file": str(detections),
-        "detections_outside": int((~found["video"].isin(known)).sum()),
-    }
-    return {**about, **_score_tables(table, found, tious, protocols, forgiven)}
-
-
-def _score_tables(table, found, tious, protocols, forgiven):
-    """The part of the results that the tables alone decide."""
-    scores = {name: score(table, found, tious, name, forgiven) for name in protocols}
-    first = scores[protocols[0]]
-    recall = average_recall(table, found).tolist()
-    return {
-        "videos_with_segments": first.counts["videos"],
-        "segments": first.counts["segments"],
-        "classes": list(first.classes),
-        "segments_per_class": first.n_segments.tolist(),
-        "ambiguous_segments": len(forgiven),
-        "detections": len(found),
-        "videos_with_detections": found["video"].nunique(),
-        "unscored_detections": first.counts["unscored_detections"],
-        "tiou": first.tious.tolist(),
-        "protocols": {
-            name: {
-                "map": score.map.tolist(),
-                "averages": averages(score.tious, score.map),
-                "ap": score.ap.tolist(),
-                "errors": error_profile(table, found, 0.5, name, forgiven),
-            }
-            for name, score in scores.items()
-        },
-        "average_recall": dict(zip(map(str, RECALL_NUMBERS), recall)),
-    }
-
-
-def _read_detections(path, truth, videos, subset):
-    """The detections, under the names of videos and classes that the ground truth has."""
-    from formats import annotations, detections
-    from formats.program import log
-
-    found = detections.read_detections(path)
-    check(found, path, DETECTION)
-    found = detections.with_known_names(found, path, truth.videos.index)
-    kept = detections.with_known_labels(found, path, truth.classes)
-    if len(found) and not len(kept):
-        raise bad_input(
-            f"{path}: found detections of the classes {_some(set(found['label']))}, expected "
-            f"classes of {truth.path}: {_some(truth.classes)}"
-        )
-    known = set(videos.index)
-    if len(kept) and known.isdisjoint(kept["video"]):
-        elsewhere = [video for video in set(kept["video"]) if video in truth.videos.index]
-        raise bad_input(
-            f"{path}: found no detection in a video of subset {subset} of {truth.path} but in "
-            f"{_some(set(kept['video']))}, expected videos such as {_some(known)}"
-            + (f" ({len(elsewhere)} lie in another subset: see --subset)" if elsewhere else "")
-        )
-    annotations.warn_outside(path, kept, videos["duration"], 2, share=0.05, what="detection")
-    if in_frames := annotations.unit_problem(path, kept, videos["duration"], "detection"):
-        log.warning(in_frames)
-    return kept
-
-
-def _read_ambiguous(path, truth, found):
-    """(table, its file or None): the file, else what the annotations have, else ambiguous.csv
-    beside those in CSV; under the names of the ground truth and the detections."""
-    from formats.detections import read_ambiguous, with_known_names
-
-    beside = Path(truth.path).with_name("ambiguous.csv")
-    if path is None and Path(truth.path).suffix.lower() == ".csv" and beside.exists():
-        path = beside
-    if path is None:
-        return truth.ambiguous, None
-    table = read_ambiguous(path)
-    check(table, path, SEGMENT)
-    names = [*truth.videos.index, *found["video"]]
-    return with_known_names(table, path, names), str(path)
-
-
-def _main_subset(truth):
-    """The subset to score where none is named: the only one with segments, else the test,
-    else the validation one."""
-    from formats import annotations, names
-
-    _, annotated = annotations.subset_names(truth)
-    subset = annotated[0] if len(annotated) == 1 else names.choose_test(annotated, annotated)
-    if subset is None:
-        raise bad_input(
-            f"{truth.path}: found subsets {_some(annotated) or 'without segments'}, expected "
-            "--subset to name one"
-        )
-    return subset
-
-
-def _some(names):
-    """The first few of many names, for a message."""
-    from formats.files import some
-
-    return some(map(repr, sorted(names)))
-
-
 def classes_to_show(ap, each=5):
     """Indices of the `each` best and the `each` worst classes by their mean AP, best first;
     of few classes, all.
@@ -811,79 +551,11 @@ def classes_to_show(ap, each=5):
     return order if len(order) <= 2 * each else order[:each] + order[-each:]
 
 
-def print_results(results, per_class=False):
-    """Prints what `score_files` returns; the table of mAP, which matters most, comes last."""
-    r = results
-    _print_header(r)
-    heads = [f"{t:g}" for t in r["tiou"]]
-    for name, score in r["protocols"].items():
-        ap = np.array(score["ap"])
-        shown = list(range(len(r["classes"]))) if per_class else classes_to_show(ap)
-        part = ""
-        if len(shown) < len(r["classes"]):
-            part = f", the {len(shown)} best and worst (all: --per-class)"
-        wide = max(13, *(len(r["classes"][c]) for c in shown))
-        print(f"\nAP (%) at tIoU by class, {name}{part}")
-        _print_row("", heads + ["#GT"], wide=wide)
-        for c in shown:
-            _print_row(
-                r["classes"][c],
-                [f"{100 * value:.2f}" for value in ap[:, c]] + [str(r["segments_per_class"][c])],
-                wide=wide,
-            )
+def main(argv=None):
+    """The stand-alone command; returns the results as a dict. Bad input: one line, exit code 2."""
+    from jobs import score  # here: the rest can be copied on its own
 
-    print(
-        f"\naverage recall (%) at N proposals per video, tIoU {RECALL_TIOUS[0]:g} to "
-        f"{RECALL_TIOUS[-1]:g}"
-    )
-    print("  ".join(f"AR@{n} {100 * value:.2f}" for n, value in r["average_recall"].items()))
-    print("\nwhat the detections are, at tIoU 0.5")
-    for name, score in r["protocols"].items():
-        print(f"{name}: " + ", ".join(f"{n:,} {kind}" for kind, n in score["errors"].items()))
-    print("\nmAP (%) at tIoU; average over all of them and over ranges")
-    _print_row("", heads, list(next(iter(r["protocols"].values()))["averages"]))
-    for name, score in r["protocols"].items():
-        _print_row(
-            name,
-            [f"{100 * value:.2f}" for value in score["map"]],
-            [f"{100 * value:.2f}" for value in score["averages"].values()],
-        )
-
-
-def _print_header(r):
-    print(f"ground truth  {r['ground_truth']}" + (f", subset {r['subset']}" if r["subset"] else ""))
-    print(
-        f"              {r['videos']:,} videos, {r['videos_with_segments']:,} of them with "
-        f"{r['segments']:,} segments, {len(r['classes'])} classes"
-    )
-    if r["excluded_videos"]:
-        print(f"              left out: {', '.join(r['excluded_videos'])}")
-    if set(r["protocols"]) != {"activitynet"}:
-        source = f" of {r['ambiguous_file']}" if r["ambiguous_file"] else ""
-        print(
-            f"              {r['ambiguous_segments'] or 'no'} Ambiguous segments{source}, "
-            "for the thumos protocols"
-        )
-    print(
-        f"detections    {r['detections_file']}: {r['detections']:,} in "
-        f"{r['videos_with_detections']:,} videos"
-    )
-    if r["detections_outside"]:
-        print(
-            f"              {r['detections_outside']:,} in videos outside the subset: "
-            "never true positives"
-        )
-    if r["unscored_detections"]:
-        print(
-            f"              {r['unscored_detections']:,} of classes without a segment in "
-            "the subset, not scored"
-        )
-    print(f"protocol      {', '.join(r['protocols'])}")
-
-
-def _print_row(name, values, more=(), wide=13):
-    tail = "  |" + "".join(f"{value:>9}" for value in more) if more else ""
-    print(f"{name:<{wide}} " + "".join(f"{value:>7}" for value in values) + tail)
+    return score.main(argv)
 
 
 if __name__ == "__main__":

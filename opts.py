@@ -8,11 +8,14 @@ defaults.
 import argparse
 import dataclasses
 import difflib
-import functools
 import itertools
+import re
+import reprlib
 import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
+
+from formats.files import InputError
 
 # "demo", "thumos14", "thumos14-unt", "activitynet12" or "custom"
 DATASET = "demo"
@@ -98,203 +101,151 @@ RECIPES = {
     "release": dict(boost_from=21, lam=0.5, test_gamma=0.05),
 }
 
-# Allowed values of options whose list another module owns (methods, protocols, ...); run.py fills
-# it.
+# Allowed values of options whose list another module owns (methods, protocols, ...);
+# jobs/setup.py fills it.
 CHOICES = {}
+
+GROUPS = {  # of options: the heading in --help
+    "run": "run",  # what a run is called by
+    "machine": "run",  # where it is computed
+    "files": "data",  # where the set lies; its fingerprint says whether it is the same
+    "clips": "data",  # seconds of a clip
+    "arrays": "data",  # which arrays are read
+    "data": "data",  # which videos, with which labels
+    "train": "training",
+    "classes": "classes of a test video",
+    "test": "localization",
+    "show": "evaluation",
+}
+# The groups in which a job may differ from the run that it works on.
+JOBS = {
+    "resume": ("machine", "files", "classes", "test", "show"),
+    "evaluate": ("classes", "test", "show"),
+    "predict": ("machine", "files", "clips", "arrays", "classes", "test", "show"),
+}
+# An option of another group is no departure from a recipe.
+RECIPE = ("arrays", "data", "train", "classes", "test")
+
+
+STREAMS, DEVICES = ("rgb", "flow"), ("auto", "cpu", "cuda")
+GPUS = "CUDA_VISIBLE_DEVICES=N chooses it"
 
 
 # ---- the options
-class OptionError(ValueError):
-    """One line for the user: the option, its value, what is allowed."""
-
-
-def option(default, text, values=None, *, choices=None, when="train", flag=None):
-    """A field of Opts. values: range of a number, such as "[0, 1)". when: what a change needs:
-    "train" (training again), "test" (evaluating again), "run" (nothing).
+def option(group, default, text, values=None, *, choices=None, flag=None, kind="NAME"):
+    """A field of Opts. group: of GROUPS. values: range of a number, such as "[0, 1)". choices:
+    allowed texts. kind: what a text stands for in --help.
     """
-    about = dict(help=text, values=values, choices=choices, when=when, flag=flag)
+    about = dict(group=group, help=text, values=values, choices=choices, flag=flag, kind=kind)
     return field(default=default, metadata=about)
-
-
-test_option = functools.partial(option, when="test")
-run_option = functools.partial(option, when="run")
 
 
 @dataclass(frozen=True)
 class Opts:
-    """The resolved options of one run; immutable, validated on construction (raises
-    OptionError).
-    """
+    """The resolved options of one run; immutable, checked when made (InputError)."""
 
-    dataset: str = option("demo", "preset to start from", choices=tuple(PRESETS))
+    dataset: str = option("run", "demo", "preset to start from", choices=tuple(PRESETS))
     recipe: str = option(
-        "paper",
-        "the paper's values, or what the released code (THUMOS14 only) amounts to: "
-        "--boost-from 21 --lambda 0.5 --test-gamma 0.05",
-        choices=tuple(RECIPES),
+        "run", "paper", "values of the paper or of its released code", choices=tuple(RECIPES)
     )
-    method: tuple = test_option(("em-mil",), "localizers to evaluate, one table row each")
+    seed: int = option("run", 1, "seed of everything random", "[0, 4294967295]")
+    device: str = option("machine", "auto", f"auto: a GPU if there is one; {GPUS}", choices=DEVICES)
+    feature_memory: float | None = option(
+        "machine", None, "GB of features in memory, others stay on disk; default: half", "[0, inf)"
+    )
+    deterministic: bool = option("machine", False, "PyTorch's deterministic algorithms only")
     # data
-    features: str = run_option("", "feature file or folder (docs/data.md)")
-    flow_features: str | None = run_option(
-        None, "second file, where the flow stream has one of its own"
-    )
-    feature_layout: str = option("auto", "force a layout instead of recognising it")
-    streams: str | None = option(
-        None,
-        "streams of the set; default: both, and a question where it could be one",
-        choices=("both", "rgb", "flow"),
-    )
-    crops: str | None = option(
-        None, "of several crops a clip: their mean, or the first one", choices=("mean", "first")
-    )
-    annotations: str = run_option("", "annotation file or folder")
-    train_subset: str = option("auto", "subset to train on; auto: train/training, else validation")
-    test_subset: str = option(
-        "auto", "subset to test on; auto: test/testing, else validation, where it has segments"
-    )
-    video_labels: str = option(
-        "segments",
-        "source of the training labels in W-TALC's annotation folder",
-        choices=("segments", "labels_all"),
-    )
+    features: str = option("files", "", "features, see docs/data.md", kind="PATH")
+    flow_features: str | None = option("files", None, "second path, of flow alone", kind="PATH")
+    annotations: str = option("files", "", "--predict takes durations alone", kind="PATH")
     snippet_seconds: float | str | None = option(
+        "clips",
         None,
-        "from clip to clip [s]; duration: each video's duration / clips; default: what the feature "
-        "file says",
+        "from clip to clip, in place of the declared; duration: a video's / its clips",
         "(0, inf)",
         choices=("duration",),
     )
     clip_seconds: float | None = option(
-        None,
-        "length of a clip [s], where clips overlap; default: what the feature file says, else "
-        "--snippet-seconds",
-        "(0, inf)",
+        "clips", None, "length of a clip, where clips overlap; default: as declared", "(0, inf)"
     )
-    allow_missing: bool = option(False, "go on without the videos that have no usable features")
-    exclude_video: tuple = test_option((), "videos to leave out, by name")
-    feature_memory: float | None = run_option(
-        None,
-        "memory for features [GB]; larger sets are read from disk as they are "
-        "needed. Default: half of the memory that is free",
-        "[0, inf)",
+    streams: str | None = option(
+        "arrays", None, "default: both; asks where it could be one", choices=("both", *STREAMS)
     )
+    crops: str | None = option(
+        "arrays", None, "of several crops: their mean, or the first", choices=("mean", "first")
+    )
+    key: str | None = option("arrays", None, "the array to read, where a file has several")
+    train_subset: tuple = option("data", ("auto",), "auto: train or training, else validation")
+    test_subset: tuple = option(
+        "data", ("auto",), "auto: test or testing, else validation; none: train only"
+    )
+    video_labels: str = option(
+        "data", "segments", "where W-TALC's folder has labels", choices=("segments", "labels_all")
+    )
+    allow_missing: bool = option("data", False, "leave out videos without usable features")
+    exclude_video: tuple = option("data", (), "videos to leave out (=NAME where it begins with -)")
     # the schedule (Sec. 4.1)
-    cycle: int = option(10, "epochs of a phase while phases are long", "[1, inf)")
-    cycle_epochs: int = option(
-        30, "epochs trained in phases of that length, starting with M", "[1, inf)"
-    )
-    alternate_epochs: int = option(
-        35, "epochs after those, E and M in turn, one epoch each", "[0, inf)"
-    )
-    lr: float = option(1e-4, "learning rate of Adam", "(0, inf)")
-    boost: float = option(4.0, "factor on the learning rate from epoch --boost-from on", "(0, inf)")
-    boost_from: int = option(
-        31, "first epoch (from 1) of the boosted learning rate; must begin a phase", "[1, inf)"
-    )
+    cycle: int = option("train", 10, "epochs of a phase while phases are long", "[1, inf)")
+    cycle_epochs: int = option("train", 30, "epochs in such phases, M first", "[1, inf)")
+    alternate_epochs: int = option("train", 35, "epochs after those, E and M in turn", "[0, inf)")
+    lr: float = option("train", 1e-4, "learning rate of Adam", "(0, inf)")
+    boost: float = option("train", 4.0, "factor on it from epoch --boost-from on", "(0, inf)")
+    boost_from: int = option("train", 31, "first boosted epoch, begins a phase", "[1, inf)")
     # EM-MIL
-    seed: int = option(1, "seed of everything random", "[0, 4294967295]")
-    gamma: float = option(
-        0.15, "Eq. 5: threshold between mean and range of Q, in training and at test", "[0, 1)"
-    )
-    keep_peak: bool = option(
-        False, "Eq. 5: a positive bag with no clip above the threshold keeps its top clip"
-    )
-    rgb_weight: float = option(
-        0.5, "weight of the RGB stream in the fused scores; flow has the rest", "[0, 1]"
-    )
+    gamma: float = option("train", 0.15, "Eq. 5: between mean and range of Q", "[0, 1)")
+    keep_peak: bool = option("train", False, "Eq. 5: a positive bag keeps its top clip at least")
+    rgb_weight: float = option("train", 0.5, "weight of RGB; flow has the rest", "[0, 1]")
     objective: str = option(
-        "pseudo-labels",
-        "what the branches learn from (attention: an ablation of Table 3)",
-        choices=("pseudo-labels", "attention"),
+        "train", "pseudo-labels", "attention: an ablation", choices=("pseudo-labels", "attention")
     )
     joint: str = option(
-        "off",
-        "train both branches in every update, with new pseudo-labels every epoch or step "
-        "(an ablation of Table 3)",
-        choices=("off", "epoch", "step"),
+        "train", "off", "train both branches at once: an ablation", choices=("off", "epoch", "step")
     )
-    videos_per_step: int = option(
-        1,
-        "videos per update and process; the paper's recipe is 1, more is a different one",
-        "[1, inf)",
-    )
+    videos_per_step: int = option("train", 1, "per update and process; the paper: 1", "[1, inf)")
+    untrimmednet_epochs: int = option("train", 45, "epochs of UntrimmedNet", "[1, inf)")
+    wtalc_iterations: int = option("train", 10000, "steps of W-TALC, 10 videos each", "[1, inf)")
+    wtalc_max_clips: int = option("train", 750, "W-TALC crops longer videos to it", "[1, inf)")
     # the video-level classifier (Sec. 3.5)
-    video_classifier: str = test_option(
-        "untrimmednet",
-        "what says which classes a test video has; oracle: its annotations (marked in every table)",
-    )
-    video_scores: str | None = test_option(
-        None, "CSV or JSON of video-level scores to take instead of a classifier's"
-    )
-    untrimmednet_epochs: int = option(45, "epochs of UntrimmedNet", "[1, inf)")
-    wtalc_iterations: int = option(10000, "iterations of W-TALC, batches of 10 videos", "[1, inf)")
-    wtalc_max_clips: int = option(
-        750, "W-TALC trains on random crops of at most so many clips", "[1, inf)"
-    )
+    video_classifier: str = option("classes", "untrimmednet", "oracle: the annotations")
+    video_scores: str | None = option("classes", None, "scores in its place", kind="FILE")
     # localization (Sec. 3.5)
-    lam: float = test_option(
-        0.8, "Eq. 9: weight of Q in L = lambda Q + (1 - lambda) P", "[0, 1]", flag="--lambda"
+    gate: float = option("test", 0.15, "least video-level score of a class, else best", "[0, 1]")
+    lam: float = option(
+        "test", 0.8, "Eq. 9: L = lambda Q + (1 - lambda) P", "[0, 1]", flag="--lambda"
     )
-    test_gamma: float | None = test_option(
-        None, "Sec. 3.5: gamma at test; default: --gamma", "[0, 1)"
-    )
-    gate: float = test_option(
-        0.15, "classes of a test video: score at least this, else the best one", "[0, 1]"
-    )
-    proposal_score: str = test_option(
-        "mean",
-        "score of a proposal, from L inside it (and around it); W-TALC has one already, and "
-        "ignores the options from here to --soft-nms",
-    )
-    video_weight: float = test_option(
-        0.0, "weight of the video-level class score in a proposal's score", "[0, inf)"
-    )
-    thresholds: tuple = test_option(
-        (), "several gammas at test instead of one; combine with --nms", "[0, 1)"
-    )
-    nms: float | None = test_option(
-        None, "tIoU above which the lower-scored proposal of a class goes", "[0, 1]"
-    )
-    soft_nms: bool = test_option(
-        False, "with --nms: lower the score by the overlap (linear) instead of dropping"
-    )
+    test_gamma: float | None = option("test", None, "Sec. 3.5; default: --gamma", "[0, 1)")
+    proposal_score: str = option("test", "mean", "of L inside; W-TALC has a score and no NMS")
+    video_weight: float = option("test", 0.0, "of the video-level score in it", "[0, inf)")
+    thresholds: tuple = option("test", (), "several gammas at test; see --nms", "[0, 1)")
+    nms: float | None = option("test", None, "least tIoU that suppresses a proposal", "[0, 1]")
+    soft_nms: bool = option("test", False, "with --nms: lower the score by the overlap instead")
     # evaluation
-    tious: tuple = test_option(
-        (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7), "tIoU thresholds of the table", "(0, 1]", flag="--tiou"
-    )
-    protocol: str = test_option("activitynet", "evaluator")
-    ambiguous: str | None = test_option(
-        None, "ambiguous segments for the THUMOS protocols (Ambiguous_test.txt or CSV)"
-    )
-    # the run
-    device: str = run_option(
-        "auto", "where to train; auto: CUDA if there is one", choices=("auto", "cpu", "cuda")
-    )
-    deterministic: bool = run_option(False, "PyTorch's deterministic algorithms only")
-    pictures: int = run_option(6, "test videos to draw (Fig. 5)", "[0, inf)")
+    method: tuple = option("show", ("em-mil",), "localizers, a row of the table each")
+    tious: tuple = option("show", THUMOS14["tious"], "thresholds", "(0, 1]", flag="--tiou")
+    protocol: str = option("show", "activitynet", "evaluator")
+    ambiguous: str | None = option("show", None, "segments of the thumos protocols", kind="FILE")
 
     def __post_init__(self):
         for f in dataclasses.fields(self):
             _check(f, getattr(self, f.name))
+        for name in ("method", "tious", "train_subset", "test_subset"):
+            if not getattr(self, name):
+                raise InputError(flag_of(FIELDS[name]), "none", "at least one")
         if self.soft_nms and self.nms is None:
-            raise OptionError("--soft-nms: found without --nms, expected --nms with its tIoU")
+            raise InputError("--soft-nms", "it without --nms", "--nms with its tIoU")
         lengths = [epochs for _, epochs, _, _ in self.phases]
         starts = list(itertools.accumulate(lengths[:-1], initial=1))
-        if (
-            self.boost != 1
-            and self.boost_from not in starts
-            and self.boost_from <= self.cycle_epochs + self.alternate_epochs
-        ):
-            raise OptionError(
-                f"--boost-from: found {self.boost_from}, expected the first epoch of a phase: "
-                f"{', '.join(map(str, starts[:6]))}, ..."
-            )
+        total = self.cycle_epochs + self.alternate_epochs
+        if self.boost != 1 and self.boost_from not in starts and self.boost_from <= total:
+            first = ", ".join(map(str, starts[:6]))
+            expected = f"the first epoch of a phase: {first}, ..."
+            raise InputError("--boost-from", self.boost_from, expected)
         if self.recipe == "release" and self.dataset == "activitynet12":
-            raise OptionError(
-                "--recipe: found release with activitynet12, expected paper: the released code "
-                "cannot do ActivityNet1.2, and its lambda and gamma are THUMOS14's"
+            expected = (
+                "paper: the released code cannot do ActivityNet1.2, and its lambda and gamma are "
+                "THUMOS14's"
             )
+            raise InputError("--recipe", "release with activitynet12", expected)
 
     @property
     def gammas_at_test(self):
@@ -305,6 +256,9 @@ class Opts:
     def phases(self):
         """The schedule of EM-MIL, see `schedule`."""
         return tuple(schedule(self))
+
+
+FIELDS = {f.name: f for f in dataclasses.fields(Opts)}
 
 
 def schedule(o):
@@ -332,30 +286,40 @@ def schedule(o):
     return rows
 
 
-# ---- the command line
+# ---- values
 def flag_of(f):
     """The flag of a field."""
     return f.metadata["flag"] or "--" + f.name.replace("_", "-")
 
 
-def choices_of(f):
-    """The values that a field may have, in place of a number of its range; None where there are
-    none."""
-    return CHOICES.get(f.name, f.metadata["choices"])
+def names(*groups):
+    """The fields of these groups, in their order."""
+    return [f.name for f in FIELDS.values() if f.metadata["group"] in groups]
+
+
+def show(value):
+    """A value as its flag would take it; "none" where there is none."""
+    words = value if isinstance(value, tuple) else (value,)
+    return " ".join(str(word) for word in words if word is not None) or "none"
+
+
+def _choices(f):
+    return CHOICES.get(f.name, f.metadata["choices"]) or ()
 
 
 def _check(f, value):
-    choices, values = choices_of(f), f.metadata["values"]
-    if value is None:
+    """InputError for a value out of the field's range or choices."""
+    choices, values = _choices(f), f.metadata["values"]
+    if value is None or not (choices or values):
         return
+    expected = f"one of {', '.join(choices)}"
+    if values:
+        expected = " or ".join([f"a number in {values}", *choices])
+    if "cuda" in choices:
+        expected += f" ({GPUS})"
     for v in value if isinstance(value, tuple) else (value,):
-        if choices and v in choices or values and _in_range(v, values):
-            continue
-        if values:
-            words = "".join(f" or {word}" for word in choices or ())
-            raise OptionError(f"{flag_of(f)}: found {v!r}, expected a number in {values}{words}")
-        if choices:
-            raise OptionError(f"{flag_of(f)}: found {v!r}, expected one of {', '.join(choices)}")
+        if v not in choices and not (values and _in_range(v, values)):
+            raise InputError(flag_of(f), reprlib.repr(v), expected)
 
 
 def _in_range(v, values):
@@ -365,13 +329,214 @@ def _in_range(v, values):
     return low < v < high or v == low and values[0] == "[" or v == high and values[-1] == "]"
 
 
+def resolve(given, base=None):
+    """Opts from the flags given, over those of a run (`base`), or over recipe and preset.
+
+    InputError, which names option, value and range.
+    """
+    if given.get("thresholds") and given.get("test_gamma") is not None:
+        raise InputError("--thresholds", "it with a gamma at test", "one: both are gammas there")
+    if base is not None:
+        return dataclasses.replace(base, **given)
+    return Opts(**_start(given) | given)
+
+
+def _start(given):
+    """The values of the recipe and of the preset that are asked for, by field."""
+    dataset, recipe = given.get("dataset", DATASET), given.get("recipe", "paper")
+    if dataset not in PRESETS:
+        where = "--dataset" if "dataset" in given else "DATASET in opts.py"
+        raise InputError(where, reprlib.repr(dataset), f"one of {', '.join(PRESETS)}")
+    _check_names(PRESETS[dataset], f"PRESETS[{dataset}] in opts.py")
+    return {"dataset": dataset} | PRESETS[dataset] | RECIPES.get(recipe, {})
+
+
+def _check_names(options, where, more=""):
+    for name in options:
+        if name not in FIELDS:
+            near = difflib.get_close_matches(name, FIELDS, n=1)
+            hint = f"{near[0]}?" if near else f"an option of opts.Opts{more}"
+            raise InputError(where, f"{reprlib.repr(name)}, which is no option", hint)
+
+
+def of_json(saved, where):
+    """The Opts of a run's opts.json, already parsed. What it lacks is the preset's.
+
+    InputError, which begins with `where`, for another type, an unknown name, a value out of range.
+    """
+    if not isinstance(saved, dict):
+        raise InputError(where, "other JSON", "the options of a run")
+    _check_names(saved, where, "; of an earlier version? Train again")
+    for name, value in saved.items():
+        if not _fits(value, FIELDS[name].type):
+            flag = flag_of(FIELDS[name])
+            raise InputError(f"{where}: {name}", reprlib.repr(value), f"what {flag} takes")
+    saved = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
+    try:
+        return Opts(**_start(saved) | saved)
+    except InputError as error:
+        raise InputError(f"{where}: {error.where}", error.found, error.expected) from None
+
+
+def _fits(value, kind):
+    """Whether a value from JSON is of a field's type; a whole number may stand for a float."""
+    if kind is tuple:
+        return isinstance(value, list) and all(_fits(item, str | float) for item in value)
+    if isinstance(value, bool):
+        return kind is bool
+    if isinstance(value, int):
+        return abs(value) < 2**63 and (isinstance(0, kind) or isinstance(0.5, kind))
+    return isinstance(value, kind)
+
+
+# ---- what differs
+def changed(old, new, *groups):
+    """Names of the fields of these groups in which two Opts differ."""
+    return [name for name in names(*groups) if getattr(old, name) != getattr(new, name)]
+
+
+def allow(job, old, new, folder):
+    """InputError for options in which a job on the run in `folder` must not differ from it."""
+    others = [group for group in GROUPS if group not in JOBS[job]]
+    if found := changed(old, new, *others):
+        flags = ", ".join(flag_of(FIELDS[name]) for name in found)
+        before, here = ("; ".join(show(getattr(o, name)) for name in found) for o in (old, new))
+        raise InputError(flags, here, f"{before} as in {folder}: --{job} cannot change it")
+
+
+def at_test(job, given, old, folder):
+    """Opts for a job on the trained run `old`. --gamma means the gamma of the test there.
+
+    InputError for options that the job does not take.
+    """
+    given = dict(given)
+    if {"gamma", "test_gamma"} <= given.keys():
+        raise InputError("--gamma", "it with --test-gamma", "one: both are the gamma of the test")
+    if "gamma" in given:
+        given["test_gamma"] = given.pop("gamma")
+    if given.get("thresholds"):
+        given.setdefault("test_gamma", None)  # not the run's
+    elif "test_gamma" in given:
+        given.setdefault("thresholds", ())  # the run's thresholds would win over it
+    o = resolve(given, old)
+    allow(job, old, o, folder)
+    return o
+
+
+def in_words(o, names):
+    """{field: "gamma 0.2"} of these fields."""
+    return {name: f"{flag_of(FIELDS[name])[2:]} {show(getattr(o, name))}" for name in names}
+
+
+def different(o, processes):
+    """{field: "gamma 0.2"} of every option of an Opts that differs from its dataset's and recipe's
+    preset. An update takes --videos-per-step videos of each process.
+    """
+    plain = resolve({"dataset": o.dataset, "recipe": o.recipe})
+    differs = in_words(o, changed(plain, o, *GROUPS))
+    if processes > 1:
+        videos = processes * o.videos_per_step
+        differs["videos_per_step"] = f"{videos} videos per update ({processes} processes)"
+    return differs
+
+
+def recipe_of(o, processes):
+    """The name of the recipe of a run in so many processes: "paper", or "paper, but gamma 0.2, ..."
+    with all that differs.
+    """
+    differs, own = different(o, processes), names(*RECIPE)
+    differs = [text for name, text in differs.items() if name in own]
+    return o.recipe + (f", but {', '.join(differs)}" if differs else "")
+
+
+# ---- the command line
+ACTIONS = {
+    "resume": "go on with an interrupted run, to the result it would have had",
+    "evaluate": "score a run's stored clip scores again, with other options of the test",
+    "predict": "localize in the videos of --features with a run's networks",
+    "config": "the options of this run, or of an opts.json",
+}
+SWITCHES = {  # flag: the job that alone takes it, or None; help
+    "dry-run": (None, "print options and schedule, touch nothing"),
+    "per-class": (None, "print the AP of every class, not only best and worst"),
+    "other-code": ("resume", "--resume: go on although the code has changed"),
+    "keep-going": ("predict", "--predict: leave bad videos out (exit code 3)"),
+}
+_LOOK = "report.html shows the same; reproduce.py figure5 draws the paper's figures"
+REMOVED = {
+    "--checkpoint-every": "a checkpoint is written at the end of each phase and every 30 s",
+    "--precision": "all training is in float32",
+    "--pictures": _LOOK,
+    "--tensorboard": _LOOK,
+    "--feature-layout": "the layout is recognised; --streams, --crops and --key settle the rest",
+    "--save-clip-scores": "--predict always writes clip_scores.h5",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """Flags in full; for bad ones an InputError, which names the nearest flag."""
+
+    def __init__(self, prog, description):
+        def wide(prog):
+            return argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=100)
+
+        usage = f"python {prog} [options]"
+        super().__init__(prog, usage, description, formatter_class=wide, allow_abbrev=False)
+
+    def parse_args(self, argv=None):
+        argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+        for flag in [word.split("=")[0] for word in argv]:
+            if flag in REMOVED:
+                raise InputError(flag, "a flag of an earlier version", f"none: {REMOVED[flag]}")
+        found, rest = self.parse_known_args(argv)
+        if rest:
+            known = re.findall(r"(?<![\w-])--[a-z-]+", self.format_help())
+            near = difflib.get_close_matches(rest[0].split("=")[0], known, n=1)
+            raise InputError(rest[0], "no such option", f"{near[0]}?" if near else "none (--help)")
+        return found
+
+    def error(self, message):
+        if "expected" in message:
+            message += " (a value that begins with - is given as --FLAG=VALUE)"
+        raise InputError(message)
+
+
+def add_flags(parser, groups, without=(), dataset=DATASET):
+    """Adds the flags of the options of these groups, under their headings; the defaults shown are
+    those of `dataset`. What was given, `given` tells.
+    """
+    sections = {}
+    for name in names(*groups):
+        if name not in without:
+            f = FIELDS[name]
+            heading = GROUPS[f.metadata["group"]]
+            section = sections.get(heading) or parser.add_argument_group(heading)
+            sections[heading] = section
+            _add_flag(section, f, PRESETS.get(dataset, {}).get(name, f.default))
+
+
+def _add_flag(section, f, default):
+    flag, help = flag_of(f), f"{f.metadata['help']} [{show(default)}]".replace("%", "%%")
+    # no default, so that only flags that are given are in the result
+    how = dict(dest=f.name, default=argparse.SUPPRESS, help=help)
+    if f.type is bool:
+        section.add_argument(flag, action=argparse.BooleanOptionalAction, **how)
+        return
+    kind, choices = _kind(f), _choices(f)
+    number = {int: ["INT"], float: ["FLOAT"], str: []}.get(kind, ["FLOAT"])
+    how |= dict(type=kind, metavar="|".join((*number, *choices)) or f.metadata["kind"])
+    if f.type is tuple:
+        how |= dict(nargs="+", action="extend" if f.name == "exclude_video" else "store")
+    section.add_argument(flag, **how)
+
+
 def _kind(f):
     """The type of a field's (items') text on the command line."""
     if "float | str" in str(f.type):
         return _number_or_word
-    if f.name in ("tious", "thresholds") or "float" in str(f.type):
-        return float
-    return int if "int" in str(f.type) else str
+    if f.type is tuple:
+        return float if f.metadata["values"] else str
+    return next((kind for kind in (float, int) if kind.__name__ in str(f.type)), str)
 
 
 def _number_or_word(text):
@@ -381,227 +546,50 @@ def _number_or_word(text):
         return text
 
 
-def show(value):
-    """A value as its flag would take it; "none" where there is none."""
-    words = value if isinstance(value, tuple) else (value,)
-    return " ".join(str(word) for word in words if word is not None) or "none"
+def given(found):
+    """{field: value} of the options that a parser with `add_flags` has found."""
+    values = {name: value for name, value in vars(found).items() if name in FIELDS}
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def _defaults(f):
-    values = {name: row.get(f.name, f.default) for name, row in PRESETS.items()}
-    if f.name == "dataset":
-        return DATASET
-    if len(set(values.values())) == 1:
-        return show(f.default)
-    return "; ".join(f"{name} {show(v)}" for name, v in values.items())
-
-
-ACTIONS = {
-    "resume": "go on with an interrupted run of this folder, to the result it would have had",
-    "evaluate": "score a finished run's stored clip scores again, with other test-time options",
-    "predict": "localize in the videos of --features with this run; needs no annotations",
-    "config": "repeat the run of this opts.json",
-}
-REMOVED = {
-    "--checkpoint-every": "a checkpoint is written at the end of each phase and every 30 s",
-    "--precision": "all training is in float32, which needs no option: leave it out",
-}
-
-
-def parse(argv=None, prog="run.py"):
-    """The command line: an object with `given` (fields of Opts that flags set) and the command's
-    own arguments.
-
-    Touches no disk. Unknown or abbreviated flags end the program with code 2.
+def reading(options):
+    """What options (an Opts, or what a parser has found) say of how features are read, for
+    formats.features.open_features.
     """
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        allow_abbrev=False,
-        description="EM-MIL: train, localize, evaluate. A flag wins over --recipe, --recipe over "
-        f"the preset of --dataset. Without --dataset: DATASET in opts.py (now {DATASET}).",
+    said = ["flow_features", *names("clips", "arrays")]
+    said = {name: getattr(options, name, None) for name in said}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def parse(argv=None):
+    """The command line of run.py: an object with `given` (fields of Opts that flags set), `job`
+    ("train", or one of JOBS) and the command's own arguments. Touches no disk.
+    """
+    argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    words = [part for word in argv for part in word.split("=")]
+    named = [word for flag, word in zip(words, words[1:]) if flag == "--dataset"]
+    dataset = named[-1] if named and named[-1] in PRESETS else DATASET
+    parser = Parser(
+        "run.py",
+        "EM-MIL: train, localize, evaluate. A flag wins over --recipe, --recipe over the preset\n"
+        f"of --dataset; the defaults below are those of {dataset}.",
     )
-    _add_arguments(parser)
-    for f in dataclasses.fields(Opts):
-        _add_flag(parser, f)
-    argv = sys.argv[1:] if argv is None else argv
-    for word in argv:
-        flag = word.split("=")[0]
-        if flag in REMOVED:
-            raise OptionError(
-                f"{flag}: found an option of an earlier version, expected none: {REMOVED[flag]}"
-            )
-    found = vars(parser.parse_args(argv))
-    given = {f.name: found.pop(f.name) for f in dataclasses.fields(Opts) if f.name in found}
-    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-    return SimpleNamespace(given=given, **found)
-
-
-def _add_arguments(parser):
-    """The arguments of the command itself; the other flags are the fields of Opts."""
-    add = parser.add_argument
-    add("--out", help="folder of this run; default: runs/DATASET-sSEED-TIME (--predict: see there)")
-    add("--dry-run", action="store_true", help="print options and schedule, touch nothing")
-    actions = parser.add_mutually_exclusive_group()
+    section = parser.add_argument_group("job")
+    actions = section.add_mutually_exclusive_group()
     for name, text in ACTIONS.items():
-        actions.add_argument(f"--{name}", metavar="FILE" if name == "config" else "RUN", help=text)
-    for flag, text in (
-        ("--other-code", "--resume: go on although the code has changed"),
-        ("--keep-going", "--predict: report a bad video and go on (exit code 3)"),
-        ("--save-clip-scores", "--predict: write Q and P to clip_scores.h5"),
-        ("--per-class", "print the AP of every class, not only best and worst"),
-        ("--tensorboard", "write the log for TensorBoard (RUN/tensorboard)"),
-    ):
-        add(flag, action="store_true", help=text)
-    add(
-        "--export",
-        nargs="+",
-        default=(),
-        choices=CHOICES.get("export"),
-        help="write the detections for these annotation tools",
-    )
-
-
-def _add_flag(parser, f):
-    text = f"{f.metadata['help']} [{_defaults(f)}]".replace("%", "%%")
-    if f.type is bool:
-        how = {"action": argparse.BooleanOptionalAction}
-    else:
-        choices, kind = choices_of(f) or (), _kind(f)
-        number = ("FLOAT",) if kind is _number_or_word else ()
-        metavar = "|".join((*number, *choices)) or kind.__name__.upper().replace("STR", "TEXT")
-        many = f.type is tuple
-        how = {"type": kind, "nargs": "+" if many else None, "metavar": metavar}
-    # no default, so that `given` holds what flags set
-    parser.add_argument(flag_of(f), dest=f.name, default=argparse.SUPPRESS, help=text, **how)
-
-
-def resolve(given, saved=None):
-    """Opts from the flags given, over a saved run's options (dict) or over recipe and preset.
-
-    Raises OptionError, naming option, value and range.
-    """
-    if given.get("thresholds") and given.get("test_gamma") is not None:
-        raise OptionError(
-            "--thresholds: found with a gamma at test, expected one: both are gammas of the test"
-        )
-    if saved is not None:
-        _check_names(saved, "saved options", "; a run of an earlier version: train again")
-        saved = {k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()}
-        return Opts(**{**saved, **given})
-    dataset, recipe = given.get("dataset", DATASET), given.get("recipe", "paper")
-    if dataset not in PRESETS:
-        raise OptionError(f"DATASET: found {dataset!r}, expected one of {', '.join(PRESETS)}")
-    _check_names(PRESETS[dataset], f"PRESETS[{dataset}] in opts.py")
-    return Opts(**{"dataset": dataset, **PRESETS[dataset], **RECIPES.get(recipe, {}), **given})
-
-
-def _check_names(options, where, more=""):
-    known = {f.name for f in dataclasses.fields(Opts)}
-    for name in options:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise OptionError(f"{where}: found {name}, which is no option{hint}{more}")
-
-
-# ---- what may change later
-# Options that say what is measured, not how: they are no departure from a recipe.
-NOT_OF_THE_RECIPE = {
-    "dataset",
-    "recipe",
-    "features",
-    "flow_features",
-    "feature_layout",
-    "annotations",
-    "snippet_seconds",
-    "clip_seconds",
-    "seed",
-    "method",
-    "tious",
-    "protocol",
-    "ambiguous",
-    "device",
-    "deterministic",
-    "feature_memory",
-    "pictures",
-}
-
-
-def recipe_of(o, processes):
-    """The name of the recipe of a run in so many processes: "paper", or "paper, but gamma 0.2, ..."
-    with all that differs.
-    """
-    differs = different_options(o, processes).items()
-    differs = [text for name, text in differs if name not in NOT_OF_THE_RECIPE]
-    return o.recipe + (f", but {', '.join(differs)}" if differs else "")
-
-
-def different_options(o, processes):
-    """{field: "gamma 0.2"} of every option of an Opts that differs from its dataset's and recipe's
-    preset. An update takes --videos-per-step videos of each process.
-    """
-    plain = resolve({"dataset": o.dataset, "recipe": o.recipe})
-    differs = {
-        f.name: f"{flag_of(f)[2:]} {show(getattr(o, f.name))}"
-        for f in dataclasses.fields(o)
-        if getattr(o, f.name) != getattr(plain, f.name)
-    }
-    if processes > 1:
-        videos = processes * o.videos_per_step
-        differs["videos_per_step"] = f"{videos} videos per update ({processes} processes)"
-    return differs
-
-
-def changed(old, new, when):
-    """Names of the fields with `when` in which two Opts differ."""
-    return [
-        f.name
-        for f in dataclasses.fields(Opts)
-        if f.metadata["when"] == when and getattr(old, f.name) != getattr(new, f.name)
-    ]
-
-
-def refuse(names, why):
-    """Raises OptionError with the flags of these fields, if there are any."""
-    if names:
-        flags = [flag_of(f) for f in dataclasses.fields(Opts) if f.name in names]
-        raise OptionError(f"{', '.join(flags)}: cannot be changed {why}")
-
-
-def fits(value, kind):
-    """Whether a value from JSON is of a field's type; a whole number may stand for a float."""
-    if kind is tuple:
-        return isinstance(value, list) and all(fits(item, str | float) for item in value)
-    if isinstance(value, bool):
-        return kind is bool
-    if isinstance(value, int):
-        return abs(value) < 2**63 and (isinstance(0, kind) or isinstance(0.5, kind))
-    return isinstance(value, kind)
-
-
-def at_test(given, saved, no_effect, apart=()):
-    """Opts for using a trained run: only what touches test time may differ from `saved` (dict).
-
-    --gamma means the gamma of the test there. no_effect: fields that are refused because they would
-    do nothing. apart: fields that are not options of the run there. Raises OptionError.
-    """
-    given = {name: value for name, value in given.items() if name not in apart}
-    if "gamma" in given and "test_gamma" in given:
-        raise OptionError(
-            "--gamma: found with --test-gamma, expected one: both are the gamma of the test here"
-        )
-    if "gamma" in given:
-        given["test_gamma"] = given.pop("gamma")
-    if given.get("thresholds"):
-        given.setdefault("test_gamma", None)  # not the run's
-    elif "test_gamma" in given:
-        given.setdefault("thresholds", ())  # the run's thresholds would win over it
-    old, o = resolve({}, saved), resolve(given, saved)
-    refuse(changed(old, o, "train"), "of a trained run; train again to change it")
-    refuse([name for name in given if name in no_effect], "here, where it has no effect")
-    return o
-
-
-def names(when):
-    """The fields with this `when`."""
-    return {f.name for f in dataclasses.fields(Opts) if f.metadata["when"] == when}
+        actions.add_argument(f"--{name}", metavar="RUN", help=text)
+    section.add_argument("--out", metavar="FOLDER", help="where to write; default: below runs/")
+    for flag, (_, text) in SWITCHES.items():
+        section.add_argument(f"--{flag}", action="store_true", help=text)
+    text = "write the detections for these annotation tools"
+    kinds = CHOICES.get("export", ())
+    how = dict(nargs="+", default=(), choices=kinds, metavar="|".join(kinds), help=text)
+    section.add_argument("--export", **how)
+    add_flags(parser, GROUPS, dataset=dataset)
+    found = parser.parse_args(argv)
+    job = next((name for name in JOBS if getattr(found, name)), "train")
+    for flag, (only, _) in SWITCHES.items():
+        if only not in (None, job) and getattr(found, flag.replace("-", "_")):
+            raise InputError(f"--{flag}", f"it without --{only}", "both")
+    own = {name: value for name, value in vars(found).items() if name not in FIELDS}
+    return SimpleNamespace(given=given(found), job=job, **own)

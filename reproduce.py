@@ -9,16 +9,15 @@ selected on the test set but the videos of `figure5 --pick best worst`, and that
 `python reproduce.py compare A B` tests whether two sets of runs differ (docs/experiment.md).
 """
 
-import argparse
 import sys
 from typing import NamedTuple
 
 import eval_detection
 import opts
-from engine import console
 from formats.files import InputError
+from formats.program import printed, program
 from paper import compare, figures, pages, runs, sweeps, tables
-from paper.setup import set_up
+from paper.setup import CHOSEN, set_up
 
 
 class Command(NamedTuple):
@@ -83,31 +82,21 @@ def main(argv=None):
     Exit code 1: a run failed, and the pages are made from the others; 2: bad input; 129, 130, 143:
     stopped by a signal, and the same command goes on.
     """
-    argv = sys.argv[1:] if argv is None else [str(word) for word in argv]
-    console.Console()  # an ASCII terminal shows ? for ±
-    with console.signals():
-        try:
-            if argv[:1] == ["compare"]:
-                return compare.main(argv[1:])
-            s = setup_of(argv)
-            with runs.locked(s.pool):
-                code = _run_commands(s)
-        except console.Stopped as stopped:
-            name = console.name_of(stopped.signum)
-            console.end(128 + stopped.signum, f"stopped by {name}; the same command goes on")
-        except (InputError, opts.OptionError) as error:
-            console.end(2, f"error: {error}")
-        except OSError as error:
-            where = error.filename or "while writing"
-            console.end(2, f"error: {where}: {error.strerror or error}")
-    if code:
-        sys.exit(code)
+    words = sys.argv[1:] if argv is None else [str(word) for word in argv]
+    with program(lambda: "; the same command goes on", last=argv is None):
+        if words[:1] == ["compare"]:
+            return compare.main(words[1:])
+        s = setup_of(words)
+        with runs.locked(s.pool):
+            code = _run_commands(s)
+        if code:
+            sys.exit(code)
 
 
 def setup_of(argv):
     """The Setup of a command line, all words but the program's name."""
-    args, rest = _parser().parse_known_args(argv)
-    return set_up(args, opts.parse(rest, prog="reproduce.py"), OTHER_DATA)
+    args = _parser().parse_args(argv)
+    return set_up(args, opts.given(args), OTHER_DATA)
 
 
 def _parser():
@@ -116,14 +105,9 @@ def _parser():
         f"  {'all':<12} all of these that fit the dataset; runs in common are trained once",
         f"  {'compare A B':<12} whether two sets of runs differ (see compare --help)",
     ]
-    parser = argparse.ArgumentParser(
-        prog="reproduce.py",
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="The paper's tables and figures, mean ± std over seeds:\n\n" + "\n".join(lines),
-        epilog="Options of run.py (--dataset, --features, --cycle, ...) go through to it, except "
-        "those\nthat a command sets itself.",
-    )
+    text = "The paper's tables and figures, mean ± std over seeds:\n\n" + "\n".join(lines)
+    parser = opts.Parser("reproduce.py COMMAND", text)
+    opts.add_flags(parser, opts.GROUPS, CHOSEN)
     add = parser.add_argument
     add("command", choices=[*COMMANDS, "all"], metavar="command")
     add("--seeds", type=int, default=5, help="number of seeds, 1 to N [5]")
@@ -135,6 +119,7 @@ def _parser():
     add("--out", default="runs", help="folder for the runs and the pages [runs]")
     add(
         "--joint",
+        dest="refresh",
         nargs="+",
         choices=("step", "epoch"),
         default=["step"],
@@ -176,7 +161,7 @@ def _run_commands(s):
         except InputError as error:
             if len(names) == 1 and not s.failed:
                 raise
-            console.printed(f"error: {name}: {error}", sys.stderr)  # the other pages go on
+            printed(f"error: {name}: {error}", sys.stderr)  # the other pages go on
             code = 2
             continue
         lines = pages.head(s, COMMANDS[name].title, COMMANDS[name].needs(s), page)
@@ -184,9 +169,9 @@ def _run_commands(s):
     if len(names) > 1 and texts:
         pages.write_all(s, texts)
     if s.failed:
-        console.printed(f"{len(s.failed)} runs failed:", sys.stderr)
+        printed(f"{len(s.failed)} runs failed:", sys.stderr)
         for (variant, seed), line in s.failed.items():
-            console.printed(f"  {variant}, seed {seed}: {line}", sys.stderr)
+            printed(f"  {variant}, seed {seed}: {line}", sys.stderr)
     return code or int(bool(s.failed))
 
 

@@ -6,7 +6,6 @@ that is not done, so its result is the uninterrupted one's, bit for bit.
 
 import ast
 import contextlib
-import errno
 import hashlib
 import io
 import json
@@ -17,24 +16,28 @@ import time
 import zlib
 from pathlib import Path
 
-import filelock
 import numpy as np
 import torch
 
 from engine.distributed import world
-from formats.files import InputError, load_json, load_pt, process_lock, show, write_atomically
+from formats.files import (
+    InputError,
+    check_kinds,
+    load_pt,
+    process_lock,
+    show,
+    take_lock,
+    write_atomically,
+)
 
 CHECKPOINT, LOG, LABELS, RECORDS = "checkpoint.pt", "log.jsonl", "labels", "environment.json"
 FORMAT = "em-mil run 3"
-# The types of the values in a checkpoint, a line of the log, a line of EM-MIL, and a record.
+# The kinds of the values in a checkpoint, in a line of the log, and in one of EM-MIL's.
 STATE = {"about": dict, "parts": dict, "stage": str | None, "epoch": int, "done": list}
 STATE["log_bytes"] = int
-LINE = {"stage": str, "epoch": int, "loss": dict, "seconds": int | float}
-PHASE = {"phase": int, "step": str, "label_seconds": int | float}
-RECORD = {"options": dict, "phases": list, "methods": list, "versions": dict, "commit": str | None}
-RECORD |= {"device": str, "processor": str, "capability": str, "threads": int, "processes": int}
+LINE = {"stage": str, "epoch": int, "loss": {str: float}, "seconds": float}
+PHASE = {"phase": int, "step": str, "label_seconds": float}
 SAVE_EVERY = 30  # seconds between checkpoints, besides one at the end of each stage
-NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}  # of a file system
 ROOT = Path(__file__).resolve().parents[1]
 # What run.py imports and code_hash leaves out: report and paper decide no score, and of opts.py
 # the options that result are recorded.
@@ -76,14 +79,7 @@ class RunFolder:
     def _take_lock(self):
         """Locks the folder; the system releases it at the end of the process, also after a kill."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self.lock.acquire(timeout=0)
-        except filelock.Timeout:
-            raise InputError(self.folder, "another run in it", "one folder for each run") from None
-        except (OSError, NotImplementedError) as error:  # the latter: ENOSYS, in older filelocks
-            if getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
-                where = self.folder / ".lock"
-                raise InputError(where, error.strerror, "a file that this user can lock") from None
+        take_lock(self.lock, self.folder)
 
     def close(self):
         """Releases the folder; the end of the process does the same."""
@@ -196,7 +192,7 @@ def load_checkpoint(folder):
     if found != FORMAT:
         expected = f"{FORMAT!r}, a checkpoint of this version; train again"
         raise InputError(path, f"the format {show(found)}", expected)
-    check_kinds(path, state, STATE)
+    check_kinds(state, STATE, path)
     epoch, size = state["epoch"], state["log_bytes"]
     if min(epoch, size) < 0 or (epoch and not size):
         raise InputError(path, f"epoch {epoch} with {size} bytes of log", "a line for each epoch")
@@ -223,35 +219,11 @@ def read_log(folder):
         raise InputError(path, f"no readable log ({error})", "the log of a run") from None
     for number, record in enumerate(records, 1):
         where = f"{path}: line {number}"
-        check_kinds(where, record, LINE)
-        check_kinds(where, record["loss"], dict.fromkeys(record["loss"], int | float))
+        check_kinds(record, LINE, where)
         if "phase" in record:
             facts = record.keys() & {"positive", "empty", "changed"}
-            check_kinds(where, record, PHASE | dict.fromkeys(facts, int | float | None))
+            check_kinds(record, PHASE | dict.fromkeys(facts, float | None), where)
     return records
-
-
-def read_records(folder):
-    """The records of a run (jobs/run_record.py), one for each process that its weights come
-    from. InputError where they are missing, broken, or of an earlier version.
-    """
-    path = Path(folder) / RECORDS
-    records = load_json(path)
-    for record in records if isinstance(records, list) and records else [None]:
-        check_kinds(path, record, RECORD)
-    return records
-
-
-def check_kinds(where, value, kinds):
-    """InputError where a dict from a file lacks a key, or has a value of another type there.
-
-    kinds: {key: type or union of types}.
-    """
-    for key, kind in kinds.items():
-        if not (isinstance(value, dict) and key in value and isinstance(value[key], kind)):
-            found = value.get(key, "nothing") if isinstance(value, dict) else value
-            expected = "what this version of the program writes; else train again"
-            raise InputError(where, f"{show(found)} as {key}", expected)
 
 
 # ---- where and with what

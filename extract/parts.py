@@ -17,6 +17,7 @@ import numpy as np
 
 from formats.features import extract_settings, write_canonical
 from formats.files import (
+    NO_LOCKS,
     InputError,
     file_name,
     load_json,
@@ -27,8 +28,6 @@ from formats.files import (
 )
 from formats.layouts import STREAMS, in_one_line
 from formats.program import log
-
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 
 
 def check(out, settings):

@@ -309,31 +309,6 @@ def _without_ones(shape):
 
 
 # ---- open
-def add_arguments(parser):
-    """The options of a tool that say how features are read; `asked` gives them to open_features."""
-    add = parser.add_argument
-    add("--flow-features", metavar="SRC", help="second file or folder, where flow lies apart")
-    add("--feature-layout", choices=LAYOUTS, default="auto", help="default: recognise it")
-    add(
-        "--snippet-seconds",
-        metavar="S",
-        help="from clip to clip, instead of SRC's; duration: each video's duration / clips",
-    )
-    add(
-        "--clip-seconds",
-        metavar="S",
-        help="length of a clip, where clips overlap, instead of SRC's",
-    )
-    add("--streams", choices=("both", "rgb", "flow"), help="one stream of the features, or both")
-    add("--crops", choices=("mean", "first"), help="of several crops: their mean, or the first")
-
-
-def asked(options):
-    """What options, an Opts or a tool's arguments, say of how features are read."""
-    names = "flow_features feature_layout snippet_seconds clip_seconds streams crops".split()
-    return {name: getattr(options, name) for name in names}
-
-
 def open_features(
     path,
     annotations=None,
@@ -595,6 +570,21 @@ def _chunks(array):
     return -(-length // pieces), width
 
 
+def _files_at(paths):
+    """(path, its files) of each of the paths; None is skipped."""
+    for path in (Path(path) for path in paths if path is not None):
+        below = os.walk(path, followlinks=True)
+        yield path, sorted(Path(place, n) for place, _, names in below for n in names) or [path]
+
+
+def file_state(*paths):
+    """[(name, size, time of the last change)] of the files at `paths` (files or folders; None is
+    skipped), to notice that somebody writes to them.
+    """
+    files = [file for _, files in _files_at(paths) for file in files if file.is_file()]
+    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
 def fingerprint(*paths):
     """A hash (16 hex digits) of the data at `paths` (files or folders; None is skipped), to notice
     that they changed.
@@ -606,12 +596,7 @@ def fingerprint(*paths):
     changes nothing. InputError where a path cannot be read.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for path in (Path(path) for path in paths if path is not None):
-        files = sorted(
-            Path(folder, name)
-            for folder, _, names in os.walk(path, followlinks=True)
-            for name in names
-        ) or [path]
+    for path, files in _files_at(paths):
         total = sum(file.stat().st_size for file in files if file.is_file())
         step = 4096 * max(1, -(-total // 2**25))
         for name in files:

@@ -16,7 +16,6 @@ import pathlib
 import re
 import reprlib
 import stat
-import sys
 import uuid
 import warnings
 import zipfile
@@ -58,29 +57,6 @@ def show(value):
         return _short.repr(value)
     except ValueError:  # Python refuses to write out an int of thousands of digits
         return f"a huge {type(value).__name__}"
-
-
-def print_on_any_terminal():
-    """From here on a terminal that lacks a sign (an ASCII one lacks ±) shows ? in its place."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):  # no such stream, or closed
-            stream.reconfigure(errors="replace")
-
-
-def silence(stream):
-    """What is printed to a stream that nobody reads any more (`| head`) goes nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-@contextlib.contextmanager
-def output():
-    """For what a command prints: on any terminal, and with a quiet end where nobody reads on."""
-    print_on_any_terminal()
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        silence(sys.stdout)
 
 
 def count(things, singular, plural=None):
@@ -259,6 +235,25 @@ def process_lock(path):
     return filelock.FileLock(path, **({"fallback_to_soft": False} if falls_back else {}))
 
 
+# what a file system without locks answers
+NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
+
+
+def take_lock(lock, place):
+    """Takes a lock of `process_lock` on what is written at `place`, where the file system has
+    locks. InputError where another process has it, and where this user cannot.
+    """
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        expected = "one at a time"
+        raise InputError(place, "another command that writes there", expected) from None
+    except (OSError, NotImplementedError) as error:  # the latter: ENOSYS, in older filelocks
+        if getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
+            expected = "a file that this user can lock"
+            raise InputError(lock.lock_file, error.strerror, expected) from None
+
+
 def sweep(path):
     """Removes what killed processes left of `path` while they wrote it with `write_atomically`.
     The caller holds the lock without which nobody writes there.
@@ -303,3 +298,36 @@ def free_memory():
         return max(min(free, limit - used), 0)
     except (OSError, ValueError):
         return free
+
+
+def fits(value, kind):
+    """Whether a value from a file is of a kind: a type, whose floats may be whole numbers; [kind]
+    for a list; a tuple of kinds for a list of that length; {str: kind}, or {name: kind} with these
+    names at least, for a dict.
+    """
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(fits(item, kind[0]) for item in value)
+    if isinstance(kind, tuple):
+        return isinstance(value, list) and len(value) == len(kind) and all(map(fits, value, kind))
+    if isinstance(kind, dict):
+        if not isinstance(value, dict):
+            return False
+        asked = dict.fromkeys(value, kind[str]) if str in kind else kind
+        return all(name in value and fits(value[name], of) for name, of in asked.items())
+    if isinstance(value, bool):
+        return isinstance(value, kind) and not isinstance(0, kind)
+    if isinstance(value, int):
+        return abs(value) < 2**63 and (isinstance(0, kind) or isinstance(0.5, kind))
+    return isinstance(value, kind)
+
+
+def check_kinds(value, kinds, where):
+    """InputError, which names the entry, unless a dict from a file has these {name: kind}, see
+    `fits`.
+    """
+    expected = "what a run of this version writes; else train again"
+    if not isinstance(value, dict):
+        raise InputError(where, show(value), expected)
+    for name, kind in kinds.items():
+        if not fits(value, {name: kind}):
+            raise InputError(f"{where}: {name}", show(value.get(name, "none")), expected)

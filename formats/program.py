@@ -34,13 +34,14 @@ class Stopped(BaseException):
 
 
 @contextlib.contextmanager
-def program(advice=lambda: ""):
+def program(advice=lambda: "", last=False):
     """Runs the block as a command: shows its log lines, and ends it with one line on stderr.
 
     Bad input and a failed write: "error: ..." and code 2. Ctrl-C, SIGTERM and SIGHUP: "stopped by
-    ...", followed by `advice()`, and code 130, 143, 129; further signals are then ignored.
+    ...", followed by `advice()`, and code 130, 143, 129; further signals are then ignored. last:
+    the process ends with the block, so that they are ignored to its end.
     """
-    with _signals(), _screen():
+    with _signals(last), _screen():
         try:
             yield
         except Stopped as stopped:
@@ -58,7 +59,7 @@ def program(advice=lambda: ""):
 
 
 @contextlib.contextmanager
-def _signals():
+def _signals(last):
     def handler(signum, _):
         for number in before:
             signal.signal(number, signal.SIG_IGN)
@@ -71,7 +72,7 @@ def _signals():
         yield
     finally:
         for number, old in before.items():
-            signal.signal(number, old)
+            signal.signal(number, signal.SIG_IGN if last else old)
 
 
 # ---- log lines
@@ -97,8 +98,11 @@ class _Kept(logging.handlers.MemoryHandler):
 @contextlib.contextmanager
 def _screen():
     """Shows log lines inside the block; a warning that comes a second time is left out."""
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):  # no such stream, or closed
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:  # tqdm needs one
+            setattr(sys, name, open(os.devnull, "w"))
+        elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # an ASCII terminal shows ? for ±
     seen = set()
 
@@ -121,7 +125,8 @@ def _screen():
         for handler in handlers:
             log.removeHandler(handler)
             if isinstance(handler, _Kept) and handler.target:
-                handler.target.close()
+                with contextlib.suppress(OSError):  # a full disk, which has been reported
+                    handler.target.close()
 
 
 def keep_log(path):

@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 import eval_detection
 import opts
-from engine import console, run_folder
 from formats.detections import read_detections
 from formats.files import InputError, some
-from jobs import run_record, scoring, setup
+from formats.program import log
+from jobs import record, results
 from report import tables
 
 WILCOXON_FROM = 6  # pairs: with fewer, no result has p < 0.05
@@ -34,7 +34,7 @@ class Group:
 
     name: str
     o: opts.Opts  # of the first run
-    records: list  # what shaped the runs, see jobs.run_record
+    records: list  # what shaped the runs, see jobs/record.py
     truth: pd.DataFrame
     ambiguous: pd.DataFrame
     detections: dict  # {seed: table}
@@ -43,7 +43,7 @@ class Group:
 def main(argv):
     """The command; returns the results as a dict. Raises InputError."""
     parser = argparse.ArgumentParser(
-        prog="reproduce.py compare", allow_abbrev=False, description=__doc__.split("\n")[0]
+        prog="reproduce.py compare", allow_abbrev=False, description="Do two sets of runs differ?"
     )
     add = parser.add_argument
     add("a", help="a folder of finished runs, one run, or a quoted pattern such as 'runs/before-*'")
@@ -62,16 +62,16 @@ def main(argv):
     _check_pair(a, b)
     tious = tuple(args.tiou or a.o.tious)
     try:
-        results = compare(a, b, tious, args.protocol, args.resamples)
+        found = compare(a, b, tious, args.protocol, args.resamples)
     except ValueError as error:  # of eval_detection, such as a tIoU of 2
         raise InputError(error) from None
-    results["method"] = method
-    console.printed("\n".join(_head(a, b, results)) + "\n")
-    console.printed(tables.text(table_of(results)))
-    console.printed("\n" + NOTE.format(resamples=args.resamples))
+    found["method"] = method
+    log.info("\n".join(_head(a, b, found)) + "\n")
+    log.info(tables.text(table_of(found)))
+    log.info("\n" + NOTE.format(resamples=args.resamples))
     if args.json:
-        tables.write_json(args.json, results)
-    return results
+        tables.write_json(args.json, found)
+    return found
 
 
 NOTE = (
@@ -116,26 +116,20 @@ def read_group(pattern, method=None):
 
 def _read_run(folder, method):
     """A Group of one run."""
-    o = opts.resolve({}, setup.saved_options(folder / "opts.json"))
+    o, scored = results.read(folder)
     method = method or o.method[0]
     if method not in o.method:
         raise InputError(
             f"{folder}: found {', '.join(o.method)}, expected a run with --method {method}"
         )
-    truth = setup.segments_of(folder / "ground_truth.csv", (*eval_detection.SEGMENT, "label"))
-    return Group(
-        str(folder),
-        o,
-        run_folder.read_records(folder),
-        truth,
-        setup.segments_of(folder / "ambiguous.csv"),
-        {o.seed: read_detections(folder / f"{scoring.stem_of(o, method)}.csv")},
-    )
+    found = read_detections(folder / f"{results.stem_of(o, method)}.csv")
+    made, seeds = record.made_with(folder), {o.seed: found}
+    return Group(str(folder), o, made, scored.truth, scored.ambiguous, seeds)
 
 
 def differences(a, b):
     """{name: (A's, B's)} of what shaped two groups and differs, seeds apart, as text."""
-    found = run_record.differences(run_record.facts(*a.records), run_record.facts(*b.records))
+    found = record.differences(record.facts(*a.records), record.facts(*b.records))
     return {name: texts for name, texts in found.items() if name != "seed"}
 
 
@@ -146,7 +140,7 @@ def _lines(differs):
 def _check_alike(first, one):
     """InputError where two runs of one side differ by more than the seed and rounding."""
     differs = differences(first, one)
-    found = _lines({name: of for name, of in differs.items() if name not in run_record.LISTED})
+    found = _lines({name: of for name, of in differs.items() if name not in record.LISTED})
     if found:
         raise InputError(
             f"{one.name}: found other {'; '.join(found)} than in {first.name}, "

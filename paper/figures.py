@@ -12,7 +12,8 @@ import localize
 from engine import labels, run_folder
 from formats import annotations
 from formats.files import InputError
-from jobs import scoring, setup
+from jobs import results, setup
+from methods import apply
 from paper.pages import Page
 from paper.runs import detections, finished, opened
 from report import figures, outcome, tables
@@ -86,14 +87,15 @@ def _timeline(one, k, label, truth, own, pictures):
     """outcome.timeline_of one class of the k-th test video, with frames where there are some."""
     note = _gate_note(one, k, list(one.scored.classes).index(label))
     stem, timeline = outcome.timeline_of(
-        one.scored, one.scored.records[k], label, truth, own, scoring.rule_of(one.o), note
+        one.scored, one.scored.records[k], label, truth, own, results.rule_of(one.o), note
     )
     return stem, dataclasses.replace(timeline, thumbnails=pictures)
 
 
 def _gate_note(one, k, c):
     """Why the k-th video has no prediction of class c, where the gate is the reason."""
-    gated = list(scoring.class_scores(one.o, "em-mil", one.scored, one.outside))
+    records, classifier = one.scored.records, one.o.video_classifier
+    gated = list(apply.class_scores("em-mil", records, classifier, one.outside))
     of_video = gated[k][1]  # (C,), or None: no true class
     if of_video is None or c in localize.gate(of_video, one.o.gate):
         return ""
@@ -176,7 +178,7 @@ def page_convergence(s):
         if data is None:
             # Read from disk as needed: no network sees these features.
             o = dataclasses.replace(one.o, feature_memory=0.0)
-            data = setup.load_data(o, lambda *_: None)[0]
+            data = setup.load_data(o)[0]
             truth = annotations.load(o.annotations, video_labels=o.video_labels)
             segments = truth.only([video.name for video in data.train]).segments
         phases = figures.phase_table(run_folder.read_log(one.folder))

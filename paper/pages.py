@@ -6,10 +6,9 @@ from typing import NamedTuple
 import pandas as pd
 
 import opts
-from engine import console
-from engine.run_folder import read_records
-from formats.files import load_json
-from jobs.run_record import commit_of, trained_on
+from formats.program import log
+from jobs import results
+from jobs.record import commit_of, made_with, trained_on
 from paper.runs import finished, flags_of
 from report import tables
 from report.summary import tested
@@ -43,7 +42,7 @@ def head(s, title, variants, page):
     runs = {variant: finished(s, variant) for variant in variants}
     folders = [one.folder for of_variant in runs.values() for one in of_variant.values()]
     if folders:
-        test = load_json(folders[0] / "results.json")["test"]
+        test = results.stored(folders[0])["test"]
         lines.append(
             f"Data: {DATA[o.dataset]} (features {o.features}, annotations {o.annotations}); "
             f"{tested(test)}."
@@ -74,7 +73,7 @@ def recipe_of(s):
 
 def _made_with(folders):
     """Code of the runs, the same for all (see paper/runs.py), and where they were trained."""
-    made = [read_records(folder)[-1] for folder in folders]
+    made = [made_with(folder)[-1] for folder in folders]
     commits, places = ({function(one) for one in made} for function in (commit_of, trained_on))
     return (
         f"Code {made[0]['code']} (commit {', '.join(sorted(commits))}), trained on "
@@ -85,9 +84,9 @@ def _made_with(folders):
 def write(s, name, lines, page):
     """Prints and writes a page, `lines` its head; returns its Markdown for a folder beside it."""
     folder = s.folder(name)
-    console.printed("\n" + "\n".join(lines) + "\n")
-    console.printed("\n\n".join(tables.block(*block, tables.text) for block in page.blocks))
-    console.printed(f"\nFiles: {folder}/")
+    log.info("\n" + "\n".join(lines) + "\n")
+    log.info("\n\n".join(tables.block(*block, tables.text) for block in page.blocks))
+    log.info(f"\nFiles: {folder}/")
     title, *about = lines
     body = [f"# {title}", *about]
     body += [tables.block(*block, tables.markdown) for block in page.blocks]
@@ -116,4 +115,4 @@ def write_all(s, texts):
     folder = s.folder("all")
     folder.mkdir(parents=True, exist_ok=True)
     tables.write_text(folder / "all.md", "\n\n".join(texts))
-    console.printed(f"\nAll pages: {folder}/all.md")
+    log.info(f"\nAll pages: {folder}/all.md")

@@ -6,7 +6,7 @@ does not stop the others. Its folder is
     OUT/reproduce-runs-DATASET/VARIANT-sSEED-KEY
 
 KEY is a hash of what decides its clip scores, but for the seed, taken from its record
-(jobs/run_record.py): the source files that train and score, the options of training and the
+(jobs/record.py): the source files that train and score, the options of training and the
 phases that they give, the data, PyTorch, the number of processes, CPU or GPU, and the CPU's
 instructions, since AVX-512 and AVX2 round differently. So all numbers of a page have one code and
 one set of options: after a change, runs have other folders and are trained again, and the earlier
@@ -31,12 +31,12 @@ import numpy as np
 from tqdm import tqdm
 
 import eval_detection
-import localize
 import opts
-from engine import console, run_folder
-from formats import clip_scores, features, files
+from engine import run_folder
+from formats import features, files
 from formats.files import InputError
-from jobs import run_record, scoring, setup
+from formats.program import log
+from jobs import record, results, setup
 from methods import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +64,7 @@ def planned(s, variant, seed):
     given = {name: value for name, value in given.items() if value is not None}
     o = opts.resolve(given)
     data = _data_hash(o.features, o.flow_features, o.annotations)
-    deciding = run_record.deciding(run_record.of(o, data, s.environment))
+    deciding = record.deciding(record.of(o, data, s.environment))
     words = json.dumps(deciding, sort_keys=True).encode()
     key = hashlib.blake2b(words, digest_size=4).hexdigest()
     return Planned(variant, seed, given, o, deciding, s.pool / f"{variant}-s{seed}-{key}")
@@ -105,7 +105,7 @@ def train(s, wanted):
     jobs = min(s.args.jobs or usual, len(todo))
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // jobs))
     memory = {"feature_memory": files.free_memory() / 2 / jobs / 1e9} if jobs > 1 else {}
-    console.printed(
+    log.info(
         f"{len(wanted)} runs, {len(wanted) - len(todo)} of them done before; "
         f"{jobs} side by side, threads each: {threads}"
     )
@@ -139,7 +139,7 @@ def _say_other_runs(s, todo):
             if folder != one.folder and (folder / "results.json").exists():
                 others.append(f"{folder.name} ({_other(folder, one)})")
     if others:
-        console.printed(
+        log.info(
             f"{files.count(others, 'run')} made with something else, trained again "
             f"here: {files.some(others)}"
         )
@@ -148,10 +148,10 @@ def _say_other_runs(s, todo):
 def _other(folder, one):
     """What of a finished run is not as it is planned now."""
     try:
-        made = run_record.deciding(run_folder.read_records(folder)[-1])
-    except (InputError, opts.OptionError):
+        made = record.deciding(record.made_with(folder)[-1])
+    except InputError:
         return "an earlier version"
-    return f"other {', '.join(run_record.differences(made, one.deciding))}"
+    return f"other {', '.join(record.differences(made, one.deciding))}"
 
 
 def cores():
@@ -166,7 +166,9 @@ def flags_of(given):
         if f.name not in given:
             continue
         value, flag = given[f.name], opts.flag_of(f)
-        if isinstance(value, bool):
+        if f.name == "exclude_video":  # names may begin with -
+            words += [f"{flag}={name}" for name in value]
+        elif isinstance(value, bool):
             words.append(flag if value else "--no-" + flag[2:])
         else:
             words += [flag, *map(str, value if isinstance(value, tuple) else (value,))]
@@ -183,7 +185,7 @@ def _start(one, memory, threads, bar):
     else:
         if one.folder.exists():  # stopped before its first checkpoint
             shutil.rmtree(one.folder)
-        flags = ["--out", str(one.folder), *flags_of({"pictures": 0, **memory, **one.given})]
+        flags = ["--out", str(one.folder), *flags_of({**memory, **one.given})]
     # A session for each: Ctrl-C reaches it through `train` alone.
     environment = {**os.environ, "OMP_NUM_THREADS": threads}
     with open(_output(one.folder), "w") as output:
@@ -255,7 +257,7 @@ class Finished:
     seed: int
     folder: Path
     o: opts.Opts
-    scored: scoring.Scored
+    scored: results.Scored
     outside: np.ndarray | None  # (N, C) video-level scores from a file
 
 
@@ -272,13 +274,9 @@ def opened(s, variant):
         raise InputError(f"{s.pool}: found no finished run of {variant}, expected at least one")
     for seed, one in runs.items():
         _check_records(one)
-        records, classes = clip_scores.read(one.folder / "clip_scores.h5")
-        outside = setup.outside_scores(one.o, [record.name for record in records], classes)
-        truth = setup.segments_of(
-            one.folder / "ground_truth.csv", (*eval_detection.SEGMENT, "label")
-        )
-        ambiguous = setup.segments_of(one.folder / "ambiguous.csv")
-        scored = scoring.Scored(records, classes, truth, ambiguous)
+        _, scored = results.read(one.folder)
+        names = [video.name for video in scored.records]
+        outside = results.outside_scores(one.o, names, scored.classes)
         yield Finished(seed, one.folder, one.o, scored, outside)
 
 
@@ -286,8 +284,8 @@ def _check_records(one):
     """InputError where a run was not made as planned: the source changed when it had begun, or
     another command went on with it.
     """
-    for made in run_folder.read_records(one.folder):
-        differs = run_record.differences(run_record.deciding(made), one.deciding)
+    for made in record.made_with(one.folder):
+        differs = record.differences(record.deciding(made), one.deciding)
         for name, (found, expected) in differs.items():
             raise InputError(
                 f"{one.folder}: found a run made with the {name} {found}, expected {expected} "
@@ -298,7 +296,7 @@ def _check_records(one):
 def detections(one, method="em-mil", **changes):
     """The detections table of a finished run; changes: options of the test, by field of Opts."""
     o = dataclasses.replace(one.o, **changes)
-    return localize.table(scoring.localized(o, method, one.scored, one.outside))[0]
+    return results.localized(o, method, one.scored, one.outside)[0]
 
 
 def map_at(one, tious, protocol, **changes):

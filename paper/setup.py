@@ -9,14 +9,13 @@ from pathlib import Path
 import torch
 
 import opts
-from engine import console, run_folder
+from engine import run_folder
 from formats import annotations
 from formats.files import InputError
 from jobs.setup import device_kind, find_files, load_annotations
 
-# Options of run.py that reproduce.py refuses or sets itself.
-NOT_HERE = (*opts.ACTIONS, "dry_run", "keep_going", "save_clip_scores", "other_code")
-CHOSEN_HERE = ("seed", "method", "objective")
+# Options that the pages choose.
+CHOSEN = ("seed", "method", "objective", "joint")
 
 
 @dataclasses.dataclass
@@ -45,34 +44,24 @@ class Setup:
         return Path(self.args.out) / f"reproduce-{name}-{self.tag}"
 
 
-def set_up(args, command, other_data):
+def set_up(args, given, other_data):
     """The Setup of a call; other_data: {command: datasets that it is not for}.
 
-    args: the arguments of reproduce.py; command: what opts.parse made of the others. Raises
-    OptionError and InputError.
+    args: the arguments of reproduce.py; given: the options of run.py among them. Raises InputError.
     """
-    for name in NOT_HERE:
-        if getattr(command, name):
-            flag = name.replace("_", "-")
-            raise opts.OptionError(f"--{flag}: found with reproduce.py, expected run.py for that")
-    for name in CHOSEN_HERE:
-        if name in command.given:
-            raise opts.OptionError(f"--{name}: found with reproduce.py, which chooses it itself")
     for name, high in (("seeds", 2**32 - 1), ("jobs", 1024), ("n", math.inf)):
         value = getattr(args, name)
         if value is not None and not 1 <= value <= high:
-            raise opts.OptionError(f"--{name}: found {value}, expected a number from 1 on")
-    o = opts.resolve(command.given)
+            raise InputError(f"--{name}", value, "a number from 1 on")
+    o = opts.resolve(given)
     if o.dataset in other_data.get(args.command, ()):
         theirs = "ActivityNet1.2" if args.command == "table2" else "THUMOS14"
-        raise opts.OptionError(
-            f"{args.command}: found --dataset {o.dataset}, expected {theirs} or data of your own"
-        )
-    find_files(o, console.printed)
+        raise InputError(args.command, f"--dataset {o.dataset}", f"{theirs} or data of your own")
+    find_files(o)
     _check_segments(o)
     # without the GPU's name: this process trains nothing and leaves the GPU to the runs
     environment = {**run_folder.environment(torch.device("cpu")), "device": device_kind(o)}
-    return Setup(command.given, o, args, _tag(o), environment)
+    return Setup(given, o, args, _tag(o), environment)
 
 
 def _check_segments(o):
@@ -93,7 +82,7 @@ def _tag(o):
             continue
         if f.name in ("features", "flow_features", "annotations"):
             differs[f.name] = str(Path(value).resolve())
-        elif f.metadata["when"] != "run":
+        elif f.metadata["group"] != "machine":
             differs[f.name] = value
     words = json.dumps(differs, sort_keys=True).encode()
     hashed = hashlib.blake2b(words, digest_size=3).hexdigest()

@@ -7,10 +7,8 @@ import pandas as pd
 
 import eval_detection
 import opts
-from engine.run_folder import read_records
-from formats.files import InputError, load_json
-from jobs import scoring, setup
-from jobs.run_record import trained_on
+from formats.files import InputError
+from jobs import record, results, setup
 from methods import METHODS
 from paper.pages import Page
 from paper.runs import counted, finished, protocols, scores
@@ -31,7 +29,6 @@ def needs_table(s, tious):
     more["em-mil-unt"] = {
         "features": _unt_features(s),
         "flow_features": None,
-        "feature_layout": None,
         "snippet_seconds": None,
         "clip_seconds": None,
         "dataset": "thumos14-unt" if s.o.dataset == "thumos14" else s.given.get("dataset"),
@@ -67,7 +64,7 @@ def page_table(s, name, tious, dataset):
             papers |= published.published_rows("thumos14-unt", ["EM-MIL"])
     ours, paper = next(iter(values)), next(iter(papers), None)
     # With another classifier's classes it is another experiment.
-    same = paper and ours.startswith("EM-MIL") and not scoring.row_label(s.o)
+    same = paper and ours.startswith("EM-MIL") and not results.row_label(s.o)
     compare = (ours, paper) if same else None
     source = s.o.video_scores or s.o.video_classifier
     blocks, frames = [], []
@@ -97,7 +94,7 @@ def _our_rows(s, tious):
     for changes in ({}, {"video_classifier": "oracle"})[: 1 + oracle]:
         for label, (variant, method) in _rows(s, tious).items():
             if finished(s, variant):
-                mark = " (oracle classes)" if changes else scoring.row_label(s.o)
+                mark = " (oracle classes)" if changes else results.row_label(s.o)
                 values[counted(s, label, variant) + mark] = scores(
                     s, variant, method, tious, protocols(s), **changes
                 )
@@ -144,7 +141,7 @@ JOINT = {"step": "labels every step", "epoch": "labels every epoch"}
 def ablations(s):
     """{label: (variant, options)} of Table 3."""
     rows = {"Full": ("em-mil", {})}
-    for refresh in dict.fromkeys(s.args.joint):
+    for refresh in dict.fromkeys(s.args.refresh):
         rows[f"Pseudo labeling ({JOINT[refresh]})"] = (f"joint-{refresh}", {"joint": refresh})
     rows["Alternating"] = ("attention", {"objective": "attention"})
     return rows
@@ -194,11 +191,11 @@ def page_timing(s):
     for label, (variant, method) in _rows(s, s.o.tious).items():
         spent = []
         for seed, one in finished(s, variant).items():
-            results = load_json(one.folder / "results.json")
-            seconds = results["seconds"][f"training {METHODS[method].title}"]
+            every = results.stored(one.folder)["seconds"]
+            seconds = every[f"training {METHODS[method].title}"]
             spent.append(seconds)
             rows.append({"method": label, "seed": seed, "training": seconds})
-            places.add(trained_on(read_records(one.folder)[-1]))
+            places.add(record.trained_on(record.made_with(one.folder)[-1]))
         paper = theirs.pop(label, None)
         body.append([label, tables.mean_std(spent, 1), tables.mean_std(paper, 1)])
     if not rows:

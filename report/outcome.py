@@ -1,29 +1,10 @@
-"""What a run leaves to look at: pictures of some videos, and the page of all."""
+"""What a run leaves to look at: the page of all videos, the timeline of one."""
 
 import numpy as np
 
 import eval_detection
 import localize
 from report import figures, page
-
-
-def draw(folder, scored, table, n, rule):
-    """Fig. 5 for `n` videos, spread evenly over those with something to show, into folder/figures.
-
-    scored: has `records`, `classes`, `truth` (segments, or None). table: EM-MIL's detections.
-    """
-    truth = scored.truth if scored.truth is not None else table[:0]
-    seen = {*table["video"], *truth["video"]}
-    shown = [record for record in scored.records if record.name in seen]
-    if shown and n:
-        (folder / "figures").mkdir(exist_ok=True)
-    for k in np.unique(np.linspace(0, len(shown) - 1, min(n, len(shown))).round().astype(int)):
-        record = shown[k]
-        mine, real = (t[t["video"] == record.name] for t in (table, truth))
-        label = real["label"].iloc[0] if len(real) else mine.loc[mine["score"].idxmax(), "label"]
-        of_video = real if scored.truth is not None else None
-        stem, timeline = timeline_of(scored, record, label, of_video, mine, rule)
-        figures.localization_figure(folder / f"figures/{stem}.png", timeline=timeline)
 
 
 def timeline_of(scored, record, label, truth, found, rule, note=""):
@@ -69,7 +50,7 @@ def evaluation(scored, table, protocols):
     if not protocols:
         return None
     protocol, e = next(iter(protocols.items()))
-    tiou = min(e["tious"], key=lambda x: abs(x - 0.5))
+    tiou = eval_detection.main_tiou(e["tious"])
     kinds, hit = eval_detection.detection_kinds(
         scored.truth, table, tiou, protocol, scored.ambiguous
     )

@@ -26,6 +26,7 @@ from string import Template
 import numpy as np
 import pandas as pd
 
+import eval_detection
 from formats.files import write_atomically
 from report.figures import phase_table, split_log
 
@@ -33,15 +34,9 @@ MAX_ROWS = 8  # classes of a video, first those with ground truth, then the best
 MAX_POINTS = 400  # of a curve
 ROUNDING = 1e-5  # a weighted mean of float32 scores may end just outside [0, 1]
 LENGTHS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, math.inf)  # seconds, edges of `by_length`
-KINDS = {  # eval_detection.ERRORS: name of the page's style, word, explanation
-    "true positive": ("hit", "hit", "matched to a segment of its class"),
-    "double detection": ("double", "double", "enough overlap with a segment that is taken"),
-    "localization": ("shifted", "shifted", "right class, too little overlap (0.1 or more)"),
-    "wrong label": ("wrong", "wrong class", "enough overlap with a segment of another class"),
-    "confusion": ("confused", "wrong class and shifted", "another class, 0.1 or more"),
-    "background": ("background", "background", "overlap below 0.1 with every segment"),
-    "ignored": ("ignored", "ignored", "lies on an Ambiguous segment"),
-    "": ("plain", "not scored", "class without ground truth"),
+STYLES = ("hit", "double", "shifted", "wrong", "confused", "background", "ignored", "plain")
+KINDS = {  # of eval_detection: name of the page's style, word, explanation
+    kind: (style, *about) for style, (kind, about) in zip(STYLES, eval_detection.KINDS.items())
 }
 COVERS, INSIDE = "too long (covers the segment)", "too short (inside the segment)"
 EARLY, LATE = "too early", "too late"

@@ -71,14 +71,14 @@ def page(results, theirs, note):
     """The result page, printed and written alike: blocks of (text, table or None, None or the
     table's rows that the screen shows).
 
-    results: see jobs.scoring.finish. theirs: {name: {column: percent}}, published rows;
+    results: see jobs.results.finish. theirs: {name: {column: percent}}, published rows;
     note: the sentence beside them.
     """
     blocks = []
     for name, method in results["methods"].items():
         blocks.append((_proposals(method, results), None, None))
         for protocol, e in list(method["protocols"].items())[:1]:
-            tiou = min(e["tious"], key=lambda x: abs(x - 0.5))
+            tiou = eval_detection.main_tiou(e["tious"])
             ap = {name: values[e["tious"].index(tiou)] for name, values in e["ap"].items()}
             table = tables.class_table(ap, tiou, e["segments"])
             short = _shortened(

@@ -33,7 +33,7 @@ import localize
 import opts
 from engine.loop import TrainingSet
 from engine.run_folder import RunFolder, read_log
-from formats.files import InputError
+from formats.program import log, program
 from model import EMMIL
 from report import tables
 
@@ -308,11 +308,18 @@ PARTS = {"train": measure_training, "localize": measure_localization, "eval": me
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0], allow_abbrev=False)
+    text = "How long training, localization and evaluation take."
+    parser = argparse.ArgumentParser(description=text, allow_abbrev=False)
     parser.add_argument("part", nargs="?", choices=PARTS, help="what to measure; default: all")
     parser.add_argument("--json", metavar="OUT", help="write the figures to this file")
     args = parser.parse_args(argv)
-    print(
+    with program(last=argv is None):
+        return measure(args)
+
+
+def measure(args):
+    """Prints and returns the figures of the parts asked for."""
+    log.info(
         f"{platform.platform()}, {os.cpu_count()} CPUs ({torch.backends.cpu.get_cpu_capability()}),"
         f" {torch.get_num_threads()} threads, Python {platform.python_version()}, "
         f"NumPy {np.__version__}, PyTorch {torch.__version__}\n"
@@ -321,13 +328,9 @@ def main(argv=None):
     for part in [args.part] if args.part else PARTS:
         figures |= PARTS[part]()
     values = [f"{x:.4g}" if isinstance(x, float) else str(x) for x in figures.values()]
-    print(tables.text([["", "measured"], *map(list, zip(figures, values))]))
-    try:
-        if args.json:
-            tables.write_json(args.json, figures)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    log.info(tables.text([["", "measured"], *map(list, zip(figures, values))]))
+    if args.json:
+        tables.write_json(args.json, figures)
     return figures
 
 

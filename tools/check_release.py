@@ -36,10 +36,11 @@ import torch  # noqa: E402
 import localize  # noqa: E402
 import opts  # noqa: E402
 from methods import METHODS, apply  # noqa: E402
-from jobs import scoring, setup  # noqa: E402
+from jobs import results, setup  # noqa: E402
 from engine.loop import TrainingSet  # noqa: E402
 from engine.run_folder import RunFolder, environment  # noqa: E402
 from formats.files import InputError  # noqa: E402
+from formats.program import log, program  # noqa: E402
 from report import tables  # noqa: E402
 
 URL = "https://github.com/airmachine/EM-MIL-WeaklyActionDetection"
@@ -77,23 +78,17 @@ def main(argv=None):
     add("--test-videos", default=600, help="test videos [600]")
     add("--dim", default=128, help="dimensions of a stream's features [128]")
     add("--seed", default=1, help="seed of videos, weights and order [1]")
-    args = parser.parse_args(argv)
-    found = {}
-    try:
+    args, found = parser.parse_args(argv), {}
+    with program(last=argv is None):
         released = Released(args.release, args.dim)
         print_circumstances(args)
         cpu.choose_threads(np.mean(CLIPS), 2 * args.dim)
         for number in ("float64", "float32"):
-            print(f"running: {number}", flush=True)
+            log.info(f"running: {number}")
             torch.set_default_dtype(getattr(torch, number))  # float32, the usual one, comes last
             found[number] = figures(released, args, number)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    rows = [[what, *(show(of[what]) for of in found.values())] for what in found["float64"]]
-    print("\n" + tables.markdown([["what", *found], *rows]))
+        rows = [[what, *(show(of[what]) for of in found.values())] for what in found["float64"]]
+        log.info("\n" + tables.markdown([["what", *found], *rows]))
     return found
 
 
@@ -113,11 +108,11 @@ def print_circumstances(args):
     ours = environment(torch.device("cpu"))
     content = b"".join((args.release / f"{name}.py").read_bytes() for name in FILES)
     for name, why in REPLACED.items():
-        print(f"replaced: {name}, because {why}")
-    print(f"released code: {args.release}, sha256 {hashlib.sha256(content).hexdigest()[:12]}")
-    print(f"this program: commit {ours['commit']}{', with changes' if ours['dirty'] else ''}")
-    print(f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
-    print(
+        log.info(f"replaced: {name}, because {why}")
+    log.info(f"released code: {args.release}, sha256 {hashlib.sha256(content).hexdigest()[:12]}")
+    log.info(f"this program: commit {ours['commit']}{', with changes' if ours['dirty'] else ''}")
+    log.info(f"PyTorch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}")
+    log.info(
         f"generated: {args.videos} training and {args.test_videos} test videos of {CLIPS[0]} to "
         f"{CLIPS[1]} clips, {len(CLASSES)} classes, 2 x {args.dim}-d, seed {args.seed}"
     )
@@ -167,7 +162,7 @@ class Released:
         try:
             for name, why in ABSENT.items():
                 if importlib.util.find_spec(name) is None:
-                    print(f"supplied: module {name}, because {why}")
+                    log.info(f"supplied: module {name}, because {why}")
                     sys.modules[name] = mock.Mock()
             with self.running():
                 self.modules = {name: importlib.import_module(name) for name in FILES}
@@ -341,8 +336,8 @@ def localization(released, em_mil, unt, o, videos):
     """How many segments of the released code this program finds, and what it finds besides."""
     methods = {"em-mil": em_mil, "untrimmednet": unt}
     records = [apply.record_of(video, methods, "cpu") for video in videos]
-    scored = scoring.Scored(records, CLASSES)
-    table, _ = localize.table(scoring.localized(o, "em-mil", scored, None))
+    gated = apply.class_scores("em-mil", records, o.video_classifier)
+    table, _ = localize.table(apply.localized("em-mil", gated, CLASSES, results.rule_of(o)))
     ours = segments(table[list(localize.COLUMNS)].itertuples(index=False))
     theirs = released.localize(as_released(em_mil), as_released(unt), videos)
     more, ends = ours - theirs, {(video.name, video.duration) for video in videos}

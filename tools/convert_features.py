@@ -4,7 +4,6 @@ back, atomically.
     python tools/convert_features.py SRC ANNOTATIONS OUT.h5 [--snippet-seconds 0.64]
 """
 
-import argparse
 import contextlib
 import os
 import sys
@@ -15,24 +14,20 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dataset  # noqa: E402  (the repository is on the path from here on)
-from formats import annotations, features, files, layouts  # noqa: E402
+import opts  # noqa: E402
+from formats import annotations, features, layouts  # noqa: E402
 from formats.files import InputError  # noqa: E402
-from formats.program import program  # noqa: E402
+from formats.program import log, program  # noqa: E402
 
 
 def arguments():
     """The command's parser."""
-    parser = argparse.ArgumentParser(
-        prog="convert_features.py",
-        allow_abbrev=False,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = opts.Parser("tools/convert_features.py SRC ANNOTATIONS OUT.h5", __doc__)
     add = parser.add_argument
     add("features", metavar="SRC", help="feature file or folder in any layout")
     add("annotations", metavar="ANNOTATIONS", help="annotation file or folder")
     add("out", metavar="OUT.h5", help="the file to write")
-    features.add_arguments(parser)
+    opts.add_flags(parser, ("files", "clips", "arrays"), ("features", "annotations"))
     add("--transpose", action="store_true", help="the arrays are (dimensions, clips): turn them")
     add("--allow-missing", action="store_true", help="leave out videos that cannot be read")
     add(
@@ -48,14 +43,14 @@ def arguments():
 def main(argv=None):
     """The command. Bad input: one `error:` line and exit code 2, and no file under the final
     name."""
-    args = arguments().parse_args(argv)
-    with program(lambda: f": {args.out} was not written"):
-        check_target(args.out, args.features, args.flow_features)
+    with program(lambda: "; nothing was written", last=argv is None):
+        args = arguments().parse_args(argv)
+        asked = opts.reading(args) | {"transpose": args.transpose}
+        check_target(args.out, args.features, asked.get("flow_features"))
         truth = annotations.load(args.annotations)
-        asked = {**features.asked(args), "transpose": args.transpose}
         source = features.open_features(args.features, args.annotations, **asked)
         compression = "gzip" if args.compress else None
-        with contextlib.closing(source), files.output():
+        with contextlib.closing(source):
             convert(source, truth, args.out, args.dtype, compression, args.allow_missing)
 
 
@@ -105,7 +100,7 @@ def convert(source, truth, out, dtype, compression, allow_missing):
     annotated = [name for name in shapes if name in truth.videos.index]
     dataset.check_geometry(source, truth, annotated, shapes, notes)
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        log.warning(note)
     clips = 0
 
     def items():
@@ -121,13 +116,13 @@ def convert(source, truth, out, dtype, compression, allow_missing):
 
     n = features.write_canonical(out, items(), None, dtype, compression, own=seconds)
     for error in left_out:
-        print(f"note: left out: {error}", file=sys.stderr)
-    print(
+        log.warning(f"left out: {error}")
+    log.info(
         f"{out}: {n} videos, {clips:,} clips of {layouts.seconds_text(seconds.values())}, {dtype}, "
         f"{os.path.getsize(out) / 1e6:.1f} MB, from {source.layout} layout; read back and compared"
     )
     if dtype == "float16":
-        print(
+        log.info(
             "float16 keeps 11 bits of each value; --dtype float32 keeps every bit, at twice the "
             "size"
         )

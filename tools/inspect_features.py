@@ -4,7 +4,6 @@ opts.py.
     python tools/inspect_features.py SRC [ANNOTATIONS]
 """
 
-import argparse
 import contextlib
 import sys
 from collections import Counter
@@ -17,32 +16,27 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dataset  # noqa: E402  (the repository is on the path from here on)
 import localize  # noqa: E402
+import opts  # noqa: E402
 from formats import annotations, features, files, layouts  # noqa: E402
 from formats.files import InputError  # noqa: E402
-from formats.program import program  # noqa: E402
+from formats.program import log, program  # noqa: E402
 
 
 def main(argv=None):
     """The command. Features that a run would refuse: their problems, one `error:` line and exit
     code 2."""
-    parser = argparse.ArgumentParser(
-        prog="inspect_features.py",
-        allow_abbrev=False,
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = opts.Parser("tools/inspect_features.py SRC [ANNOTATIONS]", __doc__)
     add = parser.add_argument
     add("features", metavar="SRC", help="feature file or folder in any layout")
     add("annotations", metavar="ANNOTATIONS", nargs="?", help="annotation file or folder")
-    features.add_arguments(parser)
-    args = parser.parse_args(argv)
-    problems = []
-    with program():
+    opts.add_flags(parser, ("files", "clips", "arrays"), ("features", "annotations"))
+    with program(last=argv is None):
+        args = parser.parse_args(argv)
         truth = annotations.load(args.annotations) if args.annotations else None
-        asked = features.asked(args)
+        asked = opts.reading(args)
         source = features.open_features(args.features, args.annotations, **asked)
-        with contextlib.closing(source), files.output():
-            line("features", " + ".join(filter(None, (source.path, args.flow_features))))
+        with contextlib.closing(source):
+            line("features", " + ".join(filter(None, (source.path, asked.get("flow_features")))))
             problems = inspect(source, truth)
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -243,7 +237,7 @@ def covered(source, tested, shapes):
 
 
 def line(key, text):
-    print(f"{key:<16}{text}")
+    log.info(f"{key:<16}{text}")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def main(argv=None):
     parser.add_argument("archive", metavar="ARCHIVE", help="the archive's zip, or its folder")
     parser.add_argument("out", metavar="OUT", help="the folder to write")
     args = parser.parse_args(argv)
-    with program():
+    with program(lambda: "; the set was not written whole", last=argv is None):
         make_set(args.archive, Path(args.out))
 
 

@@ -34,7 +34,7 @@ from formats.program import log
 from methods import METHODS, wtalc
 
 SHORT = (
-    "--cycle 1 --cycle-epochs 2 --alternate-epochs 1 --untrimmednet-epochs 2 --pictures 0 "
+    "--cycle 1 --cycle-epochs 2 --alternate-epochs 1 --untrimmednet-epochs 2 "
     "--method em-mil untrimmednet --wtalc-iterations 3"
 ).split()
 

@@ -22,7 +22,6 @@ from engine.run_folder import (
     CHECKPOINT,
     LABELS,
     LOG,
-    RECORDS,
     ROOT,
     RunFolder,
     checkout,
@@ -31,7 +30,6 @@ from engine.run_folder import (
     environment,
     load_checkpoint,
     read_log,
-    read_records,
 )
 from formats.files import InputError
 
@@ -437,16 +435,6 @@ def test_a_log_that_cannot_be_written(tmp_path):
     (tmp_path / LOG).symlink_to("/dev/full")
     refused(lambda: fit(run), tmp_path / LOG, "No space left")
     run.close()
-
-
-@pytest.mark.parametrize("change", [[], [5], {"options": []}, {"processes": "2"}, {"phases": None}])
-def test_records_that_are_none(tmp_path, change):
-    made = {**environment(torch.device("cpu")), "options": {}, "phases": [], "methods": []}
-    (tmp_path / RECORDS).write_text(json.dumps([made]))
-    assert read_records(tmp_path) == [made]
-    other = [{**made, **change}] if isinstance(change, dict) else change
-    (tmp_path / RECORDS).write_text(json.dumps(other))
-    refused(lambda: read_records(tmp_path), tmp_path / RECORDS)
 
 
 # ------------------------------------------------------------------------------------------------

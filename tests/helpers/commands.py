@@ -22,7 +22,7 @@ from formats import features
 # A classifier with dropout and one without, long phases and short ones.
 FLAGS = (
     "--method em-mil wtalc --untrimmednet-epochs 3 --wtalc-iterations 110 --cycle 2 "
-    "--cycle-epochs 4 --alternate-epochs 3 --pictures 1"
+    "--cycle-epochs 4 --alternate-epochs 3"
 ).split()
 
 
@@ -86,7 +86,8 @@ def _child(argv, output, file_limit, save_every):
     run_folder.SAVE_EVERY = save_every
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
-    run.program(argv)
+    sys.argv[1:] = argv
+    run.main()
 
 
 def command(argv, output, file_limit=None, save_every=-1):

@@ -10,7 +10,6 @@ import synthetic_page as synthetic
 from rows import detections
 from rows import ground_truth as truth
 
-import eval_detection
 from formats.files import InputError
 from report import page
 
@@ -98,10 +97,6 @@ def test_long_curves_are_thinned_and_keep_their_ends():
 
 
 # --------------------------------------------------------------------------------- content
-
-
-def test_kinds_are_those_of_the_evaluation():
-    assert set(page.KINDS) == {*eval_detection.ERRORS, ""}
 
 
 def test_content_by_hand():

@@ -18,7 +18,7 @@ import reproduce
 import run
 from engine import run_folder
 from formats.files import InputError
-from jobs import run_record
+from jobs import record
 from paper import compare
 
 TIOUS = (0.3, 0.5)
@@ -33,7 +33,7 @@ def group(truth, detections, ambiguous=(), name="runs", code="1"):
     return compare.Group(
         name,
         o,
-        [run_record.of(o, "data", {**environment, "code": code})],
+        [record.of(o, "data", {**environment, "code": code})],
         pd.DataFrame(truth, columns=[*segment, "label"]),
         pd.DataFrame(list(ambiguous), columns=segment),
         {seed: pd.DataFrame(list(rows), columns=DETECTION) for seed, rows in detections.items()},
@@ -203,12 +203,7 @@ def folders(tmp_path_factory):
         for seed in ("1", "2"):
             run.main(
                 flags
-                + words(
-                    "--seed {} --gamma {} --pictures 0 --out {}",
-                    seed,
-                    gamma,
-                    folder / name / f"s{seed}",
-                )
+                + words("--seed {} --gamma {} --out {}", seed, gamma, folder / name / f"s{seed}")
             )
     return folder / "before", folder / "after"
 
@@ -287,7 +282,7 @@ def test_runs_on_other_features_are_told_apart(folders, tmp_path, capsys):
 
 def changed_record(folder, **values):
     """Puts other values into the record of a run."""
-    (made,) = run_folder.read_records(folder)
+    (made,) = record.made_with(folder)
     (folder / run_folder.RECORDS).write_text(json.dumps([{**made, **values}]))
     return folder, made
 

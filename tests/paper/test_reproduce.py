@@ -22,6 +22,7 @@ import reproduce
 import run
 from engine import labels, run_folder
 from formats.files import InputError
+from jobs import record
 from jobs.setup import wanted
 from paper import figures, pages, runs, sweeps, tables
 from report import published
@@ -42,8 +43,7 @@ def small_set(folder):
     """The flags of a small set, without the localizers, which reproduce.py chooses."""
     flags = write_set(folder)
     at, end = flags.index("--method"), flags.index("--untrimmednet-epochs")
-    pictures = flags.index("--pictures")
-    return [*flags[:at], *flags[end:pictures], *flags[pictures + 2 :]]
+    return [*flags[:at], *flags[end:]]
 
 
 def setup(*argv):
@@ -55,7 +55,7 @@ def make(s, variant, more, seeds=(1, 2)):
     s.variants[variant] = more
     for seed in seeds:
         one = runs.planned(s, variant, seed)
-        run.main(["--out", str(one.folder), *runs.flags_of({**one.given, "pictures": 0})])
+        run.main(["--out", str(one.folder), *runs.flags_of(one.given)])
 
 
 def with_wtalc(s):
@@ -71,7 +71,7 @@ def elsewhere(small, out, *more):
     s.variants["em-mil"] = {}
     one = runs.planned(s, "em-mil", 1)
     shutil.copytree(runs.planned(small[1], "em-mil", 1).folder, one.folder)
-    (made,) = run_folder.read_records(one.folder)
+    (made,) = record.made_with(one.folder)
     made["methods"] = wanted(one.o)  # a file of scores takes the place of a classifier
     (one.folder / run_folder.RECORDS).write_text(json.dumps([made]))
     return flags, s
@@ -221,7 +221,7 @@ def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, 
         def __init__(self, words, **options):
             started.append(words[words.index("--out") + 1])
             shutil.copytree(old, new.folder)
-            (made,) = run_folder.read_records(new.folder)
+            (made,) = record.made_with(new.folder)
             made["code"] = "other code"
             (new.folder / run_folder.RECORDS).write_text(json.dumps([made]))
 
@@ -248,7 +248,7 @@ def test_a_run_that_is_not_all_of_what_its_key_says_is_refused(
     """Resumed with --other-code, or by a command of the user's with the folder as --out."""
     flags, s = elsewhere(small, tmp_path / "out")
     folder = runs.planned(s, "em-mil", 1).folder
-    (made,) = run_folder.read_records(folder)
+    (made,) = record.made_with(folder)
     (folder / run_folder.RECORDS).write_text(json.dumps([{**made, name: value}, made]))
     assert fails(capsys, "lambda", *flags) == (
         f"error: {folder}: found a run made with the {name} {value}, expected {made[name]} alone; "
@@ -325,15 +325,8 @@ def test_stopping_takes_the_runs_along(small, tmp_path):
 @pytest.mark.parametrize(
     "argv, line",
     [
-        ("table1 --seed 3", "error: --seed: found with reproduce.py, which chooses it itself"),
-        (
-            "table1 --evaluate x",
-            "error: --evaluate: found with reproduce.py, expected run.py for that",
-        ),
-        (
-            "table1 --other-code",
-            "error: --other-code: found with reproduce.py, expected run.py for that",
-        ),
+        ("table1 --seed 3", "error: --seed: found no such option, expected --seeds?"),
+        ("table1 --evaluate x", "error: --evaluate: found no such option, expected "),
         (
             "table2 --dataset thumos14",
             "error: table2: found --dataset thumos14, expected ActivityNet1.2 or data of your own",
@@ -348,12 +341,12 @@ def test_stopping_takes_the_runs_along(small, tmp_path):
             f"another place; relative paths start at {Path.cwd()})",
         ),
         ("table3 --seeds 0", "error: --seeds: found 0, expected a number from 1 on"),
-        ("table3 --no-such", "reproduce.py: error: unrecognized arguments: --no-such"),
+        ("table3 --no-such", "error: --no-such: found no such option, expected none (--help)"),
         ("table3 --lambda 2", "error: --lambda: found 2.0, expected a number in [0, 1]"),
     ],
 )
 def test_bad_options_are_one_line(tmp_path, capsys, argv, line):
-    assert fails(capsys, *argv.split(), "--out", tmp_path) == line
+    assert fails(capsys, *argv.split(), "--out", tmp_path).startswith(line)
     assert not any(tmp_path.iterdir())
 
 
@@ -376,7 +369,7 @@ def test_pages_of_other_options_have_other_folders(small):
 
     assert s.tag.startswith("custom-") and tag() == s.tag
     assert len({s.tag, tag("--lr", "1e-3"), tag("--lambda", "0.9")}) == 3
-    assert tag("--pictures", "9", "--device", "cpu") == s.tag  # these change no result
+    assert tag("--feature-memory", "9", "--device", "cpu") == s.tag  # these change no result
 
 
 # ----------------------------------------------------------------------------------------- pages
