@@ -264,7 +264,6 @@ def _duration(truth, name):
 def adopt(source, truth, notes):
     """Call the features' videos by the names of the annotations; videos that the annotations lack
     go to `notes`."""
-    notes += source.notes
     source.adopt(truth.videos.index)
     surplus = [name for name in source.names if name not in truth.videos.index]
     if surplus and len(surplus) < len(source.names):
@@ -312,9 +311,9 @@ def examine(source, truth, names, notes):
     for i, name in enumerate(names, 1):
         if name in shapes and shapes[name][1:] != usual:
             problems[name] = InputError(
-                f"{source.path}: {name} (the {_ordinal(i)} video): found "
-                f"{_dims(shapes.pop(name)[1:])} dimensions, expected "
-                f"{' and '.join(str(n) for n in usual if n)} as in {n_usual} others"
+                f"{source.path}: {name} (the {_ordinal(i)} video)",
+                f"{_dims(shapes.pop(name)[1:])} dimensions",
+                f"{' and '.join(str(n) for n in usual if n)} as in {n_usual} others",
             )
     notes += _how_read(source, shapes)
     return shapes, {name: problems[name] for name in names if name in problems}
@@ -326,29 +325,14 @@ def _dims(widths):
 
 def _how_read(source, names):
     """Notes on the videos whose arrays are cut, converted or brought to two axes."""
-    notes, cut, groups = [], [], {}
+    groups = {}
     for name in names:
-        if len({length for length, _ in source.stream_shapes(name).values()}) > 1:
-            cut.append(name)
-        if how := source.how_read(name):
+        for how in source.how_read(name):
             groups.setdefault(how.split(" from ")[0], []).append((name, how))
-        for dtype in {dtype.name for dtype in source.dtypes(name)} - {"float16", "float32"}:
-            groups.setdefault(f"of type {dtype} converted to float32", []).append((name, ""))
-    if cut:
-        notes.append(
-            f"{source.path}: {count(cut, 'video')} with streams of unequal length cut to "
-            f"the shorter: {some(cut)}"
-        )
-    for how, found in sorted(groups.items()):
-        if how.startswith("of type"):
-            notes.append(
-                f"{source.path}: {count(found, 'video')} {how}: {some(name for name, _ in found)}"
-            )
-        else:
-            notes.append(
-                f"{source.path}: {found[0][1]} in {count(found, 'video')}, such as {found[0][0]}"
-            )
-    return notes
+    return [
+        f"{source.path}: {found[0][1]} in {count(found, 'video')}, such as {found[0][0]}"
+        for _, found in sorted(groups.items())
+    ]
 
 
 def _check_axes(source, truth, arrays):
@@ -403,7 +387,7 @@ def settle(source, truth, wanted, problems, allow_missing):
     first = next((problem for name, problem in problems.items() if name in source), None)
     if first and not (whole and missing):
         more = f"; {len(problems) - 1} more cannot be used" if len(problems) > 1 else ""
-        raise InputError(f"{first}{more}{advice}")
+        raise InputError(first.where, first.found, f"{first.expected}{more}{advice}")
     line = (
         f"{source.path}: found no features for {len(missing)} of {len(names)} videos of "
         f"{truth.path}: {some(missing)}"

@@ -6,6 +6,7 @@ checked, and a video's name is only looked up among the names that a layout list
 becomes a path. Bad input ends in an `InputError` of one line.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -19,15 +20,16 @@ import numpy as np
 
 from formats import layouts
 from formats.annotations import youtube_ids
-from formats.files import InputError, open_file, show, some, write_atomically
-from formats.layouts import STREAMS, in_one_line, one_line, positive_seconds, shape_text
+from formats.files import InputError, files_below, open_file, show, some, write_atomically
+from formats.layouts import STREAMS, positive_seconds
 from formats.names import match_names
+from formats.npy import in_one_line, reason
+from formats.program import log
 
-LAYOUTS = ("auto", *layouts.LAYOUTS)
 BOTH_WIDE = 2048  # the one width of an array that is both streams without saying so: 1024 each
-USUAL_CROPS, MOST_CROPS = (5, 10), 32
+USUAL_CROPS = 5, 10
 DURATION = "duration"  # in place of a number of seconds from clip to clip: duration / clips
-SAMPLE = 8  # videos are looked at to see what kind of set it is
+TWO_AXES = "(clips, dimensions), at least 1 of each"
 
 
 class StoredArray:
@@ -52,31 +54,41 @@ class FeatureSource:
     read while another does.
     """
 
-    def __init__(self, path, found, *, streams=None, crops=None, transpose=False):
-        self.path, self.layout, self.names = str(path), found.layout, list(found.entries)
-        self._declared, self._given = found.seconds, (None, None)
-        self.notes = list(found.notes)
-        self.options = ""  # those given to open_features, as a command takes them
+    def __init__(self, path, found, streams=None, crops=None, transpose=False):
+        self.path, self.layout, self.options = str(path), found.layout, ""
         self.streams = (streams,) if streams in STREAMS else STREAMS
+        self._videos, self._handles, self.close = found.videos(), found.handles, found.close
+        self.names = list(self._videos)
+        self._declared, self._given = found.seconds, (None, None)
         # whether an array "features" is both streams side by side, and whether somebody says so
         self._halves = streams not in STREAMS or found.joint
         self._told = streams is not None or found.joint
         self._crops, self._transpose = crops, transpose
-        self._entries, self._handles, self._shapes = dict(found.entries), found.handles, {}
+        self._opened, self._shapes = {}, {}
 
     def __contains__(self, name):
-        return name in self._entries
+        return name in self._videos
 
     def adopt(self, names):
         """Call the stored videos by the annotated names, where match_names finds them."""
         matched = match_names(names, self.names, self.path)
         self._rename({held: name for name, held in matched.items()})
+        folders = {}
+        for held in self._videos:
+            folders.setdefault(held.rpartition("/")[2], []).append(held)
+        for name in names:
+            if name not in self._videos and len(folders.get(name, ())) > 1:
+                places = " and ".join(folders[name])
+                refuse = functools.partial(layouts.refuse_twice, self.path, name, places)
+                self._videos[name] = {"features": (places, refuse)}
+        self.names = list(self._videos)
 
     def _rename(self, names):
         """names: {stored name: other name} of some videos."""
-        self._entries = {names.get(name, name): entry for name, entry in self._entries.items()}
-        self.names = list(self._entries)
+        self._videos = {names.get(name, name): parts for name, parts in self._videos.items()}
+        self._opened, self.names = {}, list(self._videos)
 
+    # -- seconds
     @property
     def snippet_seconds(self):
         """From clip to clip in all videos but those that declare their own: given ("duration", too)
@@ -98,18 +110,19 @@ class FeatureSource:
         """
         if self._given[0] == DURATION:
             if not duration:
-                raise InputError(
-                    f"{self.path}: {name}: found no annotated duration, expected one: "
-                    f"--snippet-seconds {DURATION} divides it by the number of clips"
-                )
+                divided = f"one: --snippet-seconds {DURATION} divides it by the number of clips"
+                raise InputError(f"{self.path}: {name}", "no annotated duration", divided)
             return (duration / self.shape(name)[0],) * 2
-        own = [getattr(array, "seconds", (None, None)) for array in self._arrays(name).values()]
-        said = self._declared
-        for nearer in (next(filter(any, own), (None, None)), self._given):
-            said = _replaced(said, *nearer)
-        step, window = (value or other for value, other in zip(said, usual))
+        own = [array.seconds for array in self._arrays(name).values()]
+        step, window = self._declared
+        for new_step, new_window in (next(filter(any, own), (None, None)), self._given):
+            if new_step and step and window:
+                window *= new_step / step
+            step, window = new_step or step, new_window or window
+        step, window = (value or other for value, other in zip((step, window), usual))
         return step, window or step
 
+    # -- shapes
     def dtypes(self, name):
         """Element types on disk, one per array of the video."""
         return [array.dtype for array in self._arrays(name).values()]
@@ -118,35 +131,40 @@ class FeatureSource:
         """{stream: (T, D)} of the arrays as they are stored, without axes of length 1 and crops;
         "features" for one that is not yet told apart. InputError where an array is no such
         thing."""
-        return {
-            stream: self._two_axes(name, stream, array)
-            for stream, array in self._arrays(name).items()
-        }
+        shapes = {}
+        for stream, array in self._arrays(name).items():
+            where, shape = f"{self.path}: {name}: {stream}", array.shape
+            if array.dtype.kind not in "fiu":
+                raise InputError(where, f"values of type {array.dtype}", "floating-point numbers")
+            if 0 in shape:
+                none = "clips" if shape[0] == 0 else "dimensions"
+                raise InputError(where, f"0 {none} {shape}", TWO_AXES)
+            plain = _without_ones(shape)
+            if len(plain) == 3 and self._crops and self._crop_axis is not None:
+                plain = plain[: self._crop_axis] + plain[self._crop_axis + 1 :]
+            if len(plain) != 2 or len(shape) < 2:
+                raise InputError(where, f"a {len(shape)}-D array {shape}", TWO_AXES)
+            shapes[stream] = plain[::-1] if self._transpose else plain
+        return shapes
 
     def stream_shapes(self, name):
         """{stream: (T, D)} of the streams that are read. InputError where one is missing."""
-        shapes = self.array_shapes(name)
-        if "features" in shapes:
-            length, width = shapes["features"]
-            if self._halves and width % 2:
-                raise InputError(
-                    f"{self.path}: {name}: found {width} dimensions, expected an even number: RGB "
-                    "and flow side by side (--streams rgb or --streams flow reads a single stream)"
-                )
-            if width != BOTH_WIDE and not self._told:
-                raise InputError(
-                    f"{self.path}: {name}: found one array, {width} wide, which may be one stream "
-                    "or both: --streams rgb or --streams flow if it is one, --streams both if it "
-                    f"is RGB and flow side by side ({width // 2} each)"
-                )
-            return dict.fromkeys(self.streams, (length, width // 2 if self._halves else width))
-        missing = [stream for stream in self.streams if stream not in shapes]
-        if missing:
-            raise InputError(
-                f"{self.path}: {name}: found {' and '.join(shapes)} only, expected "
-                f"{missing[0]}{', too' if len(self.streams) == 2 else ''}"
-            )
-        return {stream: shapes[stream] for stream in self.streams}
+        shapes, where = self.array_shapes(name), f"{self.path}: {name}"
+        if "features" not in shapes:
+            missing = [stream for stream in self.streams if stream not in shapes]
+            if missing:
+                more = ", too" if len(self.streams) == 2 else ""
+                raise InputError(where, f"{' and '.join(shapes)} only", f"{missing[0]}{more}")
+            return {stream: shapes[stream] for stream in self.streams}
+        length, width = shapes["features"]
+        if self._halves and width % 2:
+            expected = "an even number: RGB and flow side by side (or a single stream: --streams)"
+            raise InputError(where, f"{width} dimensions", expected)
+        if width != BOTH_WIDE and not self._told:
+            found = f"one array, {width} wide, which may be one stream or both"
+            both = f"--streams both if it is RGB and flow side by side ({width // 2} each)"
+            raise InputError(where, found, f"--streams rgb or --streams flow if it is one, {both}")
+        return dict.fromkeys(self.streams, (length, width // 2 if self._halves else width))
 
     def shape(self, name):
         """(T, D_rgb, D_flow), None for a stream that is not read. Streams that differ by at most 2
@@ -155,14 +173,54 @@ class FeatureSource:
             shapes = self.stream_shapes(name)
             lengths = [length for length, _ in shapes.values()]
             if max(lengths) - min(lengths) > max(2, 0.01 * max(lengths)):
-                raise InputError(
-                    f"{self.path}: {name}: found {lengths[0]} clips of rgb and {lengths[1]} of "
-                    "flow, expected equal lengths (up to 2 clips or 1%)"
-                )
+                found = f"{lengths[0]} clips of rgb and {lengths[1]} of flow"
+                equal = "equal lengths, up to 2 clips or 1% (resample one to the other's times)"
+                raise InputError(f"{self.path}: {name}", found, equal)
             widths = (shapes[stream][1] if stream in shapes else None for stream in STREAMS)
             self._shapes[name] = min(lengths), *widths
         return self._shapes[name]
 
+    def how_read(self, name):
+        """In words, what is changed when a video is read: a list."""
+        ways = []
+        for array in self._arrays(name).values():
+            plain = _without_ones(array.shape)
+            if len(plain) == 3:
+                ways.append(f"the {self._crops} of {plain[self._crop_axis]} crops")
+            elif len(array.shape) > 2:
+                ways.append(f"axes of length 1 dropped from {array.shape}")
+            if array.dtype.name not in ("float16", "float32"):
+                ways.append(f"{array.dtype.name} converted to float32")
+        if len({length for length, _ in self.stream_shapes(name).values()}) > 1:
+            ways.append("streams of unequal length cut to the shorter")
+        return list(dict.fromkeys(ways))
+
+    @functools.cached_property
+    def _crop_axis(self):
+        """The axis of the crops in arrays of three axes: short, and equally long in all videos;
+        None without one."""
+        shapes = [shape for shape in self._sample() if len(shape) == 3]
+        same = [
+            axis
+            for axis in (1, 0)
+            if len({shape[axis] for shape in shapes}) == 1
+            and 2 <= shapes[0][axis] <= layouts.MOST_CROPS
+        ]
+        usual = [axis for axis in same if shapes[0][axis] in USUAL_CROPS]
+        return next(iter(usual or (same if len(set(shapes)) > 1 else ())), None)
+
+    def _sample(self):
+        """Shapes, without axes of length 1, of the arrays of the first videos that can be
+        opened."""
+        opened = []
+        for name in self.names:
+            with contextlib.suppress(InputError):  # reported where the video is needed
+                opened.append([_without_ones(array.shape) for array in self._arrays(name).values()])
+            if len(opened) == layouts.SAMPLE:
+                break
+        return [shape for shapes in opened for shape in shapes]
+
+    # -- values
     def read(self, name):
         """(rgb (T, D), flow (T, D')) as float32, None for a stream that is not read. InputError on
         NaN or infinity."""
@@ -177,77 +235,12 @@ class FeatureSource:
         infinity."""
         return self._stream(name, stream, self._joint(name))
 
-    def how_read(self, name):
-        """In words, how the arrays of a video are brought to two axes; "" where they have two."""
-        ways = {self._way(array.shape) for array in self._arrays(name).values()} - {""}
-        return ", ".join(sorted(ways))
-
-    def beside(self):
-        """For a message: what lies beside a path that seems to be one part of a set; "" where there
-        is nothing."""
-        path = Path(self.path)
-        if path.is_dir() and not layouts.is_part(path.name):
-            return ""
-        opened = {Path(handle.filename).name for handle in self._handles} | {path.name}
-        others = [
-            other.name
-            for other in layouts.visible(path.parent)
-            if other.name not in opened
-            and other.suffix == path.suffix
-            and layouts.is_part(other.stem)
-        ]
-        if not others:
-            return ""
-        return f"; beside it: {some(others)}; give the folder {path.parent} to read all"
-
-    def close(self):
-        for handle in self._handles:
-            handle.close()
-
     def _arrays(self, name):
-        """{stream: array} of a video."""
-        with in_one_line(f"{self.path}: {name}"):
-            arrays = layouts.resolve(self._entries[name])
-        self._entries[name] = arrays
-        return arrays
-
-    def _two_axes(self, name, stream, array):
-        """(T, D) of a stored array. InputError where it is no array of numbers with two axes."""
-        shape, expected = array.shape, "(clips, dimensions), at least 1 of each"
-        if array.dtype.kind not in "fiu":
-            found, expected = f"values of type {array.dtype}", "floating-point numbers"
-        elif 0 in shape:
-            found = f"0 {'clips' if shape[0] == 0 else 'dimensions'} {shape_text(shape)}"
-        else:
-            plain = _without_ones(shape)
-            axis = self._crop_axis if len(plain) == 3 and self._crops else None
-            if axis is not None:
-                plain = plain[:axis] + plain[axis + 1 :]
-            if len(plain) == 2 and len(shape) > 1:
-                return plain[::-1] if self._transpose else plain
-            found = f"a {len(shape)}-D array {shape_text(shape)}"
-        raise InputError(f"{self.path}: {name}: {stream}: found {found}, expected {expected}")
-
-    @functools.cached_property
-    def _crop_axis(self):
-        """The axis of the crops in arrays of three axes: short, and equally long in all videos;
-        None without one."""
-        shapes = [shape for shape in _plain_shapes(self) if len(shape) == 3]
-        same = [
-            axis
-            for axis in (1, 0)
-            if len({shape[axis] for shape in shapes}) == 1 and 2 <= shapes[0][axis] <= MOST_CROPS
-        ]
-        usual = [axis for axis in same if shapes[0][axis] in USUAL_CROPS]
-        if not usual and len(set(shapes)) > 1:
-            usual = same
-        return usual[0] if usual else None
-
-    def _way(self, shape):
-        plain = _without_ones(shape)
-        if len(plain) == 3:
-            return f"the {self._crops} of {plain[self._crop_axis]} crops"
-        return f"axes of length 1 dropped from {shape_text(shape)}" if len(shape) > 2 else ""
+        """{stream: FileArray} of a video."""
+        if name not in self._opened:
+            with in_one_line(f"{self.path}: {name}"):
+                self._opened[name] = layouts.arrays_of(self._videos[name])
+        return self._opened[name]
 
     def _raw(self, name, stream):
         """The values of a stored array with two axes."""
@@ -264,18 +257,14 @@ class FeatureSource:
         return self._raw(name, "features") if "features" in self._arrays(name) else None
 
     def _stream(self, name, stream, joint):
-        """One stream, from the array of both where there is one. (T, D) float32"""
-        length = self.shape(name)[0]
-        if joint is None:
-            raw = self._raw(name, stream)[:length]
-        elif self._halves:
-            half = joint.shape[1] // 2
-            raw = joint[:, :half] if stream == "rgb" else joint[:, half:]
-        else:
-            raw = joint
-        return self._checked(raw, name, stream)
-
-    def _checked(self, raw, name, stream):
+        """One stream, from the array of both where there is one: (T, D) float32, checked."""
+        length, *widths = self.shape(name)
+        shape, where = (length, widths[STREAMS.index(stream)]), f"{self.path}: {name}"
+        raw = self._raw(name, stream)[:length] if joint is None else joint
+        if joint is not None and self._halves:
+            raw = joint[:, : shape[1]] if stream == "rgb" else joint[:, shape[1] :]
+        if raw.shape != shape:
+            raise InputError(where, f"{raw.shape} values", f"{shape}: has the file changed?")
         # Values beyond float32 become infinite, which is reported below.
         with np.errstate(over="ignore", invalid="ignore"):
             # in the memory order of (D, T), which a convolution over the clips reads
@@ -284,19 +273,20 @@ class FeatureSource:
             finite = np.isfinite(np.vdot(array.T, array.T))
         if not finite and not (good := np.isfinite(array)).all():
             clip, dimension = np.argwhere(~good)[0]
-            raise InputError(
-                f"{self.path}: {name}: found {array[clip, dimension]} in {stream}, clip {clip} "
-                f"({(~good).sum()} of {array.size} values), expected finite numbers"
-            )
+            found = f"{array[clip, dimension]} in {stream}, clip {clip}"
+            found = f"{found} ({(~good).sum()} of {array.size} values)"
+            raise InputError(where, found, "finite numbers")
         return array
 
-
-def _replaced(said, step, window):
-    """(step, window) `said`, in place of which `step` and `window` are said, each or None."""
-    old_step, old_window = said
-    if step and old_step and old_window:
-        old_window *= step / old_step
-    return step or old_step, window or old_window
+    def beside(self):
+        """For a message: the other parts of a set beside a path that seems to be a part of it."""
+        path, opened = Path(self.path), {os.path.basename(file.filename) for file in self._handles}
+        there = [other for other in layouts.visible(path.parent) if other.suffix == path.suffix]
+        others = [other.name for other in there if layouts.is_part(other.stem) and other != path]
+        others = [name for name in others if name not in opened]
+        if not others or not layouts.is_part(path.stem):
+            return ""
+        return f"; beside it: {some(others)}; give the folder {path.parent} to read all"
 
 
 def _without_ones(shape):
@@ -314,79 +304,61 @@ def open_features(
     annotations=None,
     *,
     flow_features=None,
-    feature_layout="auto",
     snippet_seconds=None,
     clip_seconds=None,
     streams=None,
     crops=None,
+    key=None,
     transpose=False,
 ):
     """Open the features at `path` as a `FeatureSource`; reads headers at most.
 
-    feature_layout: one of LAYOUTS; "auto" recognises it by looking. flow_features: the second file
-    or folder where the two streams lie apart (`path` then holds RGB). annotations: the annotations'
-    path, needed by W-TALC's joint file, whose order is in videoname.npy of the annotation folder.
+    flow_features: the second file or folder where the two streams lie apart (`path` then holds
+    RGB). annotations: the annotations' path, needed by W-TALC's joint file, whose order is in
+    videoname.npy of the annotation folder.
     snippet_seconds (s, or "duration": duration / clips of each video), clip_seconds (s): in place
     of what the file and its videos declare, see `FeatureSource.seconds`.
     streams: "both", "rgb" or "flow"; None: both, and one array a video is halved only in a joint
     file and where it is 2048 wide; the error asks elsewhere.
-    crops: "mean" or "first" of the crops in arrays of three axes.
+    crops: "mean" or "first" of the crops in arrays of three axes, or in files VIDEO__0.npy, ...
+    key: the name of the array to read, where a video has several.
     transpose: the arrays are stored (dimensions, clips).
     InputError where there are no features, and where what is meant cannot be known.
     """
-    if feature_layout not in LAYOUTS:
-        raise InputError(
-            f"feature layout: found {feature_layout!r}, expected one of {', '.join(LAYOUTS)}"
-        )
-    if flow_features is not None and feature_layout not in ("auto", "per-video", "hdf5"):
-        raise InputError(
-            f"{flow_features}: found a second path for the flow stream, expected none "
-            f"({feature_layout} layout)"
-        )
-    found = layouts.read_layout(path, feature_layout, annotations)
-    if flow_features is not None and found.entries:
-        flow = layouts.read_layout(flow_features, feature_layout, annotations)
-        found.entries = layouts.pair(found.entries, flow.entries)
-        found.handles += flow.handles
-        found.layout = "hdf5" if found.layout == "canonical" else found.layout
-    source = FeatureSource(path, found, streams=streams, crops=crops, transpose=transpose)
-    ids = {} if annotations is None else youtube_ids(annotations)
-    stored = match_names([name for name in ids if ids[name] not in source], source.names)
-    source._rename({held: ids[name] for name, held in stored.items()})
-    source.options = _as_options(
-        {
-            "--flow-features": flow_features,
-            "--feature-layout": feature_layout if feature_layout != "auto" else None,
-            "--snippet-seconds": snippet_seconds,
-            "--clip-seconds": clip_seconds,
-            "--streams": streams,
-            "--crops": crops,
-        }
-    )
+    given = {"flow_features": flow_features, "snippet_seconds": snippet_seconds}
+    given |= {"clip_seconds": clip_seconds, "streams": streams, "crops": crops, "key": key}
+    found = layouts.find(path, annotations, key, crops)
     try:
-        if not source.names:
-            raise InputError(layouts.nothing_found(path))
-        _ask(source, found, streams, crops, flow_features)
+        if flow_features is not None:
+            found = layouts.pair(found, layouts.find(flow_features, annotations, key, crops))
+        source = FeatureSource(path, found, streams, crops, transpose)
+        source.options = "".join(
+            f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
+            for name, value in given.items()
+            if value is not None
+        )
+        _by_youtube_ids(source, annotations)
+        _ask(source, found, given)
         _set_seconds(source, snippet_seconds, clip_seconds)
     except InputError:
-        source.close()
+        found.close()
         raise
     return source
 
 
-def _as_options(given):
-    """{flag: value or None} as words of a command, with a blank before each."""
-    return "".join(f" {flag} {shlex.quote(str(value))}" for flag, value in given.items() if value)
+def _by_youtube_ids(source, annotations):
+    """Calls the videos of W-TALC's joint file as its annotations do: by the ids in url.npy."""
+    ids = {} if annotations is None else youtube_ids(annotations)
+    stored = match_names([name for name in ids if ids[name] not in source], source.names)
+    source._rename({held: ids[name] for name, held in stored.items()})
 
 
 def _set_seconds(source, snippet_seconds, clip_seconds):
     """Seconds to take in place of what the file and its videos declare; None: what they declare."""
     duration = snippet_seconds == DURATION
     if duration and clip_seconds is not None:
-        raise InputError(
-            f"--clip-seconds: found with --snippet-seconds {DURATION}, expected none: clips then "
-            "lie side by side"
-        )
+        found = f"with --snippet-seconds {DURATION}"
+        raise InputError("--clip-seconds", found, "none: clips then lie side by side")
     source._given = tuple(
         value if value in (None, DURATION) else positive_seconds(value, what)
         for what, value in zip(layouts.SECONDS, (snippet_seconds, clip_seconds))
@@ -394,143 +366,106 @@ def _set_seconds(source, snippet_seconds, clip_seconds):
     for what, now, then in zip(("clip", "window"), source._given, source._declared):
         if now and then and (duration or not np.isclose(then, now, rtol=1e-3)):
             now = "duration of each video / clips" if duration else f"{now:g} s"
-            source.notes.append(
+            log.warning(
                 f"{source.path}: the file declares {then:g} s per {what}; the given {now} is used"
             )
 
 
-def _sample(source):
-    """{stream: array} of the first videos that can be opened."""
-    opened = []
-    for name in source.names[:SAMPLE]:
-        try:
-            arrays = source._arrays(name)
-            if all(array.shape for array in arrays.values()):
-                opened.append(arrays)
-        except InputError:  # reported where the video is needed
-            pass
-    return opened
+def _ask(source, found, given):
+    """InputError where what the arrays are cannot be known from them; a warning on how a single
+    stream is read."""
+    path, streams = source.path, given["streams"]
+    shape = next((shape for shape in source._sample() if len(shape) == 3), None)
+    if shape and given["crops"] is None and (axis := source._crop_axis) is not None:
+        crops = f"arrays of three axes, such as {shape}, which look like {shape[axis]} crops a clip"
+        raise InputError(path, crops, "--crops mean (averages them) or --crops first")
+    only = _only_kind(source)
+    whole = only == "features" and not found.joint  # one array a video, which may be both
+    if whole and streams in STREAMS:
+        log.warning(f"{path}: every array is taken as one stream, {streams}, as given")
+    elif whole and streams is None and given["flow_features"] is None:
+        word = layouts.stream_word(Path(path).stem)
+        if word:
+            one = f"--streams {word} (one), --streams both (RGB and flow side by side in each array"
+            name = f"a name of {word}, which may be one stream or both"
+            raise InputError(path, name, f"{one}), or --flow-features {_second(Path(path))}")
+    elif only in STREAMS and streams is None and found.layout == "canonical":
+        source.streams = (only,)
+        log.warning(f"{path}: found {only} only; it is the only stream")
+    elif only in STREAMS and streams not in STREAMS:
+        other = {"rgb": "flow", "flow": "rgb"}[only]
+        ways = f"--flow-features {_second(Path(path))}, or --streams {only} for {only} alone"
+        raise InputError(path, f"{only} only", f"{other}, too: the path that holds both, {ways}")
 
 
-def _plain_shapes(source):
-    """Shapes, without axes of length 1, of the arrays of the first videos."""
-    return [_without_ones(array.shape) for arrays in _sample(source) for array in arrays.values()]
+def _only_kind(source):
+    """The one stream, or "features", that all videos have; None where they have both streams.
+    Videos are opened until that is clear."""
+    kinds = {stream for parts in source._videos.values() for stream in parts} - {"features"}
+    for name, parts in source._videos.items():
+        if len(kinds) > 1 or "features" in kinds:
+            break
+        if "features" in parts:
+            with contextlib.suppress(InputError):  # reported where the video is needed
+                kinds |= set(source._arrays(name))
+    return kinds.pop() if len(kinds) == 1 else None
 
 
-def _ask(source, found, streams, crops, flow_path):
-    """InputError where what the arrays are cannot be known from them; a note on how a single stream
-    is read."""
-    shape = next((shape for shape in _plain_shapes(source) if len(shape) == 3), None)
-    if shape and crops is None and (axis := source._crop_axis) is not None:
-        raise InputError(
-            f"{source.path}: found arrays of three axes, such as {shape_text(shape)}, "
-            f"which look like {shape[axis]} crops a clip: --crops mean averages them, "
-            "--crops first takes the first"
-        )
-    kinds = {frozenset(entry) for entry in source._entries.values() if not callable(entry)}
-    kinds |= {frozenset(arrays) for arrays in _sample(source)}
-    (only,) = kinds if len(kinds) == 1 else (frozenset(STREAMS),)
-    if streams in STREAMS:
-        if only == {"features"} and not found.joint:
-            source.notes.append(
-                f"{source.path}: every array is taken as one stream, {streams}, as given"
-            )
-    elif only == {"features"} and not found.joint and streams is None and flow_path is None:
-        _ask_halves(source.path)
-    elif only in ({"rgb"}, {"flow"}):
-        (stream,) = only
-        if streams is None and found.layout == "canonical":
-            source.streams = (stream,)
-            source.notes.append(f"{source.path}: found {stream} only; it is the only stream")
-        else:
-            other = "flow" if stream == "rgb" else "rgb"
-            raise InputError(
-                f"{source.path}: found {stream} only, expected {other}, too: give the "
-                f"path that holds both, or --streams {stream} for {stream} alone"
-            )
-
-
-def _ask_halves(path):
-    """InputError where the path is named after one stream, and each array may be both."""
-    path = Path(path)
-    word = layouts.stream_word(path.stem if path.is_file() else path.name)
-    if word:
-        other = _beside(path, word)
-        more = f", --flow-features {other} to read both" if other and word == "rgb" else ""
-        raise InputError(
-            f"{path}: found a {'file' if path.is_file() else 'folder'} named {word}, which may be "
-            f"one stream or both: --streams {word} to read one{more}, --streams both if every "
-            "array is RGB and flow side by side"
-        )
-
-
-def _beside(path, word):
-    """The path beside `path` that has the other stream's name, or None."""
-    name = path.name.lower().replace(word, "flow" if word == "rgb" else "rgb")
-    there = layouts.visible(path.parent)
-    return next((other for other in there if other.name.lower() == name), None)
+def _second(path):
+    """What --flow-features may name, as a word of a command: flow beside an RGB path, else a folder
+    of another modality in `path`; PATH where there is none."""
+    if layouts.stream_word(path.stem):
+        there = [p for p in layouts.visible(path.parent) if p.suffix == path.suffix and p != path]
+        there = [p for p in there if layouts.stream_word(p.stem) == "flow"]
+    else:
+        there = [p for p in layouts.visible(path) if p.is_dir()] if path.is_dir() else []
+        there = [p for p in there if not layouts.is_part(p.name) and layouts.holds_features(p)]
+    return shlex.quote(str(there[0])) if there else "PATH"
 
 
 # ---- writing
 def write_canonical(
-    path,
-    items,
-    snippet_seconds,
-    dtype="float16",
-    compression=None,
-    clip_seconds=None,
-    own=None,
-    **attributes,
+    path, items, snippet_seconds, dtype="float16", compression=None, clip_seconds=None, **attributes
 ):
     """Write one canonical HDF5 file from `items`, an iterable of (name, rgb (T, D), flow (T, D'));
     returns their count.
 
     A stream that is None is left out. One video at a time is in memory. What lies in the file is
     read back and compared before the file takes its name, and an interrupted call leaves none.
-    compression: None or "gzip". snippet_seconds, clip_seconds (default: the same), attributes: of
-    the file. own, {name: (snippet_seconds, clip_seconds)}, in place of these two: of the file where
-    all are equal, else of each video. InputError on values that do not fit `dtype`, names that HDF5
-    cannot hold or that come twice, and a file that does not read back.
+    snippet_seconds, clip_seconds (default: the same): of all videos, attributes of the file; or
+    snippet_seconds is {name: (step, window)}, attributes of each video where they differ.
+    compression: None or "gzip". attributes: of the file. InputError on values that do not fit
+    `dtype`, names that HDF5 cannot hold or that come twice, and a file that does not read back.
     """
-    if own:
-        snippet_seconds, clip_seconds = in_common(own.values())
-    differ = bool(own) and snippet_seconds is None
-    of_file = {} if differ else _both_seconds(path, snippet_seconds, clip_seconds)
+    seconds, own = (snippet_seconds, clip_seconds or snippet_seconds), {}
+    if isinstance(snippet_seconds, dict):
+        seconds, own = in_common(snippet_seconds.values()), snippet_seconds
     try:
         with write_atomically(path) as temporary:
             with h5py.File(temporary, "w", rdcc_nbytes=0) as file:
-                file.attrs.update(of_file, **attributes)
+                file.attrs.update({} if seconds[0] is None else _both(path, seconds), **attributes)
                 sums, n = {}, 0
-                for n, (name, rgb, flow) in enumerate(items, 1):
-                    if name in ("", ".") or "/" in name or "\0" in name or name in file:
-                        raise InputError(
-                            f"{path}: found {show(name)} as the name of a video, "
-                            "expected a new one without / and NUL"
-                        )
-                    for stream, array in zip(STREAMS, (rgb, flow)):
-                        if array is None:
-                            continue
-                        stored = _fitting(array, dtype, f"{path}: {name}: {stream}")
-                        file.create_dataset(
-                            f"{name}/{stream}",
-                            data=stored,
-                            chunks=_chunks(stored),
-                            compression=compression,
-                            shuffle=compression is not None,
-                        )
-                        sums[f"{name}/{stream}"] = stored.shape, zlib.crc32(stored)
-                    if differ:
-                        file[name].attrs.update(_both_seconds(f"{path}: {name}", *own[name]))
+                for n, (name, *streams) in enumerate(items, 1):
+                    if {"", ".", ".."} & set(name.split("/")) or "\0" in name or name in file:
+                        found = f"{show(name)} as the name of a video"
+                        raise InputError(path, found, "a new one that HDF5 can hold")
+                    for stream, array in zip(STREAMS, streams):
+                        if array is not None:
+                            key = f"{name}/{stream}"
+                            stored = _fitting(array, dtype, f"{path}: {name}: {stream}")
+                            how = dict(compression=compression, shuffle=compression is not None)
+                            file.create_dataset(key, data=stored, chunks=_chunks(stored), **how)
+                            sums[key] = stored.shape, zlib.crc32(stored)
+                    if seconds[0] is None:
+                        file[name].attrs.update(_both(f"{path}: {name}", own[name]))
             with h5py.File(temporary, "r", rdcc_nbytes=0) as file:
                 for key, expected in sums.items():
                     array = file[key][()]
                     if (array.shape, zlib.crc32(array)) != expected:
-                        raise InputError(
-                            f"{path}: {key}: found other values than were written, "
-                            "expected the same (is the disk sound?)"
-                        )
+                        found = "other values than were written"
+                        raise InputError(f"{path}: {key}", found, "the same (is the disk sound?)")
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{path}: found {one_line(error)}, expected to write the file") from None
+        raise InputError(path, reason(error), "to write the file") from None
     return n
 
 
@@ -540,51 +475,33 @@ def in_common(seconds):
     return pairs.pop() if len(pairs) == 1 else (None, None)
 
 
-def _both_seconds(where, step, window):
-    """The attributes of a file or group. window: None where it is as long as the step."""
-    both = zip(layouts.SECONDS, (step, step if window is None else window))
+def _both(where, seconds):
+    """The attributes of a file or group."""
+    both = zip(layouts.SECONDS, seconds)
     return {what: positive_seconds(value, f"{where}: {what}") for what, value in both}
+
+
+def _chunks(array):
+    """The shape of chunks of whole rows, all about as long, at most 512 KiB each. (On a full disk,
+    HDF5 crashes when Python ends if a dataset has no chunks.)"""
+    length, width = array.shape
+    return -(-length // -(-array.nbytes // 2**19)), width
 
 
 def _fitting(array, dtype, where):
     array = np.asarray(array)
     if array.ndim != 2 or 0 in array.shape:
-        raise InputError(
-            f"{where}: found an array {shape_text(array.shape)}, expected (clips, dimensions)"
-        )
+        raise InputError(where, f"an array {array.shape}", TWO_AXES)
     with np.errstate(over="ignore"):
         stored = np.ascontiguousarray(array, dtype=dtype)
     if not np.isfinite(stored).all():
         hint = " (float32 holds more)" if dtype == "float16" else ""
-        raise InputError(
-            f"{where}: found values up to {np.abs(array).max():.4g}, expected finite "
-            f"ones of {dtype}{hint}"
-        )
+        most = f"values up to {np.abs(array).max():.4g}"
+        raise InputError(where, most, f"finite ones of {dtype}{hint}")
     return stored
 
 
-def _chunks(array):
-    """Chunk shape: whole rows, all chunks of about the same length, at most 512 KiB each."""
-    length, width = array.shape
-    pieces = -(-array.nbytes // 2**19)
-    return -(-length // pieces), width
-
-
-def _files_at(paths):
-    """(path, its files) of each of the paths; None is skipped."""
-    for path in (Path(path) for path in paths if path is not None):
-        below = os.walk(path, followlinks=True)
-        yield path, sorted(Path(place, n) for place, _, names in below for n in names) or [path]
-
-
-def file_state(*paths):
-    """[(name, size, time of the last change)] of the files at `paths` (files or folders; None is
-    skipped), to notice that somebody writes to them.
-    """
-    files = [file for _, files in _files_at(paths) for file in files if file.is_file()]
-    return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-
-
+# ---- has the data changed?
 def fingerprint(*paths):
     """A hash (16 hex digits) of the data at `paths` (files or folders; None is skipped), to notice
     that they changed.
@@ -596,16 +513,37 @@ def fingerprint(*paths):
     changes nothing. InputError where a path cannot be read.
     """
     digest = hashlib.blake2b(digest_size=8)
-    for path, files in _files_at(paths):
-        total = sum(file.stat().st_size for file in files if file.is_file())
+    for path in (Path(path) for path in paths if path is not None):
+        files = _named_files(path)
+        total = sum(file.stat().st_size for file in files.values() if file.is_file())
         step = 4096 * max(1, -(-total // 2**25))
-        for name in files:
-            with open_file(name) as (file, size):
-                digest.update(f"{name.relative_to(path)}:{size};".encode())
+        for name, file in files.items():
+            with open_file(file) as (opened, size):
+                digest.update(name + f":{size};".encode())
                 for offset in range(0, size, step):
-                    file.raw.seek(offset)
-                    digest.update(file.raw.read(4096))
+                    opened.raw.seek(offset)
+                    digest.update(opened.raw.read(4096))
     return digest.hexdigest()
+
+
+def file_state(*paths):
+    """A hash (16 hex digits) of the names, sizes and times of the files at `paths` (None is
+    skipped): equal before and after a run if nobody wrote to them. Reads no file."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in (Path(path) for path in paths if path is not None):
+        for name, file in _named_files(path).items():
+            with contextlib.suppress(OSError):  # a file that is gone is another state
+                about = file.stat()
+                name += f":{about.st_size}:{about.st_mtime_ns};".encode()
+            digest.update(name)
+    return digest.hexdigest()
+
+
+def _named_files(path):
+    """{name within the path, as bytes that are the same on all systems: file}, in order."""
+    files = files_below(path) if path.is_dir() else ()
+    named = {os.fsencode(file.relative_to(path).as_posix()): file for file in files}
+    return dict(sorted(named.items())) or {b".": path}
 
 
 def extract_settings(path):

@@ -37,6 +37,7 @@ class InputError(ValueError):
         self.where, self.found, self.expected = str(where), found, expected
         line = self.where + ("" if found is None else f": found {found}")
         line += "" if expected is None else f", expected {expected}"
+        line = re.sub(" at 0x[0-9a-f]+", "", line)  # where Python has an object in memory
         super().__init__("".join(c if c.isprintable() else " " for c in line))
 
 

@@ -1,19 +1,19 @@
-"""Where the arrays of each feature layout lie: a reader looks at a path and lists them by video.
+"""Where the arrays of a feature set lie: one way down from a path to the arrays of each video.
 
-A reader gives `Found`. Its entries map a video's name to {stream: array}. A stream is "rgb",
-"flow", or "features": one array that is both streams side by side or the only stream. An array has
-.shape, .dtype and .read(). Where a file has to be opened to know more, a function stands in the
-place of the array or of the dict; `resolve` calls it when the video is asked for, so that a damaged
-video stops only those who need it.
+Folders, files and keys (of HDF5 groups, dicts and .npz files) are steps down. A step is named after
+a stream, a subset or the video; other folders and groups, such as those of classes, are searched.
+`find` gives `Found`: the videos, and how the arrays of each are read. A file with one video is
+opened when the video is asked for, so that a damaged one stops only those who need it.
 """
 
 import contextlib
-import functools
 import math
 import os
 import re
+import shlex
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 
 import h5py
@@ -22,249 +22,341 @@ import numpy as np
 from formats import annotations as annotation_files
 from formats import npy
 from formats.files import InputError, count, load_pt, open_file, show, some
-from formats.names import SUBSETS, decoded, subset_of_file
+from formats.names import SUBSETS, VIDEO_SUFFIX, decoded, subset_of_file
+from formats.npy import FileArray, in_one_line
+from formats.program import log
 
 STREAMS = ("rgb", "flow")
+ARRAYS = ("feats", "feature", "features")  # of several arrays of a video, the one that is read
 SECONDS = ("snippet_seconds", "clip_seconds")  # attributes of an HDF5 file, or of one video in it
-HDF5 = (".h5", ".hdf5")
 # The first kind that a folder has is read.
-ARRAY_FILES = ((".npy", ".npz"), (".pt", ".pth"), (".pkl", ".pickle"))
+KINDS = ((".h5", ".hdf5"), (".npy", ".npz"), (".pt", ".pth"), (".pkl", ".pickle"))
+SAMPLE = 8  # videos, or members of a group, are looked at to see what kind of set it is
+MOST_CROPS = 32
+JOINT = "JOINTFeatures.npy"  # the end of the name of W-TALC's joint file
+RELEASED = ("X_RGB", "X_flow", "Name_flow")  # folders of the released code
 EXPECTED = (
-    "expected an HDF5 file, or a folder with VIDEO.npy, .npz, .pt or .pkl, or with folders "
-    "rgb and flow of these (docs/data.md lists all layouts)"
+    "an HDF5 file, or a folder with VIDEO.npy, .npz, .pt or .pkl, or with folders rgb and flow of "
+    "these (docs/data.md lists all layouts)"
 )
 
 
 @dataclass
 class Found:
-    """What a reader found at a path."""
+    """What lies at a path."""
 
-    layout: str
-    entries: dict  # name -> {stream: array}, or a function that gives this
+    path: Path
+    key: str | None = None  # the name of the array to read, where a video has several
+    crops: str | None = None  # what to read of several crops in files: their "mean", the "first"
+    layout: str = "per-video"
+    joint: bool = False  # one array a video is RGB and flow side by side for certain
     seconds: tuple = (None, None)  # declared by the file: from clip to clip, of a clip's window
-    handles: tuple = ()  # open files
-    notes: tuple = ()
-    joint: bool = False  # "features" is RGB and flow side by side for certain
+    handles: list = field(default_factory=list)  # open files
+    parts: dict = field(default_factory=dict)  # (folders, name) -> {stream: (places, read)}
+    seen: set = field(default_factory=set)  # groups that were searched
 
+    def add(self, name, stream, place, read, folders=()):
+        """Add a video or one stream of it.
 
-# ---- arrays
-class FileArray:
-    """An array of a file that is opened again for its values. `header` gives (shape, dtype) when
-    first asked. seconds: as in `Found`, declared by the video itself."""
+        stream: "rgb", "flow", or None where only `read()`, which gives {stream: FileArray}, knows;
+        the stream "features" is one array that is both streams side by side or the only stream.
+        place: for messages. folders: those on the way that name neither a stream nor a subset.
+        """
+        parts, stream = self.parts.setdefault((folders, name), {}), stream or "features"
+        places = (place,)
+        if parts and (stream in parts or "features" in (stream, *parts)):
+            held = [one for those, _ in parts.values() for one in those]
+            places = tuple(dict.fromkeys((*held, place)))
+            read, stream = partial(refuse_twice, self.path, name, " and ".join(places)), "features"
+            parts.clear()
+        parts[stream] = places, read
 
-    def __init__(self, header, read, seconds=(None, None)):
-        self._read_header, self.read, self.seconds = header, read, seconds
+    def close(self):
+        for handle in self.handles:
+            handle.close()
 
-    @functools.cached_property
-    def _header(self):
-        return self._read_header()
-
-    @property
-    def shape(self):
-        return self._header[0]
-
-    @property
-    def dtype(self):
-        return self._header[1]
-
-
-def _h5_array(parent, key, where, seconds):
-    """A dataset of an open HDF5 file: checked with its header, opened again for its values."""
-
-    def header():
-        with in_one_line(where):
-            found = parent[key]
-            if not isinstance(found, h5py.Dataset):
-                raise InputError(f"{where}: found a group, expected a dataset (clips, dimensions)")
-            if found.external or found.is_virtual or found.file.filename != parent.file.filename:
-                raise InputError(
-                    f"{where}: found a dataset stored in another file, expected the values here"
-                )
-            if found.shape is None:
-                raise InputError(f"{where}: found an empty dataset, expected (clips, dimensions)")
-            held = found.id.get_storage_size()
-            # deflate packs at most 1032 to 1: a larger shape is more than the file can hold
-            if found.nbytes > held * (1100 if found.id.get_create_plist().get_nfilters() else 1):
-                raise InputError(
-                    f"{where}: found a claim of {found.nbytes} bytes {shape_text(found.shape)} "
-                    f"over {held} stored ones, expected all values in the file"
-                )
-            return found.shape, found.dtype
-
-    return FileArray(header, lambda: parent[key][()], seconds)
-
-
-def _pt_array(tensor, path, key=None):
-    array = _numpy(tensor, path)
-    header = array.shape, array.dtype  # without the values, which are read again when needed
-    return FileArray(lambda: header, functools.partial(_read_pt, path, key))
-
-
-def _read_pt(path, key=None):
-    content = load_pt(path)
-    return _numpy(content if key is None else content[key], path)
-
-
-def _numpy(tensor, path):
-    import torch  # here, so that nobody without .pt files pays for it
-
-    if not isinstance(tensor, torch.Tensor):
-        raise InputError(
-            f"{path}: found {type(tensor).__name__}, expected a tensor (clips, dimensions)"
-        )
-    tensor = tensor.detach()
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-# ---- HDF5
-def _open_h5(path):
-    with open_file(path):  # a clearer message than HDF5's where the path itself is wrong
-        pass
-    with in_one_line(path):
-        # without chunk cache: every dataset is read whole
-        return h5py.File(path, "r", rdcc_nbytes=0)
-
-
-def _h5_file(path):
-    """`Found` of one HDF5 file: a dataset or a group per video, or groups of these that are named
-    after streams or subsets."""
-    file = _open_h5(path)
-    with in_one_line(path):
-        first = next((file.get(name) for name in file), None)
-        is_group = isinstance(first, h5py.Group)
-        canonical = first is None or is_group and ("rgb" in first or "flow" in first)
-        parts = {}  # name of a group -> the stream whose videos it has, None for all streams
-        if is_group and not canonical and len(file) <= 6:
-            parts = {
-                name: stream_word(name)
-                for name in file
-                if stream_word(name) or name.lower() in SUBSETS
-            }
-        if parts and len(parts) == len(file):
-            entries = _merged(
-                [
-                    (name, stream, entry, part)
-                    for part, stream in parts.items()
-                    for name, entry in _h5_group(file[part], f"{path}: {part}").items()
-                ],
-                path,
-            )
-        else:
-            entries = _h5_group(file, path)
-        seconds = _declared_seconds(file, path)
-    return Found("canonical" if canonical else "hdf5", entries, seconds, (file,))
-
-
-def _declared_seconds(member, where):
-    """(snippet_seconds, clip_seconds): attributes of a file, group or dataset; None: not there."""
-    return tuple(
-        positive_seconds(member.attrs[name], f"{where}: attribute {name}")
-        if name in member.attrs
-        else None
-        for name in SECONDS
-    )
-
-
-def _h5_group(group, where):
-    names = [name_text(name, where) for name in group]
-    return {name: functools.partial(_h5_video, group, name, f"{where}: {name}") for name in names}
-
-
-def _h5_video(group, name, where):
-    """{stream: array} of one member: a dataset, or a group with datasets of the streams or with a
-    single one."""
-    with in_one_line(where):
-        member = group.get(name)
-        own = (None, None) if member is None else _declared_seconds(member, where)
-        if not isinstance(member, h5py.Group):
-            return {"features": _h5_array(group, name, where, own)}
-        keys = list(member)
-    streams = {stream_word(key): key for key in keys}
-    if set(streams) & set(STREAMS):
+    def videos(self):
+        """{name: {stream: (places, read)}}; where a name lies in several folders, each has its path
+        as name."""
+        times = Counter(name for _, name in self.parts)
         return {
-            stream: _h5_array(group, f"{name}/{streams[stream]}", f"{where}: {stream}", own)
-            for stream in STREAMS
-            if stream in streams
+            "/".join((*folders, name)) if times[name] > 1 else name: parts
+            for (folders, name), parts in self.parts.items()
         }
-    if len(keys) != 1:
-        raise InputError(
-            f"{where}: found a group of {some(keys) or 'nothing'}, "
-            "expected `rgb` and `flow`, or one dataset"
-        )
-    return {"features": _h5_array(group, f"{name}/{keys[0]}", where, own)}
 
 
-def _h5_folder(path):
-    """`Found` of a folder with HDF5 files, of which each holds some of the videos, or one stream of
-    them."""
-    files = [file for file in visible(path) if file.suffix.lower() in HDF5]
-    found = [_h5_file(file) for file in files]
-    if len(files) == 1:
-        return found[0]
-    parts, declared = [], [one.seconds for one in found if any(one.seconds)]
-    for file, one in zip(files, found):
-        stream = stream_word(file.stem)
-        parts += [(name, stream, entry, file.name) for name, entry in one.entries.items()]
-    said = {seconds_text([(step or window, window or step)]) for step, window in declared}
-    if len(said) > 1:
-        raise InputError(
-            f"{path}: found files of clips of {' and '.join(sorted(said))}, expected one duration"
-        )
-    note = f"{path}: {count(files, 'file')} read as one set: {some(file.name for file in files)}"
-    return Found(
-        "hdf5",
-        _merged(parts, path),
-        max(declared, key=all, default=(None, None)),  # one that says both, if there is one
-        tuple(handle for one in found for handle in one.handles),
-        (note,),
-    )
+def refuse_twice(path, name, places):
+    expected = "each video once (a second stream in a place of its own: --flow-features)"
+    raise InputError(f"{path}: {name}", f"twice ({places})", expected)
 
 
-# ---- one file, many videos
-def _joint_file(path, annotations):
-    """`Found` of a .npy, .pkl or .pt file with all videos, or of the folder of the one
-    *JOINTFeatures.npy: a dict by name, or W-TALC's list in the order of videoname.npy."""
-    if os.path.isdir(path):
-        files = [file for file in visible(path) if file.name.endswith("JOINTFeatures.npy")]
-        if len(files) != 1:
-            raise InputError(
-                f"{path}: found {count(files, 'file')} *JOINTFeatures.npy, expected "
-                "one: name the file"
-            )
-        (path,) = files
-    file = Path(path)
-    joint = "joint" in file.name.lower()
-    if file.suffix in (".pt", ".pth"):
-        items = load_pt(path)
-    elif file.suffix in (".pkl", ".pickle"):
-        items = npy.index_pickle(path)
+def arrays_of(parts):
+    """{stream: FileArray} of a video from its parts, which are opened here."""
+    arrays = {}
+    for stream, (_, read) in parts.items():
+        held = read()
+        only = {stream: held.get(stream, next(iter(held.values())))}
+        arrays.update(held if stream == "features" else only)
+    return arrays
+
+
+def find(path, annotations=None, key=None, crops=None):
+    """`Found` at a path, recognised by looking. annotations: their path, for W-TALC's joint file,
+    whose order is in videoname.npy. InputError where no features can lie, or several crops."""
+    found = Found(Path(path), key, crops)
+    try:
+        with in_one_line(path):
+            if os.path.isdir(path):
+                _folder(found, annotations)
+            else:
+                _file(found, found.path, annotations)
+        if not found.parts:
+            raise _nothing_found(found.path)
+    except InputError:
+        found.close()
+        raise
+    return found
+
+
+def pair(rgb, flow):
+    """`Found` of two sets, one per stream."""
+    layout = "hdf5" if rgb.layout == "canonical" else rgb.layout
+    both = Found(rgb.path, layout=layout, seconds=rgb.seconds, handles=rgb.handles + flow.handles)
+    for stream, found in zip(STREAMS, (rgb, flow)):
+        for name, parts in found.videos().items():
+            both.add(name, stream, stream, partial(arrays_of, parts))
+    return both
+
+
+# ---- folders
+def _folder(found, annotations):
+    files = _files(found.path, set())
+    searched = dict.fromkeys("/".join(folders) for *_, folders in files if folders)
+    if searched:
+        log.warning(f"{found.path}: the features are read from {some(searched)}")
+    above = len(os.path.commonprefix([folders for *_, folders in files]))
+    files = [(file, stream, folders[above:]) for file, stream, folders in files]
+    first = files[0][0] if files else found.path
+    if _is_joint(first):
+        if len(files) > 1:
+            raise InputError(found.path, f"{len(files)} files *{JOINT}", "one: name the file")
+        _file(found, first, annotations)
+    elif _is_released(first):
+        found.layout = "released-pt"
+        for folder, *_ in files:
+            _released(found, folder)
+    elif first.suffix.lower() in KINDS[0]:
+        _h5_files(found, files)
     else:
-        items = npy.index_object_npy(path)
-    if isinstance(items, dict):
-        named = {name_text(key, path): item for key, item in items.items()}
-        entries = {
-            name: functools.partial(_streams_of, item, f"{path}: {name}")
-            for name, item in named.items()
-        }
-        return Found("joint-npy", entries, joint=joint)
-    if not isinstance(items, list):
-        raise InputError(
-            f"{path}: found one array, expected one per video: a dict "
-            f"{{video: array}}, or a folder with a file per video"
-        )
-    listed = _videoname(file.parent, annotations)
+        _per_video(found, files)
+
+
+def _files(folder, seen, stream=None, folders=()):
+    """[(file, its stream or None, folders)]: the array files of a folder and of those in it.
+
+    Folders of streams and subsets belong to the set; others are searched where there is nothing
+    else, and are the `folders` of what lies there. seen: the folders visited, for a link may lead
+    to a folder around it.
+    """
+    children, here = visible(folder), os.path.realpath(folder)
+    files = [child for child in children if _is_joint(child)]
+    if here in seen or not files and folder / "videoname.npy" in children:
+        return []  # the latter are W-TALC's annotations
+    seen.add(here)
+    inside = {child: stream_word(child.name) for child in children if child.is_dir()}
+    if released := [child for child in (folder, *inside) if _is_released(child)]:
+        return [(child, stream, folders) for child in released]
+    for kind in KINDS:
+        files = files or [child for child in children if child.suffix.lower() in kind]
+    found = [(file, stream, folders) for file in files]
+    if stream is None:
+        streams = [(child, word) for child, word in inside.items() if word]
+        apart = [one for child, word in streams for one in _files(child, seen, word, folders)]
+        if apart and (not found or {word for _, word, _ in apart} == set(STREAMS)):
+            found = apart
+    others = [child for child, word in inside.items() if word is None]
+    for child in others:
+        if subset_of_file(child.name):
+            found += _files(child, seen, stream, folders)
+    for child in others if not found else ():
+        found += _files(child, seen, stream, (*folders, child.name))
+    return found
+
+
+def _is_joint(path):
+    return path.name.endswith(JOINT)
+
+
+def _is_released(path):
+    return (path / "X_RGB").is_dir()
+
+
+def _released(found, folder):
+    """The released code's folder {X_RGB,X_flow,Name_flow}/N.pt."""
+    numbers = {key: {file.name for file in folder.glob(f"{key}/[!.]*.pt")} for key in RELEASED}
+    for key, there in numbers.items():
+        if odd := there ^ numbers["X_RGB"]:
+            lengths = f"{len(numbers['X_RGB'])} files in X_RGB and {len(there)} in {key}"
+            expected = f"the same N.pt in both (not so: {some(sorted(odd))})"
+            raise InputError(folder, lengths, expected)
+    for number in sorted(numbers["X_RGB"], key=lambda number: (len(number), number)):
+        named = folder / "Name_flow" / number
+        name, place = name_text(load_pt(named), named), f"{folder.name}/{number}"
+        for stream, key in zip(STREAMS, RELEASED):
+            found.add(name, stream, place, partial(_of_file, folder / key / number, found.key))
+
+
+# ---- a file per video
+def _per_video(found, files):
+    """Files per video, per video and stream, or per video and crop."""
+    marks = [_marked(file.stem, stream) for file, stream, _ in files]
+    names = Counter(name for name, word in marks if word)
+    use_marks = any(n > 1 for n in names.values()) or all(word for _, word in marks)
+    if use_marks and any(stream is None for _, stream, _ in files):
+        such = some((file.name for file, *_ in files), 2)
+        log.warning(f"{found.path}: the streams are told by the files' names, such as {such}")
+    stems = {file.stem for file, *_ in files} | (set(names) if use_marks else set())
+    named = {}  # file -> (name, stream, folders)
+    for (file, stream, folders), (name, word) in zip(files, marks):
+        # video_features writes VIDEO_fps.npy and VIDEO_timestamps_ms.npy beside the features
+        extra = re.fullmatch(r"(.+)_(fps|timestamps_ms)", file.stem)
+        if not extra or extra[1] not in stems:
+            marked = use_marks and word
+            named[file] = (name, word, folders) if marked else (file.stem, stream, folders)
+    crops = _crops(named)
+    usual = max(map(len, crops.values()), default=0)
+    if usual:
+        such = f"{usual} crops a video in files such as {next(iter(crops.values()))[0].name}"
+        if found.crops is None:
+            raise InputError(found.path, such, "--crops mean (averages them) or --crops first")
+        log.warning(f"{found.path}: found {such}; read is the {found.crops}")
+    for (name, stream, folders), of_video in crops.items():
+        read = partial(_of_crops, of_video, usual, found)
+        found.add(_text(name), stream, of_video[0].name, read, folders)
+        for file in of_video:
+            del named[file]
+    for file, (name, stream, folders) in named.items():
+        place = file.relative_to(found.path).as_posix()
+        found.add(_text(name), stream, place, partial(_of_file, file, found.key), folders)
+
+
+def _marked(stem, stream):
+    """(name, stream) of a file that is called VIDEO_rgb, VIDEO-flow, rgb_VIDEO; (stem, None)
+    else. stream: that of its folder, or None."""
+    last = re.fullmatch(r"(.+?)[-_. ]+(rgb|flow)", stem, re.IGNORECASE)
+    first = re.fullmatch(r"(rgb|flow)[-_. ]+(.+)", stem, re.IGNORECASE)
+    name, word = last.groups() if last else first.groups()[::-1] if first else (stem, None)
+    if word is None or stream not in (None, word.lower()):
+        return stem, None
+    return name, word.lower()
+
+
+def _crops(named):
+    """{(name, stream, folders): [files in order]} of videos with a file per crop, VIDEO__0.npy to
+    VIDEO__4.npy: most of them have the same numbers, from 0 or 1 on."""
+    crops = {}
+    for file, (name, *more) in named.items():
+        if crop := re.fullmatch(r"(.+?)(?:__|[-_. ]+crop[-_. ]*)(\d{1,3})", name, re.IGNORECASE):
+            crops.setdefault((crop[1], *more), {})[int(crop[2])] = file
+    crops = {video: dict(sorted(of.items())) for video, of in crops.items() if len(of) > 1}
+    numbers = Counter(map(tuple, crops.values()))
+    usual, n = max(numbers.items(), key=lambda item: item[1], default=((), 0))
+    in_order = usual in [tuple(range(k, k + len(usual))) for k in (0, 1)]
+    if not in_order or len(usual) > MOST_CROPS or 2 * n <= len(crops):
+        return {}
+    return {video: list(files.values()) for video, files in crops.items()}
+
+
+def _of_crops(files, usual, found):
+    """`_arrays` of the first, or the mean, of the crops of a video, each in a file."""
+    if len(files) != usual:
+        raise InputError(files[0], f"{len(files)} crops", f"{usual} as in other videos")
+    first = _of_file(files[0], found.key)
+    if found.crops == "first":
+        return first
+    crops, arrays = [first, *(_of_file(file, found.key) for file in files[1:])], {}
+    for stream, one in first.items():
+        of_stream = [crop[stream] for crop in crops]
+        if {array.shape for array in of_stream} != {one.shape}:
+            raise InputError(files[0], f"{one.shape}, and other shapes in other crops", "one shape")
+        arrays[stream] = FileArray(one.shape, one.dtype, partial(_mean, of_stream))
+    return arrays
+
+
+def _mean(arrays):
+    return np.mean([array.read() for array in arrays], 0, dtype=np.float64)
+
+
+# ---- array files
+def _content(file):
+    """What an array file holds: an array, or a dict or list of them."""
+    suffix = file.suffix.lower()
+    if suffix == ".npz":
+        return npy.index_npz(file)
+    if suffix in KINDS[2]:
+        return load_pt(file)
+    return npy.index_pickle(file) if suffix in KINDS[3] else npy.index_npy(file)
+
+
+def _of_file(file, key):
+    """`_arrays` of a file that holds one video, or one stream of it."""
+    arrays = _arrays(_content(file), file, key)
+    if file.suffix.lower() not in KINDS[2]:
+        return arrays
+    return {  # tensors are in memory: these are read again
+        stream: FileArray(array.shape, array.dtype, partial(_again, file, key, stream))
+        for stream, array in arrays.items()
+    }
+
+
+def _again(file, key, stream):
+    return _arrays(_content(file), file, key)[stream].read()
+
+
+def _file(found, path, annotations):
+    """A file with all videos, or with a single one, which has the file's name."""
+    with open_file(path) as (file, _):
+        start = file.read(8)
+    if start == b"\x89HDF\r\n\x1a\n":
+        found.seconds = _h5_file(found, path)
+        return
+    if VIDEO_SUFFIX.search(path.name):
+        raise InputError(path, "a video", f"its features; they are made first: {_extraction(path)}")
+    others = {".npz", *(suffix for kind in KINDS[2:] for suffix in kind)}
+    if start[:6] != b"\x93NUMPY" and not (start and path.suffix.lower() in others):
+        swapped = " (are features and annotations swapped?)" if start.lstrip()[:1] == b"{" else ""
+        raise InputError(path, "a file that is neither HDF5 nor NumPy", f"features{swapped}")
+    found.joint = "joint" in path.name.lower()
+    content, listed = _content(path), _videoname(path.parent, annotations)
+    if isinstance(content, FileArray) and (found.joint or listed and len(content.shape) > 2):
+        content = npy.index_npy(path, rows=True)
+    single = hasattr(content, "shape")
+    if path.suffix.lower() == ".npz":
+        single = sum(len(array.shape) > 1 for array in content.values()) < 2
+    if single:
+        found.add(_text(path.stem), None, path.name, partial(_of_file, path, found.key))
+        return
+    found.layout = "joint-npy"
+    if isinstance(content, dict):
+        kind = _inside(found, content, path, path.stem)
+        found.layout = "per-video" if kind == "arrays" else "joint-npy"
+    elif isinstance(content, list):
+        _listed(found, content, path, listed)
+    else:
+        raise InputError(path, show(content), "arrays (clips, dimensions)")
+
+
+def _listed(found, items, path, listed):
+    """W-TALC's list of arrays, in the order of the videoname.npy at the path `listed`, or None."""
     if listed is None:
-        raise InputError(
-            f"{path}: found no videoname.npy, expected it in the annotation folder: "
-            "the joint file alone does not say which video is which"
-        )
+        expected = "videoname.npy in the annotation folder, or a dict {video: array}"
+        raise InputError(path, "a list of arrays that does not say which video is which", expected)
     names = annotation_files.wtalc_names(listed.parent)
     if len(names) != len(items):
-        raise InputError(
-            f"{path}: found {len(items)} arrays, expected {len(names)}: one per name in {listed}"
-        )
-    entries = {name: {"features": item} for name, item in zip(names, items)}
-    return Found("joint-npy", entries, joint=joint)
+        raise InputError(path, f"{len(items)} arrays", f"{len(names)}: one per name in {listed}")
+    for i, (name, item) in enumerate(zip(names, items)):
+        array = _leaf(item, f"{path}: item {i}")
+        found.add(name, None, f"item {i}", partial(dict, features=array))
 
 
 def _videoname(folder, annotations):
@@ -275,323 +367,219 @@ def _videoname(folder, annotations):
     return next((file for file in files if file.is_file()), None)
 
 
-def _streams_of(item, where):
-    """{stream: array} of what a file holds for one video: an array, or a dict with arrays of the
-    streams or one."""
-    if not isinstance(item, dict):
-        return {"features": _as_array(item, where)}
-    streams = {stream_word(str(key)): value for key, value in item.items()}
-    if set(streams) & set(STREAMS):
-        return {
-            stream: _as_array(streams[stream], where) for stream in STREAMS if stream in streams
-        }
-    arrays = {key: value for key, value in item.items() if len(getattr(value, "shape", ())) > 1}
-    arrays = arrays or item
-    if len(arrays) != 1:
-        raise InputError(
-            f"{where}: found arrays {some(map(str, item)) or 'none'}, expected rgb "
-            "and flow, or one array of (clips, dimensions)"
+def _h5_files(found, files):
+    """HDF5 files of which each holds some of the videos, one stream of them, or one video."""
+    declared = []
+    for file, stream, folders in files:
+        name, word = _marked(file.stem, stream)
+        stream = stream or word or (stream_word(file.stem) if len(files) > 1 else None)
+        declared.append(_h5_file(found, file, name, stream, folders))
+    declared = [seconds for seconds in declared if any(seconds)]
+    said = {seconds_text([(step or window, window or step)]) for step, window in declared}
+    if len(said) > 1:
+        clips = f"files of clips of {' and '.join(sorted(said))}"
+        raise InputError(found.path, clips, "one duration")
+    found.seconds = max(declared, key=all, default=(None, None))  # one that says both, if any
+    if len(files) > 1:
+        found.layout, such = "hdf5", some(file.name for file, *_ in files)
+        log.warning(f"{found.path}: {count(files, 'file')} read as one set: {such}")
+
+
+def _h5_file(found, path, name=None, stream=None, folders=()):
+    """Add what an HDF5 file holds; returns the seconds that it declares."""
+    with open_file(path), in_one_line(path):  # HDF5 would wait for a pipe
+        file = h5py.File(path, "r", rdcc_nbytes=0)  # without chunk cache: datasets are read whole
+        found.handles.append(file)
+        kind = _inside(found, file, path, name or path.stem, stream, folders)
+        found.layout = "canonical" if kind == "canonical" else "hdf5"
+        return _declared_seconds(file, path)
+
+
+# ---- groups of HDF5, and dicts
+def _inside(found, node, where, name, stream=None, folders=()):
+    """Add the videos in an HDF5 group or a dict; returns what `_kind` says of it. name: of the
+    video, where the node is one."""
+    kind, place = _kind(node, where, found.key), os.path.basename(where)
+    here = id(node) if isinstance(node, dict) else node
+    if kind == "arrays":
+        found.add(_text(name), stream, place, partial(_arrays, node, where, found.key), folders)
+    elif here not in found.seen:  # groups may hold each other
+        found.seen.add(here)
+        for key in node:
+            text = name_text(key, where)
+            below, word = f"{where}: {text}", stream or stream_word(text)
+            if kind == "groups":
+                inside = folders if word or text.lower() in SUBSETS else (*folders, text)
+                _inside(found, _member(node, key, below), below, text, word, inside)
+            else:
+                read = partial(_of_member, node, key, below, found.key)
+                found.add(text, stream, place, read, folders)
+    return kind
+
+
+def _kind(node, where, key):
+    """What the members of an HDF5 group or a dict are, by the first that can be opened: "arrays" of
+    one video, "videos" (in "canonical" form), or "groups" of videos."""
+    members = {}
+    for name in node:
+        with contextlib.suppress(InputError):  # reported where the video is needed
+            members[name_text(name, where)] = _member(node, name, where)
+        if len(members) == SAMPLE:
+            break
+    groups = [member for member in members.values() if _is_group(member)]
+    if len(groups) < len(members) or not groups:
+        return "arrays" if _of_one_video(members, key) else "videos"
+    if all(_holds_groups(group, where) for group in groups):
+        return "groups"
+    inside = [[str(decoded(name)) for name in group] for group in groups]
+    if any(set(STREAMS) & set(names) for names in inside):
+        return "canonical"
+    if any(_of_one_video(names, key) for names in inside):
+        return "videos"
+    # arrays have the same names in several videos; groups of videos have each its own
+    apart = len(set(map(frozenset, inside))) == len(inside) < sum(map(len, inside))
+    parts = all(stream_word(name) or name.lower() in SUBSETS for name in members)
+    return "groups" if parts or apart else "videos"
+
+
+def _of_one_video(names, key):
+    """Whether names are those of a video's arrays, not of videos."""
+    words = sorted(str(stream_word(name)) for name in names)
+    known = not {*STREAMS, *ARRAYS}.isdisjoint(name.lower() for name in names)
+    return known or key in names or words == sorted(STREAMS)
+
+
+def _is_group(member):
+    return isinstance(member, (dict, h5py.Group))
+
+
+def _holds_groups(group, where):
+    for name in group:
+        with contextlib.suppress(InputError):
+            return _is_group(_member(group, name, where))
+    return False
+
+
+def _member(node, key, where):
+    """What lies in an HDF5 group or a dict under a key."""
+    if isinstance(node, dict):
+        return node[key]
+    with in_one_line(where):
+        # an external link may lead to a pipe, on which HDF5 waits for ever
+        if node.get(key, getlink=True, getclass=True) is not h5py.HardLink:
+            raise InputError(where, "a link", "the values themselves, in this file")
+        return node[key]
+
+
+# ---- the arrays of a video
+def _of_member(node, name, where, key):
+    return _arrays(_member(node, name, where), where, key)
+
+
+def _arrays(value, where, key):
+    """{stream: FileArray} of what a video is: one array, or an HDF5 group or a dict of its streams
+    or with one array. key: the name of the array to read, or None."""
+    seconds = _declared_seconds(value, where)
+    if not _is_group(value):
+        return {"features": _leaf(value, where, seconds)}
+    named = {str(decoded(name)): name for name in value}
+
+    def under(name, place):
+        return _leaf(_member(value, named[name], place), place, seconds)
+
+    if key is not None:
+        if key not in named:
+            raise InputError(where, f"the arrays {some(named) or 'none'}", f"{key} (--key)")
+        return {stream_word(key) or "features": under(key, where)}
+    streams = {}
+    for stream in STREAMS:
+        those = [name for name in named if stream_word(name) == stream]
+        those = [name for name in those if name.lower() == stream] or those
+        if len(those) > 1:
+            raise InputError(where, f"the arrays {some(those)}", f"one; {_which(those)}")
+        if those:
+            streams[stream] = under(those[0], f"{where}: {stream}")
+    first = [name for name in ARRAYS if name in named]
+    if streams or first:
+        return streams or {"features": under(first[0], where)}
+    members = {name: _member(value, inner, where) for name, inner in named.items()}
+    wide = [name for name, one in members.items() if len(getattr(one, "shape", None) or ()) > 1]
+    wide = wide or list(named)
+    if len(wide) != 1:
+        expected = f"rgb and flow, or one array; {_which(wide)}"
+        raise InputError(where, f"the arrays {some(named) or 'none'}", expected)
+    return {"features": under(wide[0], where)}
+
+
+def _which(names):
+    return f"--key says which, such as --key {shlex.quote(next(iter(names), 'NAME'))}"
+
+
+def _declared_seconds(member, where):
+    """(snippet_seconds, clip_seconds): attributes of a file, group or dataset; None: not there."""
+    with in_one_line(where):
+        stored = getattr(member, "attrs", {})
+        return tuple(
+            positive_seconds(stored[name], f"{where}: attribute {name}") if name in stored else None
+            for name in SECONDS
         )
-    return {"features": _as_array(next(iter(arrays.values())), where)}
 
 
-def _as_array(value, where):
-    """An array with .read(), also of a tensor."""
-    if hasattr(value, "read"):
+def _leaf(value, where, seconds=(None, None)):
+    """The FileArray of an array, a tensor, or a dataset in an open HDF5 file, which is checked with
+    its header. InputError for anything else."""
+    if isinstance(value, FileArray):
         return value
-    array = _numpy(value, where)
-    return FileArray(lambda: (array.shape, array.dtype), lambda: array)
+    if hasattr(value, "detach"):
+        value = value.detach()
+        value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    if isinstance(value, np.ndarray):
+        return FileArray(value.shape, value.dtype, value.copy)
+    if not isinstance(value, h5py.Dataset):
+        found = "a group" if isinstance(value, h5py.Group) else show(value)
+        raise InputError(where, found, "an array (clips, dimensions)")
+    with in_one_line(where):
+        held = value.id.get_storage_size()
+        if value.external or value.is_virtual:
+            raise InputError(where, "a dataset stored in another file", "the values here")
+        if value.shape is None:
+            raise InputError(where, "an empty dataset", "an array (clips, dimensions)")
+        # deflate packs at most 1032 to 1: a larger shape is more than the file can hold
+        if value.nbytes > held * (1100 if value.id.get_create_plist().get_nfilters() else 1):
+            claim = f"a claim of {value.nbytes} bytes {value.shape} over {held} stored ones"
+            raise InputError(where, claim, "all values in the file")
+        read = partial(_dataset_values, value.file, value.name)
+        return FileArray(value.shape, value.dtype, read, seconds)
 
 
-# ---- a file per video
-def _per_video(path):
-    """`Found` of a folder with a file per video, or one per video and stream."""
-    files, descended = _array_files(Path(path))
-    marks = [_marked(file, stream) for file, stream in files]
-    names = Counter(name for name, stream in marks if stream)
-    use_marks = any(n > 1 for n in names.values()) or all(stream for _, stream in marks)
-    notes, parts = [], []
-    for (file, stream), (name, marked) in zip(files, marks):
-        if not use_marks or not marked:
-            name, marked = file.stem, stream
-        # video_features writes VIDEO_fps.npy and VIDEO_timestamps_ms.npy beside the features
-        extra = re.fullmatch(r"(.+)_(fps|timestamps_ms)", file.stem)
-        if not (extra and use_marks and extra[1] in names):
-            place = file.relative_to(path).as_posix()
-            parts.append((name, marked, functools.partial(_file_streams, file), place))
-    if use_marks and any(not stream for _, stream in files):
-        notes.append(
-            f"{path}: the streams are told by the files' names, such as "
-            f"{some((f.name for f, _ in files), 2)}"
-        )
-    if descended:
-        notes.append(f"{path}: the features are read from {some(descended)}")
-    return Found("per-video", _merged(parts, path), notes=tuple(notes))
-
-
-def _array_files(path):
-    """([(file, its stream or None)], folders): the array files in `path`, and the folders below
-    that were searched because `path` itself holds neither these nor folders of streams or
-    subsets."""
-    files = _files_here(path, None)
-    if files:
-        return files, []
-    below = {child: _array_files(child)[0] for child in subfolders(path) if _holds_features(child)}
-    return [file for files in below.values() for file in files], [child.name for child in below]
-
-
-def _files_here(folder, stream):
-    """The array files in `folder` and in its folders for streams and subsets."""
-    children = visible(folder)
-    folders = [child for child in children if child.is_dir()]
-    files = [(file, stream) for file in _one_kind(children)]
-    if stream is None:
-        of_stream = {child: stream_word(child.name) for child in folders}
-        apart = [
-            one for child, word in of_stream.items() if word for one in _files_here(child, word)
-        ]
-        if apart and (not files or {word for _, word in apart} == set(STREAMS)):
-            files = apart
-    for child in folders:
-        if subset_of_file(child.name) and stream_word(child.name) is None:
-            files = files + _files_here(child, stream)
-    return files
-
-
-def _one_kind(children):
-    """The array files among `children`, of the first kind of ARRAY_FILES that is there."""
-    for suffixes in ARRAY_FILES:
-        if files := [child for child in children if child.suffix.lower() in suffixes]:
-            return files
-    return []
-
-
-def _marked(file, stream):
-    """(name, stream) of a file that is called VIDEO_rgb, VIDEO-flow, rgb_VIDEO; the file's stem and
-    None else."""
-    name, word = file.stem, None
-    if last := re.fullmatch(r"(.+?)[-_. ]+(rgb|flow)", file.stem, re.IGNORECASE):
-        name, word = last.groups()
-    elif first := re.fullmatch(r"(rgb|flow)[-_. ]+(.+)", file.stem, re.IGNORECASE):
-        word, name = first.groups()
-    if word is None or stream not in (None, word.lower()):
-        return file.stem, None
-    return name, word.lower()
-
-
-def _file_streams(file):
-    """{stream: array} of a file that holds one video, or one stream of it."""
-    suffix = file.suffix.lower()
-    if suffix == ".npy":
-        header = npy.npy_header(file)
-        if header[1].kind == "O" and isinstance(items := npy.index_object_npy(file), dict):
-            return _streams_of(items, file)
-        return {"features": FileArray(lambda: header, functools.partial(npy.load_npy, file))}
-    if suffix == ".npz":
-        headers = npy.npz_headers(file)
-        return _streams_of(
-            {
-                key: FileArray(
-                    functools.partial(headers.get, key),
-                    functools.partial(npy.load_npz_member, file, key),
-                )
-                for key in headers
-            },
-            file,
-        )
-    if suffix in (".pkl", ".pickle"):
-        return _streams_of(npy.index_pickle(file), file)
-    content = load_pt(file)
-    if not isinstance(content, dict):
-        return {"features": _pt_array(content, file)}
-    return _streams_of(
-        {
-            key: _pt_array(value, file, key)
-            for key, value in content.items()
-            if hasattr(value, "shape")
-        },
-        file,
-    )
-
-
-def _released_pt(path):
-    """`Found` of the released code's folder {trainSet,...}/{X_RGB,X_flow,Name_flow}/N.pt."""
-    parts = []
-    for folder in (Path(path), *subfolders(path)):
-        if not (folder / "X_RGB").is_dir():
-            continue
-        numbers = _numbers(folder / "X_RGB")
-        for key in ("X_flow", "Name_flow"):
-            other = _numbers(folder / key)
-            if other != numbers:
-                raise InputError(
-                    f"{folder}: found {len(numbers)} files in X_RGB and {len(other)} in {key}, "
-                    f"expected the same N.pt in both (not so: {some(sorted(numbers ^ other))})"
-                )
-        for number in sorted(numbers, key=lambda number: (len(number), number)):
-            named = folder / "Name_flow" / number
-            name, place = name_text(load_pt(named), named), f"{folder.name}/{number}"
-            for stream, key in zip(STREAMS, ("X_RGB", "X_flow")):
-                parts.append(
-                    (name, stream, functools.partial(_file_streams, folder / key / number), place)
-                )
-    return Found("released-pt", _merged(parts, path))
-
-
-def _numbers(folder):
-    return {file.name for file in folder.glob("[!.]*.pt")}
-
-
-# ---- put together
-def resolve(entry):
-    """{stream: array} of an entry."""
-    arrays = {}
-    for stream, value in (entry() if callable(entry) else entry).items():
-        found = value() if callable(value) else {stream: value}
-        if stream == "features":
-            arrays.update(found)
-        else:
-            arrays[stream] = found[stream] if stream in found else next(iter(found.values()))
-    return arrays
-
-
-def pair(rgb, flow):
-    """Entries of two sets of entries, one per stream."""
-    return _merged(
-        [
-            (name, stream, entry, stream)
-            for stream, entries in zip(STREAMS, (rgb, flow))
-            for name, entry in entries.items()
-        ],
-        "",
-    )
-
-
-def _merged(parts, path):
-    """Entries of (name, stream or None, entry, place): put together by video."""
-    entries, places = {}, {}
-    for name, stream, entry, place in parts:
-        stream = stream or "features"
-        earlier = places.setdefault(name, {})
-        if stream in earlier or "features" in earlier or stream == "features" and earlier:
-            entries[name] = functools.partial(
-                _refuse,
-                f"{path}: {name}: found twice, expected each video once "
-                f"({', '.join(earlier.values())} and {place})",
-            )
-        elif not callable(entries.get(name)):
-            entries.setdefault(name, {})[stream] = functools.partial(resolve, entry)
-        earlier[stream] = place
-    return entries
-
-
-def _refuse(message):
-    raise InputError(message)
-
-
-# ---- recognise
-def _hdf5(path, annotations):
-    return _h5_folder(path) if os.path.isdir(path) else _h5_file(path)
-
-
-# layout: what it looks like, and its reader (path, annotations) -> Found
-LAYOUTS = {
-    "canonical": (
-        "One HDF5 file: a group per video with datasets `rgb` and `flow` (or one of them), the "
-        "file's attributes `snippet_seconds` and `clip_seconds`",
-        lambda path, annotations: _h5_file(path),
-    ),
-    "joint-npy": (
-        "One .npy, .pkl or .pt file with all videos, (T, 2D) with RGB first: a dict by "
-        "name, or a list in the order of videoname.npy (W-TALC)",
-        _joint_file,
-    ),
-    "per-video": (
-        "A folder with files per video (.npy, .npz, .pt, .pkl): VIDEO.npy with both streams side "
-        "by side, rgb/VIDEO.npy and flow/VIDEO.npy, or VIDEO_rgb.npy and VIDEO_flow.npy",
-        lambda path, annotations: _per_video(path),
-    ),
-    "released-pt": (
-        "The layout of the released EM-MIL code, DIR/{trainSet,...}/{X_RGB,X_flow,Name_flow}/N.pt",
-        lambda path, annotations: _released_pt(path),
-    ),
-    "hdf5": (
-        "HDF5 of other shapes: a dataset per video, groups `rgb` and `flow` of these, or "
-        "several files",
-        _hdf5,
-    ),
-}
-
-
-def read_layout(path, layout, annotations=None):
-    """`Found` at a path, in a layout of LAYOUTS or, for "auto", in the one that it looks like."""
-    notes = ()
-    with in_one_line(path):
-        if layout == "auto":
-            given, (path, layout) = Path(path), _recognise(Path(path))
-            notes = (f"{given}: the features are read from {path}",) if path != given else ()
-        found = LAYOUTS[layout][1](path, annotations)
-    found.notes += notes
-    return found
-
-
-def _recognise(path):
-    """(path, layout) of what lies at `path`; of a folder around the features' folder, that one."""
-    if path.is_dir():
-        while not _files_here(path, None) and not _whole_layout(path):
-            inside = [child for child in subfolders(path) if _holds_features(child)]
-            if len(inside) != 1:
-                break
-            path = inside[0]
-        return path, _whole_layout(path) or "per-video"
-    with open_file(path) as (file, _):
-        start = file.read(8)
-    if start == b"\x89HDF\r\n\x1a\n":
-        return path, "hdf5"
-    if (
-        start[:6] == b"\x93NUMPY"
-        or path.suffix.lower() in (".pkl", ".pickle", ".pt", ".pth")
-        and start
-    ):
-        return path, "joint-npy"
-    swapped = " (are features and annotations swapped?)" if start.lstrip()[:1] == b"{" else ""
-    raise InputError(
-        f"{path}: found a file that is neither HDF5 nor NumPy, expected features{swapped}"
-    )
-
-
-def _whole_layout(folder):
-    """The layout of a folder that holds the whole set in a form of its own, or None."""
-    if any((place / "X_RGB").is_dir() for place in (folder, *subfolders(folder))):
-        return "released-pt"
-    if any(file.name.endswith("JOINTFeatures.npy") for file in visible(folder)):
-        return "joint-npy"
-    return "hdf5" if any(file.suffix.lower() in HDF5 for file in visible(folder)) else None
-
-
-def nothing_found(path):
-    """The line for a path in which no video was found: what lies there instead."""
-    if not os.path.isdir(path):
-        return f"{path}: found no videos in this file, {EXPECTED}"
-    files, folders = Counter(), []
-    for child in visible(path):
-        if child.is_dir():
-            folders.append(child.name)
-        else:
-            files[child.suffix.lower() or "(no suffix)"] += 1
-    found = [count(n, f"{suffix} file") for suffix, n in files.most_common(4)]
-    if folders:
-        found.append(f"{count(folders, 'folder')} ({some(folders, 3)})")
-    advice = ""
-    if set(files) & {".mp4", ".avi", ".mkv", ".webm", ".mov"}:
-        advice = "; of videos, features are made first (docs/video.md)"
-    elif set(files) & {".csv", ".txt", ".mat"}:
-        advice = "; save each table with np.save as VIDEO.npy, an array (clips, dimensions)"
-    there = " and ".join(found) or "an empty folder"
-    return f"{path}: found no videos, but {there}, {EXPECTED}{advice}"
+def _dataset_values(file, name):
+    return file[name][()]
 
 
 # ---- words
+def _nothing_found(path):
+    """The InputError for a path in which no video was found: what lies there instead."""
+    if not os.path.isdir(path):
+        return InputError(path, "no videos in this file", EXPECTED)
+    there = Counter(
+        "folder" if child.is_dir() else f"{child.suffix.lower() or 'plain'} file"
+        for child in visible(path)
+    )
+    expected, suffixes = EXPECTED, {kind.split()[0] for kind in there}
+    if any(map(VIDEO_SUFFIX.search, suffixes)):
+        expected += f"; of videos, features are made first: {_extraction(path)}"
+    elif suffixes & {".csv", ".txt", ".mat"}:
+        expected += "; save each table with np.save as VIDEO.npy, an array (clips, dimensions)"
+    found = some([count(n, kind) for kind, n in there.most_common()]) or "an empty folder"
+    return InputError(path, f"no videos, but {found}", expected)
+
+
+def _extraction(path):
+    command = f"python tools/extract_features.py {shlex.quote(str(path))} features.h5"
+    return f"{command} (docs/video.md)"
+
+
+@lru_cache(2**16)
 def stream_word(name):
     """ "rgb" or "flow" where the name of a folder, file or key has that word (I3D_RGB,
     FlowFeatures), else None."""
@@ -606,37 +594,31 @@ def is_part(name):
     return stream_word(name) is not None or subset_of_file(name) is not None
 
 
-def _holds_features(folder):
-    """Whether a folder has files that may be features anywhere inside; W-TALC's annotations are
-    none."""
-    suffixes = {*HDF5, *(suffix for kind in ARRAY_FILES for suffix in kind)}
-    return any(
-        not name.startswith(".") and Path(name).suffix.lower() in suffixes
-        for _, _, names in os.walk(folder)
-        if "videoname.npy" not in names
-        for name in names
-    )
-
-
 def visible(folder):
     """What lies in a folder, sorted; names that begin with a dot are left out (a Mac's archives add
     ._VIDEO.npy)."""
     try:
         return sorted(child for child in Path(folder).iterdir() if not child.name.startswith("."))
     except OSError as error:
-        raise InputError(f"{folder}: found {error.strerror}, expected a folder") from None
+        raise InputError(folder, error.strerror, "a folder") from None
 
 
-def subfolders(path):
-    return [child for child in visible(path) if child.is_dir()]
+def holds_features(folder):
+    """Whether there are array files in a folder, or anywhere below."""
+    return bool(_files(Path(folder), set()))
 
 
 def name_text(name, where):
     """A video's name from str, bytes or NumPy's forms of them. InputError for anything else."""
     name = decoded(name)
     if not isinstance(name, str) or not name:
-        raise InputError(f"{where}: found {show(name)} as the name of a video, expected text")
-    return str(name)
+        raise InputError(where, f"{show(name)} as the name of a video", "text")
+    return _text(name) if re.search("[\ud800-\udfff]", name) else str(name)
+
+
+def _text(name):
+    """A name of the file system, whose bytes need not be UTF-8, as text."""
+    return decoded(os.fsencode(name))
 
 
 def positive_seconds(value, where):
@@ -647,7 +629,7 @@ def positive_seconds(value, where):
         seconds = math.nan
     if not 0 < seconds < math.inf:
         found = show(value.item() if isinstance(value, np.generic) else value)
-        raise InputError(f"{where}: found {found}, expected a positive number of seconds")
+        raise InputError(where, found, "a positive number of seconds")
     return seconds
 
 
@@ -658,27 +640,3 @@ def seconds_text(seconds):
         for of in zip(*seconds)
     )
     return window if window == step else f"{window} every {step}"
-
-
-@contextlib.contextmanager
-def in_one_line(where):
-    """Turn what h5py raises on broken data, which may be nearly anything, into InputError."""
-    try:
-        yield
-    except InputError:
-        raise
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, MemoryError) as error:
-        raise InputError(
-            f"{where}: found broken data ({one_line(error)}), expected readable features"
-        ) from None
-
-
-def one_line(error):
-    system = re.search("error message = '([^']*)'", str(error))  # what HDF5 wraps into a paragraph
-    if system:
-        return system[1]
-    return " ".join(str(error).strip("'\"").split()) or type(error).__name__
-
-
-def shape_text(shape):
-    return "(" + ", ".join(map(str, shape)) + ")"

@@ -5,12 +5,13 @@ ours, which checks its arguments before it builds an array, a dtype or a scalar;
 refused. NumPy's own functions are not handed out: a damaged state crashes them. Memory follows the
 size of the file, not what the file claims. Whatever is wrong with a file is one `InputError` line.
 
-The arrays of a joint feature file stay on disk: an `Item` opens the file again, seeks and reads.
-The file is not mapped into memory, because a training reads it for hours, and the signal SIGBUS
-ends Python when a mapped file is cut short.
+Arrays of 4 KiB and more stay on disk: a `FileArray` opens the file again, seeks and reads. The file
+is not mapped into memory, because a training reads it for hours, and the signal SIGBUS ends Python
+when a mapped file is cut short.
 """
 
 import contextlib
+import functools
 import io
 import math
 import os
@@ -27,16 +28,38 @@ import numpy as np
 from formats.files import InputError, open_file, show
 
 MAX_HEADER = 10_000  # bytes of a .npy header: NumPy's own limit
-KEEP_ON_DISK = 4096  # bytes from which an array of a joint file is left on disk
+KEEP_ON_DISK = 4096  # bytes from which an array in a pickle is left on disk
 
 
 @dataclass(frozen=True)
-class Item:
-    """One array of a file with many; `read()` gives its values."""
+class FileArray:
+    """An array of a file; `read()` gives its values, in a new array each time."""
 
     shape: tuple
     dtype: np.dtype
     read: object
+    seconds: tuple = (None, None)  # from clip to clip, of a clip's window, where the array says so
+
+    def __repr__(self):
+        return f"an array {self.shape} of {self.dtype}"
+
+
+@contextlib.contextmanager
+def in_one_line(where, what="broken data", expected="readable features"):
+    """Makes an InputError of whatever is raised inside: broken data can raise nearly anything."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(where, f"{what} ({reason(error)})", expected) from None
+
+
+def reason(error):
+    """An exception in a few words; of HDF5's paragraphs what the system said."""
+    system = re.search("error message = '([^']*)'", str(error))
+    text = " ".join(str(error).strip("'\"").split())
+    return system[1] if system else f"{type(error).__name__}: {text[:200]}"
 
 
 def load_npy(path):
@@ -48,116 +71,54 @@ def load_npy(path):
     pickle that asks for anything but NumPy's arrays, dtypes and scalars.
     """
     with open_file(path) as (file, size):
-        return _load(file, size, path)
+        array = _load(file, size, path)
+    for at, item in enumerate(array.flat if array.dtype.kind == "O" else ()):
+        array.flat[at] = item.read() if isinstance(item, FileArray) else item
+    return array
 
 
-def npy_header(path):
-    """(shape, dtype) that a .npy file declares and is as long as; nothing else is read."""
-    with open_file(path) as (file, size):
-        return _header(file, size, path)[:2]
+def index_npy(path, rows=False):
+    """The `FileArray` of a .npy file; of an array of objects what it holds: lists and dicts, with a
+    FileArray for each large array. rows: of a plain array (N, ...) a list of its rows.
 
-
-def load_npz_member(path, name):
-    """One array of a .npz file, by its name."""
-    with _members(path) as (archive, members):
-        data = archive.read(members[name])
-        return _load(io.BytesIO(data), len(data), f"{path}: {name}.npy")
-
-
-def npz_headers(path):
-    """{name: (shape, dtype)} of the arrays of a .npz file; only their headers are unpacked."""
-    headers = {}
-    with _members(path) as (archive, members):
-        for name, member in members.items():
-            with archive.open(member) as file:
-                headers[name] = _header(file, member.file_size, f"{path}: {name}.npy")[:2]
-    return headers
-
-
-def index_object_npy(path):
-    """The arrays of a .npy file with an array per video: a list of `Item`s, or a dict of them.
-
-    Takes an object array (N,), a 0-d object array around a list or a dict, and a plain array
-    (N, ...), whose rows are the items. An item is an array or nested lists of numbers; an entry of
-    a dict may be a dict of items. Lists, and arrays that Python 3 pickled in protocol 0 to 2 (as
-    text), are read into memory here. Raises InputError as `load_npy` does.
+    Arrays that Python 3 pickled in protocol 0 to 2 (as text) are read into memory here. Raises
+    InputError as `load_npy` does.
     """
     with open_file(path) as (file, size):
         shape, dtype, order, start = _header(file, size, path)
-        if dtype.kind != "O" and len(shape) > 1 and order == "C" and shape[0] <= size:
-            step = _size(shape[1:], dtype)
-            return [_on_disk(path, start + i * step, dtype, shape[1:]) for i in range(shape[0])]
-        if dtype.kind != "O" or len(shape) > 1:
-            found = f"one array {shape} of {dtype} in order {order}"
-            raise InputError(f"{path}: found {found}, expected one array per video")
-        file.seek(0)
-        items, left = _load(file, size, path, lazy=True).tolist(), [size]
-    if isinstance(items, list):
-        return [_index(value, f"{path}: item {i}", left, 0) for i, value in enumerate(items)]
-    return _index(items, path, left)
+        if dtype.kind == "O":
+            file.seek(0)
+            return _load(file, size, path).tolist()
+    if not rows or order != "C" or len(shape) < 2 or shape[0] > size:
+        return _on_disk(path, start, dtype, shape, order)
+    step = _size(shape[1:], dtype)
+    return [_on_disk(path, start + i * step, dtype, shape[1:]) for i in range(shape[0])]
 
 
 def index_pickle(path):
-    """The `Item` of a pickle file, or a dict of them, as in `index_object_npy`."""
+    """What a pickle file holds, as `index_npy` does."""
     with open_file(path) as (file, size):
-        value, _ = _unpickle(file, size, path, lazy=True)
-    return _index(value, path, [size])
+        return _unpickle(file, size, path)[0]
 
 
-def _index(value, where, left, levels=2):
-    """The Item of a value, or for a dict a dict of them. left: [how many more values the file can
-    hold]: a pickle may refer to one list a million times, which would become an array."""
-    if isinstance(value, Item):
-        return value
-    with _one_line(where, "broken lists"):
-        if isinstance(value, dict) and levels:
-            _spend(len(value), left)
-            return {
-                key: _index(inner, f"{where}: {show(key)}", left, levels - 1)
-                for key, inner in value.items()
-            }
-        array = np.array(_numbers(value, where, left))
-        return Item(array.shape, array.dtype, array.copy)
-
-
-def _numbers(value, where, left):
-    """Nested lists with the arrays in them read. InputError for what is no number."""
-    if isinstance(value, (list, tuple)):
-        _spend(len(value), left)
-        return [_numbers(inner, where, left) for inner in value]
-    if isinstance(value, Item) and value.dtype.kind in "biuf":
-        _spend(math.prod(value.shape), left)
-        return value.read()
-    if not isinstance(value, (int, float, np.number)):
-        raise InputError(f"{where}: found {show(value)}, expected an array of numbers")
-    return value
-
-
-def _spend(n, left):
-    left[0] -= n
-    if left[0] < 0:
-        raise ValueError("more values than the file holds")
+def index_npz(path):
+    """{name: FileArray} of a .npz file; only the headers of its arrays are unpacked."""
+    arrays = {}
+    with _members(path) as (archive, members):
+        for name, member in members.items():
+            with archive.open(member) as file:
+                shape, dtype, *_ = _header(file, member.file_size, f"{path}: {name}.npy")
+            arrays[name] = FileArray(shape, dtype, functools.partial(_load_member, path, name))
+    return arrays
 
 
 # ---- .npy and .npz
 
 
 @contextlib.contextmanager
-def _one_line(where, what):
-    """Make an InputError of whatever is raised inside: broken data can raise nearly anything."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        reason = f"{type(error).__name__}: {show(str(error))}"
-        raise InputError(f"{where}: found {what} ({reason}), expected NumPy arrays") from None
-
-
-@contextlib.contextmanager
 def _members(path):
     """(archive, {array name: its entry}) of a .npz file that is open meanwhile."""
-    with open_file(path) as (file, size), _one_line(path, "a broken .npz"):
+    with open_file(path) as (file, size), in_one_line(path, "a broken .npz", "NumPy arrays"):
         with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
             members = {entry.filename.removesuffix(".npy"): entry for entry in entries}
@@ -168,25 +129,29 @@ def _members(path):
             yield archive, members
 
 
+def _load_member(path, name):
+    with _members(path) as (archive, members):
+        data = archive.read(members[name])
+        return _load(io.BytesIO(data), len(data), f"{path}: {name}.npy")
+
+
 def _header(file, size, where):
     """(shape, dtype, order, length) of the header of a .npy file of `size` bytes. InputError unless
     it claims as many bytes as there are, or objects."""
     start = file.read(MAX_HEADER)
     if start[:6] != np.lib.format.MAGIC_PREFIX:
         found = f"a file that starts with {show(start[:8])}" if size else "an empty file"
-        raise InputError(f"{where}: found {found}, expected a NumPy .npy file")
+        raise InputError(where, found, "a NumPy .npy file")
     # Python 2 wrote some numbers of the shape as 412L
     header = io.BytesIO(re.sub(rb"(?<=\d)L(?=[,)\s])", b" ", start))
-    with _one_line(where, "a header that cannot be read"):
+    with in_one_line(where, "a header that cannot be read", "NumPy arrays"):
         one, two = np.lib.format.read_array_header_1_0, np.lib.format.read_array_header_2_0
         read = {(1, 0): one, (2, 0): two, (3, 0): two}[np.lib.format.read_magic(header)]
         shape, fortran, dtype = read(header)
         dtype = _dtype(dtype.str)
         need, left = _size(shape, dtype), size - header.tell()
     if dtype.kind != "O" and left != need:
-        raise InputError(
-            f"{where}: found {left} bytes after the header, expected {need} for {shape} {dtype}"
-        )
+        raise InputError(where, f"{left} bytes after the header", f"{need} for {shape} {dtype}")
     return shape, dtype, "F" if fortran else "C", header.tell()
 
 
@@ -211,16 +176,16 @@ def _size(shape, dtype):
     return each * count
 
 
-def _load(file, size, where, lazy=False):
-    """The array of a .npy file. lazy: an Item stands for each array in an array of objects."""
+def _load(file, size, where):
+    """The array of a .npy file; large arrays in an array of objects are FileArrays."""
     shape, dtype, order, start = _header(file, size, where)
     file.seek(start)
     if dtype.kind != "O":
-        with _one_line(where, "a broken array"):
+        with in_one_line(where, "a broken array", "NumPy arrays"):
             return _values(file, dtype, shape, order)
-    value, array = _unpickle(file, size, where, lazy)
+    value, array = _unpickle(file, size, where)
     if array is None or array.shape != shape:
-        raise InputError(f"{where}: found a pickle of {show(value)}, expected objects {shape}")
+        raise InputError(where, f"a pickle of {show(value)}", f"objects {shape}")
     return array
 
 
@@ -235,24 +200,24 @@ def _values(file, dtype, shape, order):
 
 
 def _on_disk(path, start, dtype, shape, order="C"):
-    """The Item of an array whose values the file has from `start` on."""
+    """The FileArray of an array whose values the file has from `start` on."""
 
     def read():
-        with open_file(path) as (file, _), _one_line(path, "a broken array"):
+        with open_file(path) as (file, _), in_one_line(path, "a broken array", "NumPy arrays"):
             file.seek(start)
             return _values(file, dtype, shape, order)
 
-    return Item(shape, dtype, read)
+    return FileArray(shape, dtype, read)
 
 
 # ---- pickles
 
 
-def _unpickle(file, size, where, lazy):
-    """What is pickled in `file` from here to its end, and the last array of objects in it, or None.
-    lazy: an Item stands for each other array."""
-    with _one_line(where, "a broken pickle"):
-        machine = _Unpickler(file, size, where, lazy)
+def _unpickle(file, size, where):
+    """What is pickled in `file` from here to its end, and the last array of objects in it, or
+    None."""
+    with in_one_line(where, "a broken pickle", "NumPy arrays"):
+        machine = _Unpickler(file, size, where)
         value = machine.load()
         if file.tell() != size:
             raise ValueError(f"{size - file.tell()} bytes after its end")
@@ -289,10 +254,10 @@ class _Unpickler(pickle._Unpickler):
     """Python's loop, the one in Python: its opcodes can be replaced, and its memo grows with the
     file; the one in C allocates as many entries as an index claims."""
 
-    def __init__(self, file, size, where, lazy):
+    def __init__(self, file, size, where):
         reader = types.SimpleNamespace(read=self.take, readline=file.readline)
         super().__init__(reader, encoding="latin1")
-        self.file, self.size, self.where, self.lazy = file, size, where, lazy
+        self.file, self.size, self.where = file, size, where
         self.memo, self.objects = _Memo(), None
         self.stand_ins = {
             "numpy.ndarray": None,  # only named, as the class of an array
@@ -309,13 +274,13 @@ class _Unpickler(pickle._Unpickler):
         asked = asked.replace("__builtin__.", "builtins.")
         if asked not in self.stand_ins:
             found = f"a pickle that asks for {module}.{name}"[:100]
-            raise InputError(f"{self.where}: found {found}, expected NumPy arrays only")
+            raise InputError(self.where, found, "NumPy arrays only")
         return self.stand_ins[asked]
 
     def array(self, raw, kind, shape, order="C", axes=None):
-        """The array, or Item, of its content: bytes, their range in the file, or a list of objects,
-        which gives a list: NumPy frees nested object arrays by recursion that exhausts the stack.
-        """
+        """The array of its content: bytes; their range in the file, which gives a FileArray; or a
+        list of objects, which gives a list: NumPy frees nested object arrays by recursion that
+        exhausts the stack."""
         dtype = kind.dtype
         if isinstance(raw, str):  # Python 2's bytes
             raw = raw.encode("latin1")
@@ -323,21 +288,16 @@ class _Unpickler(pickle._Unpickler):
         if not isinstance(raw, right) or len(raw) != _size(shape, dtype):
             raise ValueError(f"{show(raw)} for an array {shape} of {dtype}")
         if isinstance(raw, list):
-            flat = np.empty(len(raw), object)
-            for i, value in enumerate(raw):
-                flat[i] = value
-            self.objects = flat.reshape(shape)
+            self.objects = np.fromiter(raw, object, len(raw)).reshape(shape)
             return self.objects.tolist() if raw else []
         if isinstance(raw, range):
             return _on_disk(self.where, raw.start, dtype, shape, order)
-        array = _values(io.BytesIO(raw), dtype, shape, order)
-        return Item(shape, dtype, array.copy) if self.lazy else array
+        return _values(io.BytesIO(raw), dtype, shape, order)
 
     def scalar(self, kind, raw):
         if not kind.dtype.itemsize:  # an empty text
             return kind.dtype.type()
-        array = self.array(raw, kind, ())
-        return (array.read() if self.lazy else array)[()]
+        return self.array(raw, kind, ())[()]
 
     def load_build(self):
         state = self.stack.pop()
@@ -360,7 +320,7 @@ class _Unpickler(pickle._Unpickler):
     def payload(self, form):
         """Bytes behind their length in the form of `struct`: long ones as a range of the file."""
         (n,) = struct.unpack(form, self.take(struct.calcsize(form)))
-        if not self.lazy or n < KEEP_ON_DISK:
+        if n < KEEP_ON_DISK:
             self.append(self.take(n))
         else:
             start = self.file.seek(n, os.SEEK_CUR) - n  # beyond the end, the next `take` fails
@@ -378,9 +338,6 @@ class _Unpickler(pickle._Unpickler):
         self.append({})
         self.set_items(items)
 
-    def refuse(self):
-        raise ValueError("a set, or an object by its number")
-
     dispatch = pickle._Unpickler.dispatch | {
         pickle.FRAME[0]: lambda self: self.take(8),  # frames only help buffering
         pickle.BINBYTES[0]: lambda self: self.payload("<I"),
@@ -391,5 +348,5 @@ class _Unpickler(pickle._Unpickler):
         pickle.SETITEM[0]: lambda self: self.set_items([self.stack.pop(-2), self.stack.pop()]),
         pickle.SETITEMS[0]: lambda self: self.set_items(self.pop_mark()),
         pickle.DICT[0]: load_dict,
-        **dict.fromkeys(b"\x82\x83\x84\x90\x91", refuse),  # EXT1, EXT2, EXT4, ADDITEMS, FROZENSET
+        **dict.fromkeys(b"\x90\x91"),  # members of a set: None cannot be called
     }

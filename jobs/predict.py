@@ -31,7 +31,7 @@ def predict(command):
     run = Path(command.predict)
     state, about, old = record.read_about(run)
     made, given = about["record"], command.given
-    new = opts.names("files", "clips")  # of the new videos: the run's own do not count
+    new = {*opts.names("files", "clips"), "key"}  # of the new videos: the run's do not count
     asked = {name: value for name, value in given.items() if name not in new}
     o = opts.at_test("predict", asked, old, run)
     own = {name: given.get(name, opts.FIELDS[name].default) for name in new}
@@ -123,7 +123,7 @@ def _videos(o, source, about):
     """({video: (step, window) of its clips in s}, {video: annotated duration in s}, {bad video:
     InputError}) of the source.
     """
-    notes, durations = list(source.notes), {}
+    notes, durations = [], {}
     truth = annotations.load(o.annotations) if o.annotations else None
     if truth:
         source.adopt(truth.videos.index)

@@ -29,6 +29,7 @@ def needs_table(s, tious):
     more["em-mil-unt"] = {
         "features": _unt_features(s),
         "flow_features": None,
+        "key": None,
         "snippet_seconds": None,
         "clip_seconds": None,
         "dataset": "thumos14-unt" if s.o.dataset == "thumos14" else s.given.get("dataset"),

@@ -114,7 +114,7 @@ def convert(source, truth, out, dtype, compression, allow_missing):
             clips += shapes[name][0]
             yield name, *streams
 
-    n = features.write_canonical(out, items(), None, dtype, compression, own=seconds)
+    n = features.write_canonical(out, items(), seconds, dtype, compression)
     for error in left_out:
         log.warning(f"left out: {error}")
     log.info(

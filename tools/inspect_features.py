@@ -47,11 +47,9 @@ def inspect(source, truth):
     """Print the report and return the problems, InputErrors that a run would stop at. Reads every
     value once."""
     notes = []
-    line("layout", f"{source.layout}: {layouts.LAYOUTS[source.layout][0]}")
+    line("layout", source.layout)
     if truth:
         dataset.adopt(source, truth, notes)
-    else:
-        notes += source.notes
     subsets = dataset.default_subsets(truth) if truth else []
     needed = [name for subset in subsets for name in subset] if truth else source.names
     print_videos(source, truth)
@@ -188,7 +186,7 @@ def print_geometry(source, truth, shapes, notes):
     if truth:
         line(
             "in opts.py",
-            f'features="{source.path}", annotations="{truth.path}"{setting_text(setting)}',
+            f"features={source.path!r}, annotations={str(truth.path)!r}{setting_text(setting)}",
         )
     if not declared:
         return "usable once snippet_seconds is set"

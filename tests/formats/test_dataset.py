@@ -1,7 +1,5 @@
-import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import feature_files
 import h5py
@@ -27,46 +25,6 @@ def write(folder, streams, database=None, writer=feature_files.canonical, **opti
 
 def has(notes, *texts):
     return sum(all(text in note for text in texts) for note in notes)
-
-
-# ------------------------------------------------------------------------------------------------
-# layouts
-
-
-@pytest.mark.parametrize("writer", feature_files.LAYOUTS, ids=lambda writer: writer.__name__)
-def test_every_layout_loads_to_the_same_tensors(tmp_path, streams, writer):
-    arguments = write(tmp_path, streams, writer=writer)
-    layout = feature_files.LAYOUTS[writer]
-    if writer not in feature_files.DECLARES_SECONDS:
-        arguments["snippet_seconds"] = SECONDS
-    for options in ({}, {"feature_layout": layout}, {"memory_limit": 0}):
-        data = feature_files.load(**arguments, **options)
-        assert data.layout == layout
-        on_disk = [note for note in data.notes if "stay on disk" in note]
-        assert list(data.notes) == on_disk and len(on_disk) == ("memory_limit" in options)
-        assert [video.name for video in data.train] == list(streams)[0::2]
-        assert [video.name for video in data.test] == list(streams)[1::2]
-        assert data.in_memory == ("memory_limit" not in options)
-        for name, video in videos(data).items():
-            for found, expected in zip((video.rgb, video.flow), streams[name]):
-                assert found.shape == expected.shape and found.dtype == np.float32
-                array = np.asarray(found)
-                np.testing.assert_array_equal(array, expected)
-                assert array.flags.f_contiguous and array.flags.writeable
-                assert array.flags.owndata  # keeps neither the other stream nor a copy alive
-
-
-def test_a_stream_of_a_joint_array_by_columns_does_not_keep_the_other(tmp_path, streams):
-    for name, pair in streams.items():
-        feature_files.save(tmp_path / f"f/{name}.npy", np.asfortranarray(np.concatenate(pair, 1)))
-    truth = feature_files.write_json(tmp_path / "gt.json", feature_files.database(streams))
-    for name, video in videos(
-        feature_files.load(
-            tmp_path / "f", truth, snippet_seconds=SECONDS, streams="both", **SUBSETS
-        )
-    ).items():
-        np.testing.assert_array_equal(video.flow, streams[name][1])
-        assert video.rgb.flags.owndata and video.flow.flags.owndata
 
 
 @pytest.mark.slow
@@ -161,24 +119,6 @@ def test_a_w_talc_set_whose_videos_have_youtube_ids(tmp_path, form, warned):
     assert len(warned()) == (form == "v_{}.npy")
 
 
-@pytest.mark.parametrize("kind", ["S9", "U9", bytes, str])
-def test_names_of_a_joint_file_as_bytes_or_text(tmp_path, streams, kind):
-    arguments = write(tmp_path, streams, writer=feature_files.joint_npy)
-    names = [name.encode() if kind in ("S9", bytes) else name for name in streams]
-    names = feature_files.objects(*names) if isinstance(kind, type) else np.array(names, kind)
-    np.save(tmp_path / "features" / "Set-Annotations" / "videoname.npy", names)
-    assert features.open_features(arguments["features"]).names == list(streams)
-
-
-def test_released_numbers_are_in_order(tmp_path):
-    streams = feature_files.features([2] * 24)
-    source = features.open_features(
-        write(tmp_path, streams, writer=feature_files.released_pt)["features"]
-    )
-    # testSet, trainSet; 2.pt before 10.pt
-    assert source.names == [*list(streams)[1::2], *list(streams)[0::2]]
-
-
 # ------------------------------------------------------------------------------------------------
 # contents
 
@@ -212,22 +152,6 @@ def test_labels_and_segments(tmp_path, streams):
         assert video.segments.shape == (0, 2) and video.segment_labels.shape == (0,)
 
 
-def test_datasets_packed_by_other_filters_are_read(tmp_path, streams):
-    """scaleoffset stores small whole numbers in a few bits, and h5py names no compression."""
-    whole = {name: (np.ones((8, 4), "i4"), np.ones((8, 4), "i4")) for name in streams}
-    arguments = write(
-        tmp_path, {name: (a.astype("f4"), b.astype("f4")) for name, (a, b) in whole.items()}
-    )
-    with h5py.File(arguments["features"], "r+") as file:
-        for name, pair in whole.items():
-            for stream, x in zip(("rgb", "flow"), pair):
-                del file[f"{name}/{stream}"]
-                file.create_dataset(f"{name}/{stream}", data=x, chunks=x.shape, scaleoffset=0)
-                assert file[f"{name}/{stream}"].compression is None
-    for video in videos(feature_files.load(**arguments)).values():
-        np.testing.assert_array_equal(np.asarray(video.rgb), 1)
-
-
 def test_features_may_be_given_opened_and_annotations_loaded(tmp_path, streams):
     arguments = write(tmp_path, streams)
     truth = annotations.load(arguments["annotations"])
@@ -235,14 +159,6 @@ def test_features_may_be_given_opened_and_annotations_loaded(tmp_path, streams):
     data = dataset.load(source, truth, **SUBSETS)
     assert len(data.train) == 3 and data.snippet_seconds == 2 * SECONDS
     assert len(dataset.load(arguments["features"], arguments["annotations"], **SUBSETS).train) == 3
-
-
-def test_features_given_opened_are_closed_where_the_annotations_are_bad(tmp_path, streams):
-    source = features.open_features(write(tmp_path, streams)["features"])
-    with pytest.raises(InputError, match="nope.json: found no such file"):
-        dataset.load(source, tmp_path / "nope.json", **SUBSETS)
-    with h5py.File(source.path, "r+"):  # HDF5 refuses to write a file that is open for reading
-        pass
 
 
 def test_one_subset_only(tmp_path, streams):
@@ -282,64 +198,6 @@ def test_surplus_features_are_said(tmp_path, streams):
     data = feature_files.load(**write(tmp_path, streams, database))
     assert surplus not in videos(data)
     assert has(data.notes, "1 video without annotation", surplus) == 1
-
-
-@pytest.mark.parametrize(
-    "t_rgb, t_flow, ok",
-    [
-        (3, 1, True),
-        (4, 1, False),
-        (100, 98, True),
-        (97, 100, False),
-        (300, 303, True),
-        (400, 396, True),
-        (300, 296, False),
-        (1, 1, True),
-    ],
-)
-def test_streams_are_cut_by_2_clips_or_1_percent(tmp_path, t_rgb, t_flow, ok):
-    ((rgb, flow),) = feature_files.features((max(t_rgb, t_flow),)).values()
-    streams = {"a": (rgb[:t_rgb], flow[:t_flow]), "b": (rgb, flow)}
-    arguments = write(tmp_path, streams)
-    if not ok:
-        with pytest.raises(InputError, match=f"a: found {t_rgb} clips of rgb and {t_flow} of flow"):
-            feature_files.load(**arguments)
-        return
-    for memory_limit in (None, 0):
-        data = feature_files.load(**arguments, memory_limit=memory_limit)
-        video = data.train[0]
-        length = min(t_rgb, t_flow)
-        assert video.rgb.shape == video.flow.shape == (length, 4)
-        np.testing.assert_array_equal(video.rgb, rgb[:length])
-        np.testing.assert_array_equal(video.flow, flow[:length])
-        assert has(data.notes, "1 video with streams of unequal length") == (t_rgb != t_flow)
-
-
-@pytest.mark.parametrize(
-    "dtype, said",
-    [
-        ("float16", False),
-        ("float32", False),
-        (">f4", False),
-        ("float64", True),
-        ("int16", True),
-        ("uint8", True),
-    ],
-)
-def test_types_are_converted_and_said(tmp_path, dtype, said):
-    values = np.arange(24).reshape(6, 4)
-    streams = {name: (values.astype(dtype), values[::-1].astype("float32")) for name in "ab"}
-    data = feature_files.load(**write(tmp_path, streams))
-    for video in videos(data).values():
-        assert video.rgb.dtype == np.float32 and np.array_equal(video.rgb, values)
-    assert len(data.notes) == said
-    assert has(data.notes, f"2 videos of type {dtype} converted to float32") == said
-
-
-def test_big_finite_values_are_no_infinities(tmp_path):
-    big = np.full((3, 4), 3e38, np.float32)  # their squares overflow
-    streams = {name: (big, -big) for name in "ab"}
-    np.testing.assert_array_equal(feature_files.load(**write(tmp_path, streams)).test[0].flow, -big)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -405,16 +263,6 @@ def test_undeclared_seconds_are_asked_for_with_the_value_that_fits(tmp_path):
     )
 
 
-def test_given_seconds_win_and_say_so(tmp_path, streams):
-    arguments = write(tmp_path, streams)
-    data = feature_files.load(**arguments, snippet_seconds=0.52)
-    assert data.snippet_seconds == 0.52 and data.test[0].snippet_seconds == 0.52
-    assert data.notes == (
-        f"{arguments['features']}: the file declares 0.5 s per clip; the given 0.52 s is used",
-    )
-    assert feature_files.load(**arguments, snippet_seconds=0.5).notes == ()
-
-
 @pytest.mark.parametrize(
     "step, window, fits",
     [
@@ -461,44 +309,14 @@ def of_video(data, name):
     return video.snippet_seconds, video.clip_seconds
 
 
-@pytest.mark.parametrize(
-    "declared, own, given, expected",
-    [
-        ({}, {}, {}, (0.5, 0.5)),
-        ({"clip_seconds": 2.0}, {}, {}, (0.5, 2.0)),
-        ({}, {}, {"clip_seconds": 2.0}, (0.5, 2.0)),
-        ({"clip_seconds": 2.0}, {}, {"clip_seconds": 1.0}, (0.5, 1.0)),
-        # where only the step is replaced, there are as many steps in a window as before
-        ({"clip_seconds": 2.0}, {}, {"snippet_seconds": 0.25}, (0.25, 1.0)),
-        ({"clip_seconds": 0.5}, {}, {"snippet_seconds": 0.25}, (0.25, 0.25)),
-        ({"clip_seconds": 2.0}, {}, {"snippet_seconds": 0.25, "clip_seconds": 3}, (0.25, 3.0)),
-        ({}, {"snippet_seconds": 1.0}, {}, (1.0, 1.0)),
-        ({"clip_seconds": 2.0}, {"snippet_seconds": 1.0}, {}, (1.0, 4.0)),
-        ({"clip_seconds": 2.0}, {"snippet_seconds": 1.0, "clip_seconds": 1.5}, {}, (1.0, 1.5)),
-        ({}, {"clip_seconds": 1.5}, {}, (0.5, 1.5)),
-        ({}, {"snippet_seconds": 1.0}, {"snippet_seconds": 0.25}, (0.25, 0.25)),
-        ({"snippet_seconds": None}, {"snippet_seconds": 1.0}, {}, (1.0, 1.0)),
-    ],
-)
-def test_who_says_step_and_window_of_a_video(tmp_path, streams, declared, own, given, expected):
+def test_the_seconds_of_a_set_are_those_that_all_videos_have(tmp_path, streams):
     arguments, name = write(tmp_path, streams), list(streams)[0]
-    for other in list(streams)[1:] if "snippet_seconds" in declared else ():
-        attributes(arguments, other, snippet_seconds=0.5)
-    attributes(arguments, **declared)
-    attributes(arguments, name, **own)
-    data = feature_files.load(**arguments, **given)
-    assert of_video(data, name) == expected
-    others = {of_video(data, other) for other in list(streams)[1:]}
-    in_common = (data.snippet_seconds, data.clip_seconds)
-    assert in_common == (expected if others == {expected} else (None, None))
-
-
-def test_datasets_of_another_layout_declare_seconds_likewise(tmp_path, streams):
-    arguments = write(tmp_path, streams, writer=feature_files.hdf5_side_by_side)
-    attributes(arguments, snippet_seconds=0.5)
-    attributes(arguments, list(streams)[0], snippet_seconds=1.0, clip_seconds=3.0)
+    data = feature_files.load(**arguments, clip_seconds=2.0)
+    assert (data.snippet_seconds, data.clip_seconds) == (0.5, 2.0)
+    attributes(arguments, name, snippet_seconds=1.0)
     data = feature_files.load(**arguments)
-    assert [of_video(data, name) for name in list(streams)[:2]] == [(1.0, 3.0), (0.5, 0.5)]
+    assert of_video(data, name) == (1.0, 1.0)
+    assert (data.snippet_seconds, data.clip_seconds) == (None, None)
 
 
 def test_without_a_duration_a_video_lasts_until_its_last_window_ends(tmp_path, streams):
@@ -508,14 +326,6 @@ def test_without_a_duration_a_video_lasts_until_its_last_window_ends(tmp_path, s
     data = feature_files.load(**write(tmp_path, streams, database), clip_seconds=2.0)
     for name, video in videos(data).items():
         assert video.duration == (len(streams[name][0]) - 1) * 0.5 + 2.0
-
-
-def test_a_broken_attribute_stops_its_video_alone(tmp_path, streams):
-    arguments, name = write(tmp_path, streams), list(streams)[0]
-    attributes(arguments, name, snippet_seconds=-1.0)
-    with pytest.raises(InputError, match=f"{name}: attribute snippet_seconds: found -1.0, expec"):
-        feature_files.load(**arguments)
-    assert name not in videos(feature_files.load(**arguments, allow_missing=True))
 
 
 def test_a_file_that_says_a_step_for_some_videos_only(tmp_path, streams):
@@ -595,194 +405,3 @@ def test_memory_limit_decides(tmp_path, streams):
     assert data.feature_bytes == size and not data.in_memory
     assert isinstance(data.train[0].rgb, features.StoredArray)
     assert has(data.notes, "stay on disk") == 1
-
-
-def test_values_left_on_disk_are_checked_when_read(tmp_path, streams):
-    name = list(streams)[2]
-    streams[name][1][5, 2] = np.nan
-    data = feature_files.load(**write(tmp_path, streams), memory_limit=0)
-    bad = videos(data)[name]
-    assert np.asarray(bad.rgb).shape == (12, 4)
-    with pytest.raises(InputError, match=f"{name}: found nan in flow, clip 5 "):
-        np.asarray(bad.flow)
-
-
-@pytest.mark.parametrize("writer", [feature_files.canonical, feature_files.joint_npy])
-def test_reading_beside_a_background_thread(tmp_path, writer):
-    streams = feature_files.features([50 + i for i in range(20)])
-    data = feature_files.load(
-        **write(tmp_path, streams, writer=writer), memory_limit=0, snippet_seconds=SECONDS
-    )
-
-    def wrong(order):
-        return [
-            name
-            for name, video in list(videos(data).items())[::order] * 5
-            for stored, expected in zip((video.rgb, video.flow), streams[name])
-            if not np.array_equal(np.asarray(stored), expected)
-        ]
-
-    with ThreadPoolExecutor(1) as background:
-        there = background.submit(wrong, -1)
-        assert wrong(1) == there.result() == []
-
-
-# ------------------------------------------------------------------------------------------------
-# writing
-
-
-def read_back(path, streams, **tolerance):
-    source = features.open_features(path)
-    assert source.layout == "canonical" and source.snippet_seconds == 0.64
-    assert sorted(source.names) == sorted(streams)
-    for name, pair in streams.items():
-        for found, expected in zip(source.read(name), pair):
-            np.testing.assert_allclose(found, expected, **tolerance)
-    source.close()
-
-
-@pytest.mark.parametrize(
-    "dtype, compression", [("float32", None), ("float16", None), ("float32", "gzip")]
-)
-def test_canonical_round_trip(tmp_path, streams, dtype, compression):
-    streams["long"] = tuple(
-        np.random.default_rng(1).normal(size=(1000, 300)).astype(np.float32) for _ in range(2)
-    )
-    path = tmp_path / "out.h5"
-    items = ((name, *pair) for name, pair in streams.items())
-    assert features.write_canonical(path, items, 0.64, dtype, compression) == 7
-    read_back(
-        path,
-        streams,
-        rtol=0 if dtype == "float32" else 2**-11,
-        atol=0 if dtype == "float32" else 2**-24,
-    )
-    with h5py.File(path) as file:
-        assert file["long/rgb"].dtype == dtype and file["long/rgb"].compression == compression
-        rows, width = file["long/rgb"].chunks
-        assert width == 300 and 100_000 < rows * width * np.dtype(dtype).itemsize <= 2**19
-    assert [file.name for file in tmp_path.iterdir()] == ["out.h5"]
-
-
-@pytest.mark.parametrize(
-    "bad", [KeyboardInterrupt, InputError("x: found y"), "overflow", "twice", "slash", "empty"]
-)
-def test_a_failed_write_leaves_what_was_there(tmp_path, streams, bad):
-    path = tmp_path / "out.h5"
-    features.write_canonical(
-        path, ((name, *pair) for name, pair in streams.items()), 0.64, "float32"
-    )
-    before = path.read_bytes()
-    values = np.ones((2, 3), np.float32)
-
-    def items():
-        yield "a", values, values
-        if bad == "overflow":
-            yield "b", values, values * 70_000
-        elif bad == "twice":
-            yield "a", values, values
-        elif bad == "slash":
-            yield "../a", values, values
-        elif bad == "empty":
-            yield "b", values[:0], values[:0]
-        else:
-            raise bad
-
-    expected = {
-        "overflow": "b: flow: found values up to 7e\\+04, expected finite ones of float16",
-        "twice": "found 'a' as",
-        "slash": "found '../a' as",
-        "empty": r"b: rgb: found an array \(0, 3\)",
-    }.get(bad)
-    with pytest.raises(
-        KeyboardInterrupt if bad is KeyboardInterrupt else InputError, match=expected
-    ):
-        features.write_canonical(path, items(), 1.0)
-    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["out.h5"]
-
-
-def test_what_was_written_is_read_back(tmp_path, streams, monkeypatch):
-    real = h5py.File
-
-    def corrupting(path, mode="r", **options):
-        if mode == "r":
-            with real(path, "r+") as file:
-                file[f"{list(streams)[3]}/flow"][2, 1] += 0.5
-        return real(path, mode, **options)
-
-    monkeypatch.setattr(features.h5py, "File", corrupting)
-    with pytest.raises(
-        InputError, match=f"{list(streams)[3]}/flow: found other values than were written"
-    ):
-        features.write_canonical(
-            tmp_path / "out.h5", ((name, *pair) for name, pair in streams.items()), 0.64
-        )
-    assert list(tmp_path.iterdir()) == []
-
-
-# ------------------------------------------------------------------------------------------------
-# fingerprint
-
-
-@pytest.mark.parametrize(
-    "writer", [feature_files.canonical, feature_files.split_stream_files, feature_files.joint_npy]
-)
-def test_fingerprint_sees_values_names_and_sizes(tmp_path, streams, writer):
-    def written(name, streams):
-        folder = tmp_path / name
-        folder.mkdir()
-        write(folder, streams, feature_files.database(feature_files.features()), writer=writer)
-        return folder
-
-    one = written("one", streams)
-    before = features.fingerprint(one / "features", one / "gt.json", None)
-    shutil.copytree(one, tmp_path / "copy", copy_function=shutil.copyfile)
-    copy = tmp_path / "copy" / "features", tmp_path / "copy" / "gt.json"
-    assert features.fingerprint(*copy) == before  # neither place nor time of the files counts
-    last = list(streams)[-1]
-    rgb, flow = streams.pop(last)
-    prints = {before, features.fingerprint(*copy[::-1])}
-    for name, change in (
-        ("values", {last: (rgb, flow + np.float32(1e-6))}),
-        ("name", {"other": (rgb, flow)}),
-        ("length", {last: (rgb[:-1], flow[:-1])}),
-    ):
-        prints.add(
-            features.fingerprint(written(name, {**streams, **change}) / "features", one / "gt.json")
-        )
-    with open(one / "gt.json", "a") as file:
-        file.write(" ")
-    prints.add(features.fingerprint(one / "features", one / "gt.json"))
-    assert len(prints) == 6
-
-
-def test_fingerprint_of_a_big_file_sees_a_changed_video(tmp_path):
-    path = tmp_path / "big"
-    path.write_bytes(b"")
-    with open(path, "r+b") as file:
-        file.truncate(100 * 2**20)  # beyond 32 MiB: samples, here 4 KiB of 16
-    before = features.fingerprint(path)
-    for offset, length, seen in ((50_000_003, 12 * 1024, True), (50 * 2**20 + 5000, 100, False)):
-        with open(path, "r+b") as file:
-            file.seek(offset)
-            file.write(b"x" * length)
-        assert (features.fingerprint(path) != before) == seen
-        with open(path, "r+b") as file:
-            file.seek(offset)
-            file.write(b"\0" * length)
-    assert features.fingerprint(path) == before
-
-
-def test_fingerprint_looks_through_links(tmp_path):
-    source = tmp_path / "elsewhere" / "f.npy"
-    feature_files.save(source, np.ones((2, 2)))
-    (tmp_path / "features").mkdir()
-    (tmp_path / "features" / "rgb").symlink_to(tmp_path / "elsewhere")
-    before = features.fingerprint(tmp_path / "features")
-    np.save(source, np.zeros((2, 2)))
-    assert features.fingerprint(tmp_path / "features") != before
-
-
-def test_fingerprint_of_nothing(tmp_path):
-    with pytest.raises(InputError, match="nowhere: found no such file"):
-        features.fingerprint(tmp_path / "nowhere")

@@ -51,105 +51,19 @@ def edit(truth, change):
     truth.write_text(json.dumps(content))
 
 
-# --------------------------------------------------------------------------------------- one stream
+# ----------------------------------------------------------------------------- what the tools ask
 
 
-@pytest.mark.parametrize("stream, column", [("rgb", 0), ("flow", 1)])
-def test_a_set_of_one_stream(tmp_path, streams, truth, stream, column):
-    folder = files(tmp_path / "f", {name: pair[column] for name, pair in streams.items()})
-    other = {"rgb": "flow", "flow": "rgb"}[stream]
-    for memory_limit in (None, 0):
-        data = load(folder, truth, streams=stream, memory_limit=memory_limit)
-        assert data.dims == ((4, None) if stream == "rgb" else (None, 4))
-        assert data.feature_bytes == 67 * 4 * 4  # 67 clips
-        for name, video in videos(data).items():
-            assert getattr(video, other) is None and video.n_clips == len(streams[name][column])
-            np.testing.assert_array_equal(np.asarray(getattr(video, stream)), streams[name][column])
-    assert any(f"every array is taken as one stream, {stream}" in note for note in data.notes)
-
-
-def test_one_stream_of_a_set_of_two(tmp_path, streams, truth):
-    for writer in (feature_files.stream_files, feature_files.canonical, feature_files.joint_npy):
-        (tmp_path / writer.__name__).mkdir()
-        path = writer(tmp_path / writer.__name__, streams)["features"]
-        data = load(path, truth, streams="flow")
-        assert data.dims == (None, 4)
-        for name, video in videos(data).items():
-            np.testing.assert_array_equal(video.flow, streams[name][1])
-
-
-def of_width(width, streams):
-    """{video: array (T, width)} of the clips of `streams`."""
-    rng = np.random.default_rng(0)
-    return {name: rng.random((len(rgb), width), "f4") for name, (rgb, _) in streams.items()}
-
-
-@pytest.mark.parametrize("width", [2, 150, 384, 1024, 1152, 2304, 3200, 4096])
-def test_one_array_a_video_is_asked_about(tmp_path, streams, truth, capsys, width):
-    folder = files(tmp_path / "f", of_width(width, streams))
-    first = NAMES[0]
-    for allow_missing in (False, True):
-        line = line_of(load, folder, truth, allow_missing=allow_missing)
-        assert f"{folder}: {first}: found one array, {width} wide" in line
-        assert "--allow-missing" not in line
-    for streams, dims in (
-        ("rgb", (width, None)),
-        ("flow", (None, width)),
-        ("both", (width // 2, width // 2)),
-    ):
-        assert f"--streams {streams}" in line
-        data = load(folder, truth, streams=streams)  # the advice works
-        assert data.dims == dims
-    seconds = "--snippet-seconds", "0.5"
-    code, _, error = tool(capsys, inspect_features, folder, truth, *seconds)
-    assert code == 2 and f"found one array, {width} wide" in error
-    for more in ((), ("--allow-missing",)):
-        target = tmp_path / "out.h5"
-        code, _, error = tool(capsys, convert_features, folder, truth, target, *seconds, *more)
-        assert code == 2 and f"found one array, {width} wide" in error and not target.exists()
-
-
-def test_one_array_of_2048_is_both_streams(tmp_path, streams, truth):
-    arrays = of_width(2048, streams)
-    odd = NAMES[2]
-    data = load(files(tmp_path / "f", arrays), truth)
-    for name, video in videos(data).items():
-        np.testing.assert_array_equal(video.rgb, arrays[name][:, :1024])
-        np.testing.assert_array_equal(video.flow, arrays[name][:, 1024:])
-    files(tmp_path / "f", {odd: arrays[odd][:, :1024]})  # is not halved among the others either
-    assert f"{odd}: found one array, 1024 wide" in line_of(load, tmp_path / "f", truth)
-    assert sorted(videos(load(tmp_path / "f", truth, allow_missing=True))) == sorted(
-        set(NAMES) - {odd}
+def test_one_array_a_video_is_asked_about_by_the_tools_too(tmp_path, streams, truth, capsys):
+    folder = files(
+        tmp_path / "f", {name: np.ones((len(a), 1152)) for name, (a, _) in streams.items()}
     )
-
-
-def test_a_joint_file_is_not_asked_about(tmp_path, streams, truth):
-    wide = {
-        name: (np.ones((len(rgb), 512), "f4"), np.zeros((len(rgb), 512), "f4"))
-        for name, (rgb, _) in streams.items()
-    }
-    data = load(feature_files.joint_npy(tmp_path, wide)["features"], truth)
-    assert data.dims == (512, 512) and data.notes == ()
-
-
-def test_a_folder_named_after_a_stream_is_asked_about(tmp_path, streams, truth):
-    feature_files.stream_files(tmp_path, streams)
-    (tmp_path / "RGB").rename(tmp_path / "rgb")
-    line = line_of(load, tmp_path / "rgb", truth)
-    assert f"{tmp_path / 'rgb'}: found a folder named rgb, which may be one stream or both" in line
-    assert f"--flow-features {tmp_path / 'flow'} to read both" in line
-    assert load(tmp_path / "rgb", truth, flow_features=tmp_path / "flow").dims == (4, 4)
-    assert load(tmp_path / "rgb", truth, streams="rgb").dims == (4, None)
-    assert load(tmp_path / "rgb", truth, streams="both").dims == (2, 2)
-
-
-def test_a_folder_with_the_folder_of_one_stream_only(tmp_path, streams, truth):
-    files(tmp_path / "f" / "rgb", {name: rgb for name, (rgb, _) in streams.items()})
-    line = line_of(load, tmp_path / "f", truth)
-    assert "f: found rgb only, expected flow, too" in line and "--streams rgb for rgb alone" in line
-    assert load(tmp_path / "f", truth, streams="rgb").dims == (4, None)
-    assert "found rgb only" in line_of(load, tmp_path / "f", truth, streams="both")
-    assert "found rgb only, expected flow" in line_of(load, tmp_path / "f", truth, streams="flow")
+    target, seconds = tmp_path / "out.h5", ("--snippet-seconds", "0.5")
+    code, _, error = tool(capsys, inspect_features, folder, truth, *seconds)
+    assert code == 2 and "1152 wide" in error
+    for more in ((), ("--allow-missing",)):
+        code, _, error = tool(capsys, convert_features, folder, truth, target, *seconds, *more)
+        assert code == 2 and "1152 wide" in error and not target.exists()
 
 
 def test_one_stream_is_converted_and_read_without_being_asked(tmp_path, streams, truth, capsys):
@@ -160,94 +74,26 @@ def test_one_stream_is_converted_and_read_without_being_asked(tmp_path, streams,
     with h5py.File(tmp_path / "out.h5") as file:
         assert all(list(group) == ["rgb"] for group in file.values())
     data = load(tmp_path / "out.h5", truth)
-    assert data.dims == (4, None) and "found rgb only; it is the only stream" in data.notes[0]
+    assert data.dims == (4, None)
     for name, video in videos(data).items():
         np.testing.assert_array_equal(video.rgb, streams[name][0])
 
 
-def test_odd_widths_are_told_of_the_option(tmp_path, streams, truth):
-    folder = files(
-        tmp_path / "f", {name: np.ones((len(rgb), 2305)) for name, (rgb, _) in streams.items()}
-    )
-    assert "found 2305 dimensions, expected an even number" in (
-        line := line_of(load, folder, truth)
-    )
-    assert "--streams rgb" in line and load(folder, truth, streams="rgb").dims == (2305, None)
+@pytest.mark.parametrize("tool_, paths", [(inspect_features, 1), (convert_features, 3)])
+def test_a_gone_option_is_refused_by_name(tmp_path, capsys, tool_, paths):
+    words = ["x"] * paths
+    code, _, error = tool(capsys, tool_, *words, "--feature-layout", "hdf5")
+    assert code == 2 and "--feature-layout" in error.splitlines()[-1]
 
 
-# ----------------------------------------------------------------------------------- axes and crops
-
-AXES = {
-    "1TD": lambda a: a[None],
-    "T11D": lambda a: a[:, None, None],
-    "TD11": lambda a: a[..., None, None],
-    "T1D": lambda a: a[:, None],
-}
-
-
-@pytest.mark.parametrize("axes", AXES)
-def test_axes_of_length_1_are_dropped_with_a_note(tmp_path, streams, truth, axes):
-    folder = files(
-        tmp_path / "f",
-        {name: AXES[axes](np.concatenate(pair, 1)) for name, pair in streams.items()},
-    )
-    for memory_limit in (None, 0):
-        data = load(folder, truth, streams="both", memory_limit=memory_limit)
-        for name, video in videos(data).items():  # one of them has a single clip
-            np.testing.assert_array_equal(np.asarray(video.rgb), streams[name][0])
-            np.testing.assert_array_equal(np.asarray(video.flow), streams[name][1])
-        assert len(data.notes) == 1 + (memory_limit == 0)
-        assert "axes of length 1 dropped from (" in data.notes[0]
-        assert "in 6 videos" in data.notes[0]
-
-
-@pytest.mark.parametrize("axis", [0, 1])
-@pytest.mark.parametrize("crops", [10, 5, 3])
-def test_crops_are_asked_about_averaged_or_the_first_taken(tmp_path, truth, streams, axis, crops):
-    offsets = np.arange(crops, dtype=np.float32)  # crop k is the array + k
-    arrays = {
-        name: np.stack([np.concatenate(pair, 1) + k for k in offsets], axis)
-        for name, pair in streams.items()
-        if len(pair[0]) > 1
-    }
-    edit_names = json.loads(truth.read_text())
-    edit_names["database"] = {
-        name: entry for name, entry in edit_names["database"].items() if name in arrays
-    }
-    truth.write_text(json.dumps(edit_names))
-    line = line_of(load, files(tmp_path / "f", arrays), truth)
-    assert (
-        f"look like {crops} crops a clip: --crops mean averages them, --crops first takes the first"
-        in line
-    )
-    for how, offset in (("first", 0), ("mean", offsets.mean())):
-        data = load(tmp_path / "f", truth, crops=how, streams="both")
-        for name, video in videos(data).items():
-            np.testing.assert_allclose(video.flow, streams[name][1] + offset, atol=1e-5)
-            assert video.rgb.dtype == np.float32
-        assert any(f"the {how} of {crops} crops in 5 videos" in note for note in data.notes)
-
-
-def test_crops_of_videos_with_ten_clips(tmp_path, streams, truth):
-    """Where a video has as many clips as crops, the other videos say which axis is which."""
-    lengths = dict(zip(NAMES, (10, 12, 10, 9, 30, 7)))
-    arrays = {
-        name: np.random.default_rng(i).random((10, t, 8), "f4")
-        for i, (name, t) in enumerate(lengths.items())
-    }
-    data = load(files(tmp_path / "f", arrays), truth, crops="first", streams="both")
-    for name, video in videos(data).items():
-        assert video.n_clips == lengths[name]
-        np.testing.assert_array_equal(video.rgb, arrays[name][0, :, :4])
-
-
-def test_spatial_axes_are_no_crops(tmp_path, streams, truth):
-    folder = files(
-        tmp_path / "f", {name: np.ones((len(rgb), 8, 7, 7)) for name, (rgb, _) in streams.items()}
-    )
-    assert "features: found a 4-D array (8, 8, 7, 7), expected (clips, dimensions)" in line_of(
-        load, folder, truth
-    )
+def test_features_of_other_videos_are_shown(tmp_path, streams, truth):
+    others = {f"clip-{i}": np.hstack(pair) for i, pair in enumerate(streams.values())}
+    files(tmp_path / "f", others)
+    for allow_missing in (False, True):
+        line = line_of(load, tmp_path / "f", truth, allow_missing=allow_missing)
+        assert f"found no features for 6 of 6 videos of {truth}: {NAMES[0]}" in line
+        assert "clip-0, clip-1, clip-2 and 3 more" in line
+        assert "--allow-missing" not in line
 
 
 # --------------------------------------------------------------------------------------- transposed

@@ -4,9 +4,11 @@ and the tools.
 
 import inspect
 import json
+import pickle
 
 import h5py
 import numpy as np
+import torch
 
 import dataset
 from formats import annotations as annotation_files
@@ -71,6 +73,67 @@ def save(path, array):
     np.save(path, array)
 
 
+def lay(folder, pattern, streams):
+    """Write the set by a pattern FILE or FILE:KEY, in which {name}, {stream}, {STREAM}, {Stream},
+    {subset} and {k} (of 3 classes) stand for a part of each path; without a stream, both lie side
+    by side. A key A/B is a dict in a dict, in HDF5 a group.
+    """
+    files = {}
+    for i, (name, pair) in enumerate(streams.items()):
+        words = dict(name=name, subset=("train", "test")[i % 2], k=i % 3)
+        parts = zip(("rgb", "flow"), pair)
+        for stream, array in parts if "{stream" in pattern.lower() else [("", np.hstack(pair))]:
+            words.update(stream=stream, STREAM=stream.upper(), Stream=stream.title())
+            file, _, key = pattern.format(**words).partition(":")
+            files.setdefault(file, {})[key] = array
+    for file, arrays in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        write_file(folder / file, arrays)
+
+
+def write_file(path, arrays):
+    """A file of {key: array}, or of the one array under the key ""."""
+    if path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            for key, array in arrays.items():
+                file[key] = array
+        return
+    content = arrays.get("", {})
+    for key, array in arrays.items() if "" not in arrays else ():
+        *outer, last = key.split("/")
+        place = content
+        for step in outer:
+            place = place.setdefault(step, {})
+        place[last] = array
+    if path.suffix == ".npz":
+        np.savez(path, **content) if isinstance(content, dict) else np.savez(path, content)
+    elif path.suffix == ".pt":
+        torch.save(tensors(content), path)
+    elif path.suffix == ".pkl":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        np.save(path, np.array(content, object) if isinstance(content, dict) else content)
+
+
+def tensors(content):
+    if isinstance(content, dict):
+        return {key: tensors(value) for key, value in content.items()}
+    return torch.from_numpy(content)
+
+
+def by_pattern(pattern, features="", **options):
+    """A writer (folder, streams) -> arguments of `load`."""
+
+    def writer(folder, streams):
+        lay(folder, pattern, streams)
+        if "{stream" not in pattern.lower():
+            options["streams"] = "both"
+        return {"features": folder / features, **options}
+
+    writer.__name__ = pattern
+    return writer
+
+
 def canonical(folder, streams, snippet_seconds=SECONDS, **options):
     with h5py.File(folder / "features.h5", "w") as file:
         if snippet_seconds is not None:
@@ -86,14 +149,10 @@ def canonical_gzip(folder, streams):
 
 
 def joint_npy(folder, streams, names=None):
-    save(
-        folder / "Set-I3D-JOINTFeatures.npy",
-        objects(*[np.concatenate(pair, 1) for pair in streams.values()]),
-    )
-    save(
-        folder / "Set-Annotations" / "videoname.npy",
-        np.array([name.encode() for name in names or streams]),
-    )
+    arrays = objects(*[np.concatenate(pair, 1) for pair in streams.values()])
+    save(folder / "Set-I3D-JOINTFeatures.npy", arrays)
+    names = np.array([name.encode() for name in names or streams])
+    save(folder / "Set-Annotations" / "videoname.npy", names)
     return {"features": folder / "Set-I3D-JOINTFeatures.npy"}
 
 
@@ -102,91 +161,34 @@ def joint_npy_folder(folder, streams):
     return {"features": folder}
 
 
-def split_stream_files(folder, streams):
-    for i, (name, pair) in enumerate(streams.items()):
-        for stream, array in zip(("rgb", "flow"), pair):
-            save(folder / ("train", "test", "val")[i % 3] / stream / f"{name}.npy", array)
-    return {"features": folder}
-
-
-def stream_files(folder, streams):
-    for name, pair in streams.items():
-        for stream, array in zip(("RGB", "flow"), pair):
-            save(folder / stream / f"{name}.npy", array)
-    return {"features": folder}
-
-
-def side_by_side_files(folder, streams):
-    for name, pair in streams.items():
-        save(folder / f"{name}.npy", np.concatenate(pair, 1))
-    return {"features": folder, "streams": "both"}
-
-
-def split_side_by_side_files(folder, streams):
-    for i, (name, pair) in enumerate(streams.items()):
-        save(folder / ("train", "test")[i % 2] / f"{name}.npy", np.concatenate(pair, 1))
-    return {"features": folder, "streams": "both"}
-
-
-def npz_files(folder, streams):
-    for name, (rgb, flow) in streams.items():
-        np.savez(folder / f"{name}.npz", rgb=rgb, flow=flow)
-    return {"features": folder}
-
-
 def two_folders(folder, streams):
-    for name, pair in streams.items():
-        for stream, array in zip(("A", "B"), pair):
-            save(folder / stream / f"{name}.npy", array)
+    lay(folder, "{stream}/{name}.npy", streams)
+    for stream, place in (("rgb", "A"), ("flow", "B")):
+        (folder / stream).rename(folder / place)
     return {"features": folder / "A", "flow_features": folder / "B"}
 
 
-def released_pt(folder, streams):
-    import torch
+def hdf5_file_per_stream(folder, streams):
+    lay(folder, "{stream}.h5:{name}", streams)
+    return {"features": folder / "rgb.h5", "flow_features": folder / "flow.h5"}
 
+
+def released_pt(folder, streams):
     for i, (name, (rgb, flow)) in enumerate(streams.items()):
-        number = i // 2
-        for key, value in (
-            ("X_RGB", torch.from_numpy(rgb)),
-            ("X_flow", torch.from_numpy(flow)),
-            ("Y_flow", torch.zeros(2)),
-            ("Name_flow", name),
-        ):
-            place = folder / ("trainSet", "testSet")[i % 2] / key
-            place.mkdir(parents=True, exist_ok=True)
-            torch.save(value, place / f"{number}.pt")
+        place = folder / ("trainSet", "testSet")[i % 2]
+        parts = {"X_RGB": torch.from_numpy(rgb), "X_flow": torch.from_numpy(flow)}
+        for key, value in {**parts, "Y_flow": torch.zeros(2), "Name_flow": name}.items():
+            (place / key).mkdir(parents=True, exist_ok=True)
+            torch.save(value, place / key / f"{i // 2}.pt")
     return {"features": folder}
 
 
-def hdf5_side_by_side(folder, streams):
-    with h5py.File(folder / "features.hdf5", "w") as file:
-        for name, pair in streams.items():
-            file[name] = np.concatenate(pair, 1)
-    return {"features": folder / "features.hdf5", "streams": "both"}
-
-
-def hdf5_single_in_group(folder, streams):
-    with h5py.File(folder / "features.hdf5", "w") as file:
-        for name, pair in streams.items():
-            file[f"{name}/i3d_features"] = np.concatenate(pair, 1)
-    return {"features": folder / "features.hdf5", "streams": "both"}
-
-
-def hdf5_group_per_stream(folder, streams):
-    with h5py.File(folder / "features.hdf5", "w") as file:
-        for name, pair in streams.items():
-            for stream, array in zip(("rgb", "flow"), pair):
-                file[f"{stream}/{name}"] = array
-    return {"features": folder / "features.hdf5"}
-
-
-def hdf5_file_per_stream(folder, streams):
-    for i, stream in enumerate(("rgb", "flow")):
-        with h5py.File(folder / f"{stream}.h5", "w") as file:
-            for name, pair in streams.items():
-                file[name] = pair[i]
-    return {"features": folder / "rgb.h5", "flow_features": folder / "flow.h5"}
-
+stream_files = by_pattern("{stream}/{name}.npy")
+split_stream_files = by_pattern("{subset}/{stream}/{name}.npy")
+side_by_side_files = by_pattern("{name}.npy")
+split_side_by_side_files = by_pattern("{subset}/{name}.npy")
+npz_files = by_pattern("{name}.npz:{stream}")
+hdf5_side_by_side = by_pattern("features.h5:{name}", "features.h5")
 
 # writer: the layout that it is
 LAYOUTS = {
@@ -202,8 +204,8 @@ LAYOUTS = {
     two_folders: "per-video",
     released_pt: "released-pt",
     hdf5_side_by_side: "hdf5",
-    hdf5_single_in_group: "hdf5",
-    hdf5_group_per_stream: "hdf5",
+    by_pattern("features.h5:{name}/i3d_features", "features.h5"): "hdf5",
+    by_pattern("features.h5:{stream}/{name}", "features.h5"): "hdf5",
     hdf5_file_per_stream: "hdf5",
 }
 DECLARES_SECONDS = (canonical, canonical_gzip)
