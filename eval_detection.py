@@ -71,17 +71,15 @@ PROTOCOLS = ("activitynet", "thumos-2014", "thumos-2015")
 TIOUS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 KINDS = {  # of detections, after DETAD (Alwassel et al., ECCV 2018): name: (word, explanation)
     "true positive": ("hit", "matched to a segment of its class"),
-    "double detection": ("double", "overlaps enough with a segment of its class that is taken"),
-    "localization": ("shifted", "overlaps a segment of its class, by 0.1 or more, but not enough"),
-    "wrong label": ("wrong class", "overlaps enough with a segment of another class"),
-    "confusion": (
-        "wrong class and shifted",
-        "overlaps a segment of another class, by 0.1 or more, but not enough",
-    ),
-    "background": ("background", "overlaps every segment of its video by less than 0.1"),
-    "ignored": ("ignored", "no hit, and lies on an Ambiguous segment: does not count"),
-    "": ("not scored", "its class has no segment in the ground truth"),
+    "double detection": ("double", "enough overlap, but the segment has its hit"),
+    "localization": ("shifted", "right class, too little overlap (0.1 or more)"),
+    "wrong label": ("wrong class", "enough overlap with another class"),
+    "confusion": ("wrong class and shifted", "another class, too little overlap (0.1 or more)"),
+    "background": ("background", "overlap below 0.1 with every segment"),
+    "ignored": ("ignored", "false, but on an Ambiguous segment: not counted"),
+    "": ("not scored", "class without a segment in the ground truth"),
 }
+INTERVAL = (2.5, 97.5)  # percent of the draws of `bootstrap`
 PAIRS_AT_ONCE = 1 << 21  # pairs of detection and segment looked at in one go, about 150 MB
 SEGMENT = ["video", "t_start", "t_end"]
 DETECTION = SEGMENT + ["label", "score"]
@@ -441,9 +439,10 @@ def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", 
     `wrong label`; less but at least 0.1: `localization` or `confusion`; less than 0.1:
     `background`. `ignored` are those that an Ambiguous segment forgives.
 
-    Returns (kinds, found), in the order of the tables' rows: kinds (N,) strings, names of KINDS;
-    found (G,) True where a true positive is matched to the segment. Raises ValueError as `evaluate`
-    does.
+    Returns (kinds, found, judged_by), in the order of the tables' rows: kinds (N,) strings, names
+    of KINDS; found (G,) True where a true positive is matched to the segment; judged_by (N,) row
+    of the segment that is overlapped most, -1 where none is by 0.1. Raises ValueError as
+    `evaluate` does.
     """
     found = match(ground_truth, detections, np.array([tiou]), protocol, ambiguous)
     index = pd.Index(found.classes, dtype=object)
@@ -462,6 +461,8 @@ def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", 
     most = most[np.diff(det[most], append=-1) != 0]
     best, same = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
     best[det[most]], same[det[most]] = overlap[most], own[most]
+    judged_by = np.full(len(detections), -1)
+    judged_by[rows[det[most]]] = gt[most]
 
     enough = _reaches(best, tiou, protocol)
     kinds = np.full(len(detections), "", dtype=object)
@@ -477,7 +478,7 @@ def detection_kinds(ground_truth, detections, tiou=0.5, protocol="activitynet", 
         ],
         "background",
     )
-    return kinds, found.found[0]
+    return kinds, found.found[0], judged_by
 
 
 def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguous=None):
@@ -485,7 +486,7 @@ def error_profile(ground_truth, detections, tiou=0.5, protocol="activitynet", am
 
     Raises ValueError as `evaluate` does.
     """
-    kinds, found = detection_kinds(ground_truth, detections, tiou, protocol, ambiguous)
+    kinds, found, _ = detection_kinds(ground_truth, detections, tiou, protocol, ambiguous)
     profile = {name: int(np.count_nonzero(kinds == name)) for name in KINDS if name}
     return {**profile, "missed segments": int(np.count_nonzero(~found))}
 
@@ -503,6 +504,53 @@ def video_ap(ground_truth, detections, tiou=0.5, protocol="activitynet", ambiguo
     )
     result = score(truth, found, [tiou], protocol, ambiguous)
     return pd.Series(result.ap[0]).groupby([video for video, _ in result.classes]).mean().to_dict()
+
+
+# ---- other test videos
+def bootstrap(ground_truth, tables, tious, protocol="activitynet", seed=0):
+    """Yields mAP (n, T) of n tables of detections, for one draw of the test videos after another,
+    without end.
+
+    tables: (detections, ambiguous or None) each; they share a draw. Drawn with replacement are the
+    videos that have a segment or a detection. A video that is drawn twice counts twice, with its
+    segments and its detections. Without a segment there is no mAP, so that such a draw is made
+    again. Detections are matched once: a video's matches do not depend on the other videos. Among
+    equal scores the copies of a detection follow each other. Raises ValueError as `evaluate` does.
+    """
+    tious = np.atleast_1d(np.asarray(tious, dtype=float))
+    classes = sorted(set(ground_truth["label"]))
+    videos = set(ground_truth["video"]).union(*(table["video"] for table, _ in tables))
+    videos = pd.Index(sorted(videos))
+    segments = pd.crosstab(ground_truth["label"], ground_truth["video"])
+    segments = segments.reindex(index=classes, columns=videos, fill_value=0).to_numpy()
+    matched = []
+    for table, ambiguous in tables:
+        found = match(ground_truth, table, tious, protocol, ambiguous)
+        video = videos.get_indexer(table["video"])[found.rows]
+        matched.append([_of_class(found, video, c) for c in range(len(classes))])
+    rng = np.random.default_rng(seed)
+    while True:
+        counts = np.bincount(rng.integers(len(videos), size=len(videos)), minlength=len(videos))
+        n_segments = segments @ counts  # (C,)
+        if n_segments.any():
+            yield np.array([_map_of_draw(one, counts, n_segments, protocol) for one in matched])
+
+
+def _of_class(found, video, c):
+    """Of a `Matching`: (video of each detection (n,), hit (T, n), counted (T, n), score (n,))."""
+    own = found.label == c
+    hit = found.hit[:, own]
+    return video[own], hit, hit | ~found.forgiven[own], found.score[own]
+
+
+def _map_of_draw(parts, counts, n_segments, protocol):
+    """mAP (T,) with every video counted `counts` times; classes without a segment stay out."""
+    ap = []
+    for (video, hit, counted, score), n in zip(parts, n_segments):
+        if n:
+            rows = np.repeat(np.arange(len(video)), counts[video])
+            ap.append(AVERAGE_PRECISION[protocol](hit[:, rows], counted[:, rows], score[rows], n))
+    return np.mean(ap, axis=0)
 
 
 # ---- video-level classification

@@ -138,10 +138,6 @@ def _parser():
         help="figure5: or a choice of them [best worst]",
     )
     add("--n", type=int, default=1, help="figure5: videos of each --pick [1]")
-    add(
-        "--video-dir",
-        help="figure5: folder of the videos, for a row of thumbnails (pip install av)",
-    )
     return parser
 
 

@@ -14,6 +14,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 import eval_detection
@@ -25,8 +26,7 @@ from formats.files import InputError, check_kinds, load_json, process_lock, take
 from formats.program import log
 from jobs import record, setup
 from methods import METHODS, apply
-from report import outcome, published, summary, tables
-from report.page import About
+from report import page, published, summary, tables
 
 PAGE = "report.html"
 SCORES, TRUTH, AMBIGUOUS = "clip_scores.h5", "ground_truth.csv", "ambiguous.csv"
@@ -184,21 +184,43 @@ def finish(o, scored, folder, title, export=(), per_class=False, seconds=()):
     durations = {one.name: one.duration for one in scored.records}
     for kind in export:
         exports.write_export(kind, folder / f"{kind}.json", first, durations)
-    gated = apply.class_scores(o.method[0], scored.records, o.video_classifier, outside)
-    protocols = results["methods"][o.method[0]]["protocols"]
-    title = f"{METHODS[o.method[0]].title}: {title}"
-    outcome.write_page(
-        folder / PAGE,
-        About(title, header(results), *summary.for_page(blocks)),
-        scored,
-        first,
-        outcome.page_scores(gated, o.gate),
-        rule,
-        outcome.evaluation(scored, first, protocols),
-        training,
-    )
+    shown = [shown_method(o, name, scored, outside, found[name], results) for name in o.method]
+    title = f"{', '.join(METHODS[name].title for name in o.method)}: {title}"
+    about = title, header(results), summary.map_tables(results, theirs), summary.notes(blocks)
+    data = scored.classes, scored.records, shown, scored.truth, scored.ambiguous
+    page.write_page(folder / PAGE, page.About(*about), *data, log=_titled(training))
     tables.write_json(folder / "results.json", results)  # last: it says that all is there
     return results
+
+
+def _titled(training):
+    """The records of a run's log with the titles of the methods in place of their names."""
+    titles = {name: method.title for name, method in METHODS.items()}
+    return [{**line, "stage": titles.get(line["stage"], line["stage"])} for line in training]
+
+
+def shown_method(o, name, scored, outside, table, results):
+    """page.Method of one method. table: its detections; results: as `finish` returns them."""
+    rule, method, mine = rule_of(o), METHODS[name], results["methods"][name]
+    gated = list(apply.class_scores(name, scored.records, o.video_classifier, outside))
+    fused = name == "em-mil"  # the curves are made of Q and P
+
+    def again(lam, gamma):
+        other = dataclasses.replace(rule, lam=lam, gammas=(gamma,))
+        return localize.table(apply.localized(name, gated, scored.classes, other))[0]
+
+    def curves(record, of_video):
+        passed = [] if of_video is None else localize.gate(of_video, rule.gate).tolist()
+        if not hasattr(method, "curves"):
+            return page.Curves(np.zeros((0, 0)), np.zeros((0, 0)), passed)
+        values = method.curves(record, rule)
+        own = (record.scores[name][key] for key in "qp") if fused else ()
+        return page.Curves(values, method.levels(values, rule), passed, *own)
+
+    shown = (curves(*item) for item in gated)
+    return page.Method(
+        mine["label"], table, mine["protocols"], shown, rule, again if fused else None
+    )
 
 
 def say_where(folder):

@@ -20,7 +20,7 @@ A method is a network (nn.Module) with
                         as NumPy; record.snippet_seconds, clip_seconds say where its clips lie
     curves(record, rule), levels(curves, rule)
                         class methods: what `localize` thresholds, (T, C), and the thresholds,
-                        (n, C), for the page to draw
+                        (n, C), for the page; without them it shows detections and no curves
 To add one: a file beside this one, and its line in METHODS.
 """
 

@@ -9,6 +9,7 @@ the videos)?
 import argparse
 import dataclasses
 import glob
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,6 @@ from jobs import record, results
 from report import tables
 
 WILCOXON_FROM = 6  # pairs: with fewer, no result has p < 0.05
-INTERVAL = (2.5, 97.5)  # percent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +183,7 @@ def compare(a, b, tious, protocol, resamples):
             "b": after[column],
             "difference": float(gap.mean()),
             **paired_tests(gap),
-            "videos": np.percentile(samples[column], INTERVAL).tolist(),
+            "videos": np.percentile(samples[column], eval_detection.INTERVAL).tolist(),
         }
     return {
         "a": a.name,
@@ -227,61 +227,16 @@ def paired_tests(differences):
 
 
 def bootstrap(a, b, seeds, tious, protocol, resamples, seed=0):
-    """Differences B - A of the mean mAP on test videos drawn with replacement.
-
-    Returns {column: (resamples,)}. Drawn are the videos that have a segment or a detection.
-    A video that is drawn twice counts twice, with its segments and its detections. Both sides
-    have the same draws; without a segment there is no mAP, so that such a draw is made again.
-    Detections are matched once: a video's matches do not depend on the other videos. Among equal
-    scores the copies of a detection follow each other.
+    """Differences B - A of the mean mAP on test videos drawn with replacement
+    (eval_detection.bootstrap), {column: (resamples,)}. Both sides have the same draws.
     """
-    found = [table for group in (a, b) for table in group.detections.values()]
-    videos = sorted(set(a.truth["video"]).union(*(set(table["video"]) for table in found)))
-    code = pd.Index(videos)
-    matched = {
-        side: [_matched(group, group.detections[s], tious, protocol, code) for s in seeds]
-        for side, group in (("a", a), ("b", b))
-    }
-    classes = sorted(set(a.truth["label"]))
-    segments = (
-        pd.crosstab(a.truth["label"], a.truth["video"])
-        .reindex(index=classes, columns=videos, fill_value=0)
-        .to_numpy()
-    )  # (C, videos)
-    rng, samples = np.random.default_rng(seed), []
-    for _ in tqdm(range(resamples), "bootstrap", disable=None):
-        n_segments = np.zeros(len(classes), int)
-        while not n_segments.any():
-            counts = np.bincount(rng.integers(len(videos), size=len(videos)), minlength=len(videos))
-            n_segments = segments @ counts  # (C,)
-        mean = {
-            side: np.mean([_map(one, counts, n_segments, protocol) for one in runs], axis=0)
-            for side, runs in matched.items()
-        }  # (T,)
-        samples.append(_columns(tious, mean["b"] - mean["a"]))
+    found = [(group.detections[s], group.ambiguous) for group in (a, b) for s in seeds]
+    draws = eval_detection.bootstrap(a.truth, found, tious, protocol, seed)
+    samples = []
+    for maps in tqdm(islice(draws, resamples), "bootstrap", resamples, disable=None):
+        before, after = maps[: len(seeds)], maps[len(seeds) :]  # (seeds, T) each
+        samples.append(_columns(tious, after.mean(axis=0) - before.mean(axis=0)))
     return {column: np.array([row[column] for row in samples]) for column in samples[0]}
-
-
-def _matched(group, table, tious, protocol, code):
-    """For each class: (video of each detection (n,), hit (T, n), counted (T, n), score (n,))."""
-    found = eval_detection.match(group.truth, table, np.asarray(tious), protocol, group.ambiguous)
-    video = code.get_indexer(table["video"])[found.rows]
-    parts = []
-    for c in range(len(found.classes)):
-        own = found.label == c
-        hit = found.hit[:, own]
-        parts.append((video[own], hit, hit | ~found.forgiven[own], found.score[own]))
-    return parts
-
-
-def _map(parts, counts, n_segments, protocol):
-    """mAP (T,) with every video counted `counts` times; classes without a segment stay out."""
-    average_precision, ap = eval_detection.AVERAGE_PRECISION[protocol], []
-    for (video, hit, counted, score), n in zip(parts, n_segments):
-        if n:
-            rows = np.repeat(np.arange(len(video)), counts[video])
-            ap.append(average_precision(hit[:, rows], counted[:, rows], score[rows], n))
-    return np.mean(ap, axis=0)
 
 
 # ------------------------------------------------------------------------------------------ output

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ from jobs import results, setup
 from methods import apply
 from paper.pages import Page
 from paper.runs import detections, finished, opened
-from report import figures, outcome, tables
+from report import figures, tables
 
 # -------------------------------------------------------------------------------------- figure 5
 
@@ -33,12 +32,12 @@ def page_figure5(s):
         k = next(k for k, record in enumerate(one.scored.records) if record.name == name)
         truth = one.scored.truth[one.scored.truth["video"] == name]
         own = found[found["video"] == name]
-        pictures = ()
-        if s.args.video_dir:
-            pictures = thumbnails(s.args.video_dir, name, one.scored.records[k].duration)
         ap = eval_detection.score(truth, own, [0.5]) if len(truth) else None
         for label in dict.fromkeys(truth["label"]) or dict.fromkeys(own["label"]):
-            stem, timeline = _timeline(one, k, label, truth, own, pictures)
+            stem, timeline = timeline_of(
+                *(one.scored.records[k], one.scored.classes, label, truth, own),
+                *(results.rule_of(one.o), _gate_note(one, k, label)),
+            )
             figures.localization_figure(
                 folder / f"{stem}.pdf", folder / f"{stem}.png", timeline=timeline
             )
@@ -83,64 +82,30 @@ def _choose(args, one, found):
     return chosen
 
 
-def _timeline(one, k, label, truth, own, pictures):
-    """outcome.timeline_of one class of the k-th test video, with frames where there are some."""
-    note = _gate_note(one, k, list(one.scored.classes).index(label))
-    stem, timeline = outcome.timeline_of(
-        one.scored, one.scored.records[k], label, truth, own, results.rule_of(one.o), note
+def timeline_of(record, classes, label, truth, found, rule, note):
+    """(name for a file, figures.Timeline) of one class of one video. truth, found: its segments."""
+    scores, c = record.scores["em-mil"], list(classes).index(label)
+    l = localize.fuse(scores["q"], scores["p"][:, c], rule.lam)
+    edges = localize.times(np.arange(len(l) + 1), record.snippet_seconds, record.clip_seconds)
+    levels = [localize.threshold(l, gamma) for gamma in rule.gammas]
+    real, mine = (
+        table.loc[table["label"] == label, ["t_start", "t_end"]].to_numpy()
+        for table in (truth, found)
     )
-    return stem, dataclasses.replace(timeline, thumbnails=pictures)
+    stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{record.name}-{label}")
+    about = label, record.name, note
+    return stem, figures.Timeline(l, edges, record.duration, levels, real, mine, *about)
 
 
-def _gate_note(one, k, c):
-    """Why the k-th video has no prediction of class c, where the gate is the reason."""
+def _gate_note(one, k, label):
+    """Why the k-th video has no prediction of a class, where the gate is the reason."""
+    c = list(one.scored.classes).index(label)
     records, classifier = one.scored.records, one.o.video_classifier
     gated = list(apply.class_scores("em-mil", records, classifier, one.outside))
     of_video = gated[k][1]  # (C,), or None: no true class
     if of_video is None or c in localize.gate(of_video, one.o.gate):
         return ""
     return f"removed by the gate: video score {max(of_video[c], 0):.2f} < {one.o.gate:g}"
-
-
-def thumbnails(folder, video, duration, n=24, height=120):
-    """[(seconds, RGB array)] of n moments spread over the file VIDEO.mp4 (or another suffix).
-
-    Raises InputError without PyAV, without such a file, and where it cannot be decoded.
-    """
-    try:
-        import av
-    except ImportError:
-        raise InputError(
-            "--video-dir: found no package av to decode videos, expected it: pip install av"
-        ) from None
-    try:
-        files = sorted(path for path in Path(folder).iterdir() if path.stem == video)
-    except OSError as error:
-        raise InputError(
-            f"--video-dir: {folder}: {error.strerror}, expected a folder of videos"
-        ) from None
-    if not files:
-        raise InputError(
-            f"--video-dir: {folder}: {video}: found no such file, expected {video}.mp4 or the like"
-        )
-    images = []
-    try:
-        with av.open(str(files[0])) as container:
-            stream = container.streams.video[0]
-            for moment in (np.arange(n) + 0.5) / n * duration:
-                # Seeking ends at the key frame before the moment.
-                container.seek(int(moment / stream.time_base), stream=stream)
-                frames = (frame for frame in container.decode(stream) if frame.time is not None)
-                frame = next((frame for frame in frames if frame.time >= moment), None)
-                if frame is not None:  # the annotated duration may be longer
-                    width = max(2, round(height * frame.width / frame.height))
-                    image = frame.reformat(width, height).to_ndarray(format="rgb24")
-                    images.append((frame.time, image))
-    except (av.error.FFmpegError, IndexError, ValueError) as error:
-        raise InputError(
-            f"{files[0]}: found no video that can be decoded ({error}), expected one"
-        ) from None
-    return images
 
 
 # ----------------------------------------------------------------------------------- convergence
@@ -181,7 +146,7 @@ def page_convergence(s):
             data = setup.load_data(o)[0]
             truth = annotations.load(o.annotations, video_labels=o.video_labels)
             segments = truth.only([video.name for video in data.train]).segments
-        phases = figures.phase_table(run_folder.read_log(one.folder))
+        phases = tables.phase_table(run_folder.read_log(one.folder))
         values = []
         for phase in phases.itertuples():
             found = labels.read(one.folder, phase.phase, phase.step)

@@ -11,19 +11,17 @@ column and of a page in inches; text is 7 to 8 points at those widths.
 """
 
 import contextlib
-import math
 import pathlib
 from dataclasses import dataclass
 from itertools import cycle
 
 import numpy as np
-import pandas as pd
 
 from formats.files import write_atomically
 
 COLUMN, PAGE = 3.4, 7.0
 BLUE, RED, GREEN, ORANGE = "#0072B2", "#D32F1E", "#009E73", "#E69F00"
-PURPLE, BLACK, GREY = "#CC79A7", "#000000", "0.92"
+PURPLE, BLACK = "#CC79A7", "#000000"
 LINES = [
     (BLUE, "-", "o"),
     (RED, "--", "s"),
@@ -88,9 +86,8 @@ class Timeline:
 
     scores: (T,) the score map L of the class. edges: (T + 1,) seconds between which the clips lie,
     as localize.times has them. threshold: the value that L must exceed, or several.
-    ground_truth, predictions: (n, 2) seconds; ground_truth None: not known, no row for it.
+    ground_truth, predictions: (n, 2) seconds.
     label, video: names. note: stands in the row of predictions, such as why there is none.
-    thumbnails: [(seconds, RGB array (H, W, 3))] in order of time, a row on top.
     """
 
     scores: np.ndarray
@@ -102,37 +99,27 @@ class Timeline:
     label: str
     video: str
     note: str = ""
-    thumbnails: tuple = ()
 
 
 def localization_figure(*paths, timeline):
     """Fig. 5 of the paper: score map, ground truth and predictions on one time axis."""
     scores = np.asarray(timeline.scores, np.float64)
     edges = timeline.edges
-    known = timeline.ground_truth is not None
-    heights = [0.14, 0.9, 0.36 if known else 0.22]
-    if len(timeline.thumbnails):
-        heights.insert(0, 0.09 * COLUMN)
+    heights = [0.14, 0.9, 0.36]
     # Two names that are too long for one line of 8 point text.
     apart = len(timeline.label) + len(timeline.video) > 14 * (COLUMN - 0.8)
     with _figure(paths, COLUMN, sum(heights) + 0.72 + 0.13 * apart) as figure:
-        grid = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)
-        *top, strip, curve, bars = grid
-        grid[0].set_title(timeline.label + "\n" * apart, loc="left", fontweight="bold")
-        grid[0].set_title(timeline.video, loc="right", color="0.3")
+        strip, curve, bars = figure.subplots(3, 1, sharex=True, height_ratios=heights)
+        strip.set_title(timeline.label + "\n" * apart, loc="left", fontweight="bold")
+        strip.set_title(timeline.video, loc="right", color="0.3")
         _score_strip(strip, scores, edges)
         _score_curve(curve, scores, edges, timeline)
         _segment_bars(bars, timeline)
         bars.set_xlim(0, max(timeline.duration, edges[-1]))
         bars.set_xlabel("time (s)")
-        for axes in (*top, strip):
-            axes.tick_params(axis="x", bottom=False, labelbottom=False)
-            for spine in axes.spines.values():
-                spine.set_visible(False)
-        for axes in top:
-            axes.set_yticks([])
-            figure.draw_without_rendering()  # the row's size is known after the layout
-            _thumbnail_row(axes, timeline.thumbnails)
+        strip.tick_params(axis="x", bottom=False, labelbottom=False)
+        for spine in strip.spines.values():
+            spine.set_visible(False)
 
 
 def _score_strip(axes, scores, edges):
@@ -156,16 +143,14 @@ def _score_curve(axes, scores, edges, timeline):
     margin = 0.06 * np.ptp(scores) or 0.1  # a constant L has no range
     axes.set_ylim(scores.min() - margin, scores.max() + margin)
     axes.set_ylabel("score L\n– – threshold", fontsize=7)
-    if timeline.ground_truth is not None:
-        for start, end in timeline.ground_truth:
-            axes.axvspan(start, end, color=RED, alpha=0.12, linewidth=0)
+    for start, end in timeline.ground_truth:
+        axes.axvspan(start, end, color=RED, alpha=0.12, linewidth=0)
 
 
 def _segment_bars(axes, timeline):
-    """Predictions, and above them the ground truth where it is known."""
-    rows = [("prediction", timeline.predictions, BLUE)]
-    if timeline.ground_truth is not None:
-        rows.append(("ground truth", timeline.ground_truth, RED))
+    """Predictions, and above them the ground truth."""
+    predicted, real = timeline.predictions, timeline.ground_truth
+    rows = [("prediction", predicted, BLUE), ("ground truth", real, RED)]
     for middle, (_, segments, colour) in enumerate(rows):
         spans = [(start, end - start) for start, end in segments]
         # The edge keeps the shortest segment visible.
@@ -183,158 +168,19 @@ def _segment_bars(axes, timeline):
         color="0.3",
     )
     axes.tick_params(axis="y", length=0)
-    axes.set_ylim(-0.45, len(rows) - 0.55)
+    axes.set_ylim(-0.45, 1.45)
 
 
-def _thumbnail_row(axes, thumbnails):
-    """Undistorted frames side by side, each as near to its time as the others allow.
-
-    Where not all of them fit, evenly chosen ones are drawn.
-    """
-    box, (_, duration) = axes.get_window_extent(), axes.get_xlim()
-    height, width = np.shape(thumbnails[0][1])[:2]
-    wide = width / height * duration * box.height / box.width  # seconds
-    n = max(1, min(len(thumbnails), int(duration / (1.02 * wide))))
-    free = 0.0
-    for k, pick in enumerate(np.linspace(0, len(thumbnails) - 1, n).round().astype(int)):
-        seconds, image = thumbnails[pick]
-        last = duration - wide - (n - 1 - k) * 1.02 * wide
-        left = min(max(seconds - wide / 2, free), last)
-        axes.imshow(image, aspect="auto", extent=(left, left + wide, 0, 1))
-        free = left + 1.02 * wide
-    axes.set(xlim=(0, duration), ylim=(0, 1))
-
-
-# --------------------------------------------------------------------------------------- training
-
-
-def split_log(records):
-    """(EM-MIL's records of log.jsonl, {every other stage: its records}), in order."""
-    ours, others = [], {}
-    for record in records:
-        of_stage = ours if "phase" in record else others.setdefault(record["stage"], [])
-        of_stage.append(record)
-    return ours, others
-
-
-def phase_table(records):
-    """EM-MIL's phases from the records of log.jsonl: a DataFrame with a row per phase, in order.
-
-    phase: from 1. step: "E", "M" or "EM". epoch: EM-MIL epochs trained before it. positive: share
-    of clips that its pseudo-labels make positive. changed: share of clips whose label differs from
-    the last phase of the same step, NaN in the first. empty: positive bags without positive clip.
-    NaN where the log has no value. Records of other stages are left out.
-    """
-    ours, _ = split_log(records)
-    columns = ["phase", "step", "epoch", "positive", "changed", "empty"]
-    table = pd.DataFrame(ours, columns=columns).assign(epoch=range(len(ours)))
-    table = table.drop_duplicates("phase", ignore_index=True)
-    return table.astype({"positive": float, "changed": float})
-
-
-def training_figure(*paths, records):
-    """Training curves from the records of log.jsonl: losses (logarithmic axis) and pseudo-labels.
-
-    records: dicts, one per epoch, with `loss` (dict by name). Those with a `phase` are EM-MIL's and
-    share one axis of epochs, with a grey band behind each E phase. Every other stage (a video-level
-    classifier) has a panel. Nothing is drawn without a record.
-    """
-    ours, others = split_log(records)
-    phases = phase_table(records)
-    labels = bool(phases["positive"].notna().any())
-    n_panels = bool(ours) + labels + len(others)
-    if not n_panels:
-        return
-    with _figure(paths, PAGE, 0.3 + 1.75 * n_panels) as figure:
-        panels = iter(figure.subplots(n_panels, 1, squeeze=False)[:, 0])
-        if ours:
-            _loss_panel(next(panels), ours)
-        if labels:
-            _label_panel(next(panels), ours, phases)
-        for stage, rows in others.items():
-            _classifier_panel(next(panels), stage, rows)
-
-
-def _loss_panel(axes, records):
-    """EM-MIL's losses by step and stream."""
-    names = dict.fromkeys((record["step"], name) for record in records for name in record["loss"])
-    for (colour, line, marker), (step, name) in zip(cycle(LINES), names):
-        points = [
-            (epoch, record["loss"][name])
-            for epoch, record in enumerate(records, 1)
-            if record["step"] == step and name in record["loss"]
-        ]
-        axes.plot(
-            *zip(*points),
-            color=colour,
-            linestyle=line,
-            marker=marker,
-            markersize=2.5,
-            label=f"{step} step, {name}",
-        )
-    _log_axis(axes)
-    _finish_panel(axes, "EM-MIL", "loss", "epoch", records)
-
-
-def _label_panel(axes, records, phases):
-    """Share of positive and of changed pseudo-labels, where each phase begins."""
-    starts = phases.assign(epoch=phases["epoch"] + 0.5)  # between the last epoch and the next
-    for column, word, lines in (("positive", "positive", LINES), ("changed", "changed", LINES[2:])):
-        names = {step: f"{step} step, {word}" for step in STEPS}
-        _phase_lines(axes, starts, column, names, lines)
-    _finish_panel(
-        axes, "EM-MIL pseudo-labels, at the start of each phase", "clips (%)", "epoch", records
-    )
-    axes.set_ylim(-4, 104)
-
-
-def _classifier_panel(axes, stage, records):
-    """The losses of a video-level classifier; W-TALC counts iterations, a hundred a record."""
-    for (colour, line, _), name in zip(
-        cycle(LINES), dict.fromkeys(name for record in records for name in record["loss"])
-    ):
-        values = [record["loss"].get(name, math.nan) for record in records]
-        axes.plot(np.arange(1, len(records) + 1), values, color=colour, linestyle=line, label=name)
-    _log_axis(axes)
-    _finish_panel(axes, stage, "loss", "100 iterations" if stage == "wtalc" else "epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-
-
-def _log_axis(axes):
-    """A logarithmic y axis with plain numbers at its ticks: even steps where it spans little."""
-    from matplotlib.ticker import LogLocator, MaxNLocator
-
-    if not any((np.asarray(line.get_ydata(), float) > 0).any() for line in axes.lines):
-        return  # the loss of a classifier of one class is 0
-
-    axes.set_yscale("log")
-    low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(MaxNLocator(4) if high < 5 * low else LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.minorticks_off()
-
-
-def _finish_panel(axes, title, ylabel, xlabel, em_mil=()):
-    """Names, grid and legend; em_mil: EM-MIL's records, whose E epochs get a grey band."""
-    axes.set(ylabel=ylabel, xlabel=xlabel)
-    axes.set_title(title, loc="left")
-    axes.grid(True, axis="y")
-    name = "E phase"
-    for epoch, record in enumerate(em_mil, 1):
-        if record["step"] == "E":
-            axes.axvspan(epoch - 0.5, epoch + 0.5, color=GREY, linewidth=0, zorder=0, label=name)
-            name = None  # one entry of the legend
-    if em_mil:
-        axes.set_xlim(0, len(em_mil) + 1)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+# ------------------------------------------------------------------------------------ convergence
 
 
 def convergence_figure(*paths, phases):
     """How EM-MIL's pseudo-labels shrink from all-positive bags (Sec. 3.4), over the epochs.
 
-    phases: a `phase_table`, or those of several runs of one schedule below each other (pd.concat).
-    A column "map" holds the mAP of the pseudo-labels against the ground truth, a fraction, which is
-    a diagnostic: training never sees it. Nothing is drawn where the log has no pseudo-labels.
+    phases: a `tables.phase_table`, or those of several runs of one schedule below each other
+    (pd.concat). A column "map" holds the mAP of the pseudo-labels against the ground truth, a
+    fraction, which is a diagnostic: training never sees it. Nothing is drawn where the log has no
+    pseudo-labels.
     """
     panels = [
         ("positive", "positive clips (%)"),

@@ -1,14 +1,14 @@
 """The HTML page of a run: one file that opens by double click, without a network or a server.
 
-`page_content` gathers a run's results, `write_page` writes them as a page: page.html with page.css
-and page.js put in; page.js draws the figures as SVG from the data in the page. Names and texts from
-outside are escaped, and the page's content security policy lets no other script run and no address
-be loaded.
+`write_page` works out what the page says of a run beyond its tables (interval over test videos,
+errors and what they cost, mAP over lambda and gamma) and writes page.html with page.css, page.js
+and the data put in; page.js draws them. Names and texts from outside are escaped, and the page's
+content security policy lets no other script run and no address be loaded.
 
 A number is rounded once, here, to the digits that the page shows: AP and shares of clips in percent
 with one digit, as in the tables, times with a millisecond, scores of detections with three digits.
-page.js rounds only what it computes. Scores of clips are kept with 16 bits (an error of at most
-1/131070), so the third digit shown of one can be off by one.
+page.js rounds only what it computes. Scores of clips are kept with 16 bits of their range, so the
+third digit shown of one can be off by one.
 
 T clips, C classes.
 """
@@ -18,8 +18,11 @@ import hashlib
 import html
 import json
 import math
-from collections import Counter, defaultdict
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from string import Template
 
@@ -27,238 +30,318 @@ import numpy as np
 import pandas as pd
 
 import eval_detection
+import localize
 from formats.files import write_atomically
-from report.figures import phase_table, split_log
+from report import tables
 
-MAX_ROWS = 8  # classes of a video, first those with ground truth, then the best detections
-MAX_POINTS = 400  # of a curve
+MAX_ROWS = 8  # curves of a video, first of the classes with ground truth, then the best detections
+MAX_POINTS = 400  # of a training curve
 ROUNDING = 1e-5  # a weighted mean of float32 scores may end just outside [0, 1]
-LENGTHS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, math.inf)  # seconds, edges of `by_length`
-STYLES = ("hit", "double", "shifted", "wrong", "confused", "background", "ignored", "plain")
-KINDS = {  # of eval_detection: name of the page's style, word, explanation
-    kind: (style, *about) for style, (kind, about) in zip(STYLES, eval_detection.KINDS.items())
-}
-COVERS, INSIDE = "too long (covers the segment)", "too short (inside the segment)"
-EARLY, LATE = "too early", "too late"
-SIDES = (COVERS, INSIDE, EARLY, LATE)
-SEGMENT = ["video", "t_start", "t_end", "label"]
-DETECTION = [*SEGMENT, "score"]
+DRAWS, LEAST_DRAWS = 1000, 50  # of the test videos, for the interval
+LAMBDAS = tuple(k / 10 for k in range(11))
+GAMMAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
+SECONDS = 10.0  # that the intervals may take, and as many for mAP over lambda and gamma
+SEGMENT = ["label", "t_start", "t_end"]
 
 
-# ---- content
 @dataclass(frozen=True)
 class About:
-    """What stands above the figures.
+    """What the page says in words.
 
     title: text. header: (name, value) texts, such as the options that differ from the recipe.
-    tables: (caption, rows of text, the first row the head), as report/tables.py makes them.
-    notes: lines of text.
+    maps: (protocol, caption, rows of text as tables.map_table makes them). notes: lines of text.
     """
 
     title: str
     header: list
-    tables: list
+    maps: list
     notes: list
 
 
 @dataclass(frozen=True)
-class Scores:
-    """What the networks give for one video.
+class Curves:
+    """A method's scores of the clips of one video.
 
-    q (T,) and p (T, C): scores in [0, 1], both None where EM-MIL was not run. duration, and step
-    and window of a clip (localize.times): seconds. passed: indices of the classes that passed the
-    gate (`localize.gate`).
+    curves (T, C), and levels (n, C) which they must exceed. passed: indices of the classes above
+    the gate (`localize.gate`). q (T,) and p (T, C): what Eq. 9 makes the curves of, scores in
+    [0, 1]; None where it does not.
     """
 
-    name: str
-    duration: float
-    q: np.ndarray | None
-    p: np.ndarray | None
+    curves: np.ndarray
+    levels: np.ndarray
     passed: list
-    snippet_seconds: float
-    clip_seconds: float
+    q: np.ndarray | None = None
+    p: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """How the detections compare with the ground truth, at one tIoU.
+class Method:
+    """A row of the tables of mAP, and what is behind it.
 
-    truth: table video, t_start, t_end, label.
-    kinds (N,) and found (G,): `eval_detection.detection_kinds`.
-    video_ap: {video: fraction}, `eval_detection.video_ap`.
-    class_ap: {class: fraction}; segments: {class: number}.
+    label: as in the tables. detections: table video, t_start, t_end, label, score. protocols:
+    {protocol: its results as in results.json}, empty without ground truth. curves: `Curves` of
+    each video, read once. rule: `localize.Rule`. again: (lam, gamma) -> detections by another rule,
+    where the curves are made of q and p; else None.
     """
 
-    truth: pd.DataFrame
-    kinds: np.ndarray
-    found: np.ndarray
-    video_ap: dict
-    class_ap: dict
-    segments: dict
-    tiou: float = 0.5
+    label: str
+    detections: pd.DataFrame
+    protocols: dict
+    curves: Iterable
+    rule: localize.Rule
+    again: Callable | None = None
 
 
-def page_content(classes, rule, videos, detections, evaluation=None, log=()):
-    """What page.js reads of what a run found.
+def write_page(path, about, classes, videos, methods, truth=None, ambiguous=None, log=()):
+    """Writes the page, whole or not at all.
 
-    classes: C names, in the order of p's columns. rule: {"lam", "gammas", "gate"}, Eq. 9 and
-    Sec. 3.5 as the run applied them. videos: `Scores` of each video, in any iterable, read once.
-    detections: table video, t_start, t_end, label, score. evaluation: `Evaluation`, or None
-    without ground truth. log: records of RUN/log.jsonl.
-    Raises ValueError where scores are outside [0, 1] or q and p do not fit together.
+    about: `About`. classes: C names, in the order of the curves' columns. videos: each has `name`,
+    `duration`, `snippet_seconds` and `clip_seconds` (localize.times). methods: `Method` each.
+    truth: table video, t_start, t_end, label, or None; ambiguous: table video, t_start, t_end.
+    log: records of RUN/log.jsonl. Raises ValueError where curves and classes do not fit together,
+    InputError where the page cannot be written.
     """
-    truth, kinds, found, video_ap = detections[:0], [""] * len(detections), (), {}
-    scored = {"tiou": None, "ap": [], "kinds": [], "lengths": [], "sides": []}
-    if evaluation is not None:
-        truth, kinds, found = evaluation.truth, evaluation.kinds, evaluation.found
-        video_ap, count, n = evaluation.video_ap, Counter(kinds), evaluation.segments
-        scored = {
-            "tiou": evaluation.tiou,
-            "ap": [
-                (name, _number(100 * ap, 1), int(n[name]))
-                for name, ap in evaluation.class_ap.items()
-            ],
-            "kinds": [(kind, count[kind]) for kind in KINDS if count[kind]],
-            "lengths": by_length(truth["t_end"] - truth["t_start"], found),
-            "sides": by_side(truth, detections[np.asarray(kinds) == "localization"]),
-        }
-    names = list(dict.fromkeys([*classes, *truth["label"], *detections["label"]]))
-    index, order = ({name: k for k, name in enumerate(of)} for of in (names, KINDS))
-    segments, detected = defaultdict(list), defaultdict(list)
-    for (video, start, end, label), hit in zip(_rows(truth, SEGMENT), found):
-        segments[video].append((index[label], _number(start, 3), _number(end, 3), int(hit)))
-    for (video, start, end, label, score), kind in zip(_rows(detections, DETECTION), kinds):
-        detected[video].append((index[label], start, end, score, order[kind]))
-    return {
-        "classes": names,
-        "rule": rule,
-        "styles": KINDS,
+    if truth is None:
+        truth = pd.DataFrame(columns=["video", *SEGMENT])
+    if ambiguous is None:
+        ambiguous = truth[:0]
+    found = (label for method in methods for label in method.detections["label"])
+    index = {name: c for c, name in enumerate(dict.fromkeys([*classes, *truth["label"], *found]))}
+    shown = _videos(videos, truth, ambiguous, index)
+    content = {
+        "classes": list(index),
+        "kinds": list(eval_detection.KINDS.values()),
         "charts": curves(log),
-        "videos": [
-            _video(s, segments[s.name], detected[s.name], video_ap.get(s.name, math.nan))
-            for s in videos
-        ],
-        **scored,
+        "videos": shown,
+        "methods": [_method(method, shown, truth, ambiguous, index) for method in methods],
+    }
+    intervals = {
+        protocol: _intervals(methods, protocol, truth, ambiguous) for protocol, *_ in about.maps
+    }
+    _write(path, about, content, intervals)
+
+
+# ---- what is shown of videos and methods
+def _videos(videos, truth, ambiguous, index):
+    """n name, s seconds, w step and window of a clip, t ground truth (class, start, end), a
+    ambiguous segments (start, end) of each video."""
+    segments = _by_video(truth, _segments(truth, index))
+    forgiven = _by_video(ambiguous, ambiguous[SEGMENT[1:]].round(3).to_numpy(float).tolist())
+    return [
+        {
+            "n": video.name,
+            "s": _number(video.duration, 3),
+            "w": (video.snippet_seconds, video.clip_seconds),
+            "t": segments[video.name],
+            "a": forgiven[video.name],
+        }
+        for video in videos
+    ]
+
+
+def _by_video(table, rows):
+    """{video: its items of `rows`, one for each row of the table}."""
+    found = defaultdict(list)
+    for video, row in zip(table["video"], rows):
+        found[video].append(row)
+    return found
+
+
+def _segments(table, index, more=()):
+    """Rows (class, start, end) and what the columns `more` hold, rounded."""
+    rows = table[[*SEGMENT, *more]].itertuples(index=False, name=None)
+    return [(index[label], *(_number(value, 3) for value in values)) for label, *values in rows]
+
+
+def _method(method, shown, truth, ambiguous, index):
+    """What page.js reads of a method; its videos in the order of `shown`, see `_videos`."""
+    table, rule = method.detections, method.rule
+    found, own = _by_video(table, _segments(table, index, ["score"])), []
+    for video, curves in zip(shown, method.curves):
+        labels, rows = {label for label, *_ in video["t"]}, found[video["n"]]
+        own.append({"d": rows, **_curves(video["n"], curves, rows, labels)})
+    protocols = {
+        name: _judged(table, name, results, shown, truth, ambiguous, index)
+        for name, results in method.protocols.items()
+    }
+    first = next(iter(method.protocols.items()), None)
+    return {
+        "label": method.label,
+        "rule": {"lam": rule.lam, "gammas": rule.gammas, "gate": rule.gate},
+        "videos": own,
+        "protocols": protocols,
+        "sweep": _sweep(method, *first, truth, ambiguous) if first and method.again else None,
     }
 
 
-def _rows(table, columns):
-    return table[columns].itertuples(index=False, name=None)
+def _curves(name, curves, found, own):
+    """q Q, r a row for each class that is drawn (c class, g whether it passed the gate, y its P, or
+    its curve within x and the levels l), h how many classes are not drawn.
 
-
-def _video(scores, truth, detections, ap):
-    """n name, s seconds, w step and window of its clips, q Q, a AP in percent, h hidden classes;
-    rows r: c class, g passed the gate, p P, t ground truth (start, end, found), d detections
-    (start, end, score, index into KINDS)."""
-    if scores.q is not None:
-        _check(scores)
+    found: detections (class, start, end, score). own: classes with ground truth.
+    """
     best = {}
-    for label, _, _, score, _ in detections:
+    for label, *_, score in found:
         best[label] = max(score, best.get(label, -math.inf))
-    own = {label for label, *_ in truth}
     labels = sorted(
-        own | set(best) | set(scores.passed),
+        own | set(best) | set(curves.passed),
         key=lambda label: (label not in own, -best.get(label, -math.inf), label),
     )
-    n_scored = 0 if scores.p is None else scores.p.shape[1]
-    rows = [
-        {
-            "c": label,
-            "g": int(label in scores.passed),
-            "p": _packed(scores.p[:, label]) if label < n_scored else "",
-            "t": [segment for c, *segment in truth if c == label],
-            "d": [
-                (_number(start, 3), _number(end, 3), _number(score, 3), kind)
-                for start, end, score, kind in sorted(row for c, *row in detections if c == label)
-            ],
-        }
-        for label in labels[:MAX_ROWS]
+    rows = []
+    for label in labels[:MAX_ROWS]:
+        row = {"c": label, "g": int(label in curves.passed)}
+        if label >= np.shape(curves.curves)[1]:  # a class that was not trained
+            pass
+        elif curves.q is not None:
+            row["y"] = _packed(_probability(curves.p[:, label], name))
+        else:
+            values = np.asarray(curves.curves[:, label], np.float64)
+            row["x"] = low, high = float(values.min()), float(values.max())
+            row["y"] = _packed((values - low) / ((high - low) or 1))
+            row["l"] = [_number(level, 6) for level in curves.levels[:, label]]
+        rows.append(row)
+    q = "" if curves.q is None else _packed(_probability(curves.q, name))
+    return {"q": q, "r": rows, "h": len(labels) - len(rows)}
+
+
+def _probability(values, name):
+    if not np.all((values >= -ROUNDING) & (values <= 1 + ROUNDING)):
+        raise ValueError(f"{name}: found scores outside [0, 1], expected Q and P in it")
+    return values
+
+
+# ---- detections and ground truth
+def _judged(table, protocol, results, shown, truth, ambiguous, index):
+    """Detections under one protocol, at one tIoU: `map`, `ap` (class, AP, segments), `costs`; for
+    each video its AP, kinds of its detections and whether its segments are found as digits, and
+    the classes of the segments that detections of another class overlap.
+    """
+    tiou = eval_detection.main_tiou(results["tious"])
+    at, settings = results["tious"].index(tiou), (tiou, protocol, ambiguous)
+    kinds, hit, judged_by = eval_detection.detection_kinds(truth, table, *settings)
+    ap = eval_detection.video_ap(truth, table, *settings)
+    order = {name: str(k) for k, name in enumerate(eval_detection.KINDS)}
+    digits, found = _by_video(table, [order[kind] for kind in kinds]), _by_video(truth, hit)
+    others = np.isin(kinds, ["wrong label", "confusion"])
+    labels = truth["label"].to_numpy()[judged_by[others]]
+    taken_for = _by_video(table[others], [index[label] for label in labels])
+    by_class = [
+        (index[label], _number(100 * values[at], 1), int(results["segments"][label]))
+        for label, values in results["ap"].items()
+    ]
+    before = results["map"][at]
+    of_videos = [
+        (
+            _number(100 * ap.get(name, math.nan), 1),
+            "".join(digits[name]),
+            "".join(str(int(one)) for one in found[name]),
+            taken_for[name],
+        )
+        for name in (video["n"] for video in shown)
     ]
     return {
-        "n": scores.name,
-        "s": _number(scores.duration, 3),
-        "w": (scores.snippet_seconds, scores.clip_seconds),
-        "q": "" if scores.q is None else _packed(scores.q),
-        "a": _number(100 * ap, 1),
-        "r": rows,
-        "h": len(labels) - len(rows),
+        "tiou": tiou,
+        "map": _number(100 * before, 1),
+        "ap": by_class,
+        "costs": _costs(truth, table, kinds, settings, list(results["ap"]), before),
+        "videos": of_videos,
     }
 
 
-def _check(scores):
-    if scores.p is None or scores.p.ndim != 2 or scores.q.shape != scores.p.shape[:1]:
-        raise ValueError(
-            f"{scores.name}: found q {np.shape(scores.q)} and p {np.shape(scores.p)}, "
-            "expected (T,) and (T, C)"
-        )
-    for name, values in (("q", scores.q), ("p", scores.p)):
-        if not np.all((values >= -ROUNDING) & (values <= 1 + ROUNDING)):
-            raise ValueError(f"{scores.name}: found {name} outside [0, 1], expected scores in it")
+def _costs(truth, table, kinds, settings, classes, before):
+    """{word of a kind of error: (mAP without these detections, the gain, AP of each class)}.
 
-
-# ---- statistics
-def by_length(seconds, found):
-    """Segments found by length, the shortest first: [(text, number found, number)]."""
-    seconds, found = np.asarray(seconds, np.float64), np.asarray(found, bool)
-    at = np.digitize(seconds, LENGTHS[1:-1])  # (G,) index of the bin
-    rows = []
-    for k in range(at.min(initial=len(LENGTHS)), at.max(initial=-1) + 1):
-        here = at == k
-        text = _length_text(LENGTHS[k], LENGTHS[k + 1])
-        rows.append((text, int(found[here].sum()), int(here.sum())))
-    return rows
-
-
-def _length_text(low, high):
-    if low == 0:
-        return f"under {high} s"
-    return f"{low} s and more" if high == math.inf else f"{low} to {high} s"
-
-
-def by_side(truth, shifted):
-    """How shifted detections lie to a segment: [(text of SIDES, number of detections)].
-
-    truth: table video, t_start, t_end, label. shifted: table of detections, each of which overlaps
-    a segment of its class; it is compared with the one that it overlaps most.
+    As DETAD's "impact of error types" (Alwassel et al., ECCV 2018), without its normalisation of
+    precision. No match changes where false positives are taken away.
     """
-    segments, count = defaultdict(list), dict.fromkeys(SIDES, 0)
-    for video, start, end, label in _rows(truth, SEGMENT):
-        segments[video, label].append((start, end))
-    for video, start, end, label in _rows(shifted, SEGMENT):
-        own = segments[video, label]
-        first, last = max(own, key=lambda segment: _tiou(start, end, *segment))
-        if start <= first and end >= last:
-            count[COVERS] += 1
-        elif start >= first and end <= last:
-            count[INSIDE] += 1
-        else:
-            count[EARLY if start < first else LATE] += 1
-    return list(count.items()) if len(shifted) else []
+    costs = {}
+    for kind, (word, _) in eval_detection.KINDS.items():
+        if kind in ("true positive", "ignored", "") or not (kinds == kind).any():
+            continue
+        rest = eval_detection.score(truth, table[kinds != kind], *settings, classes)
+        ap = [_number(100 * value, 1) for value in rest.ap[0]]
+        costs[word] = _number(100 * rest.map[0], 1), _number(100 * (rest.map[0] - before), 1), ap
+    return costs
 
 
-def _tiou(start, end, first, last):
-    return (min(end, last) - max(start, first)) / (max(end, last) - min(start, first))
+def _intervals(methods, protocol, truth, ambiguous):
+    """(draws, {label: "low–high" of each column of the table of mAP}): 95% over test videos."""
+    tious = methods[0].protocols[protocol]["tious"]
+    tables = [(method.detections, ambiguous) for method in methods]
+    end = time.perf_counter() + SECONDS / len(methods[0].protocols)
+    samples = []
+    for maps in islice(eval_detection.bootstrap(truth, tables, tious, protocol), DRAWS):
+        averages = [eval_detection.distinct_averages(tious, values) for values in maps]
+        samples.append([[*values, *more.values()] for values, more in zip(maps, averages)])
+        if time.perf_counter() > end and len(samples) >= LEAST_DRAWS:
+            break
+    low, high = 100 * np.percentile(samples, eval_detection.INTERVAL, axis=0)  # (n, columns)
+    texts = {
+        method.label: [f"{a:.1f}–{b:.1f}" for a, b in zip(low[k], high[k])]
+        for k, method in enumerate(methods)
+    }
+    return len(samples), texts
 
 
+def _sweep(method, protocol, results, truth, ambiguous):
+    """mAP over lambda and gamma: {"lams", "gammas", "own" (column, row), "protocol", "coarse",
+    "maps": {name: rows of percent}}; coarse: where the whole grid takes more than SECONDS."""
+    tious, rule = results["tious"], method.rule
+
+    def scored(lam, gamma):
+        table = method.again(lam, gamma)
+        return eval_detection.score(truth, table, tious, protocol, ambiguous).map
+
+    began = time.perf_counter()
+    scored(rule.lam, rule.gammas[0])
+    most = SECONDS / (time.perf_counter() - began)  # points in this time
+    step = next((k for k in (1, 2) if len(LAMBDAS[::k]) * len(GAMMAS[::k]) < most), 5)
+    lams, gammas = _with_own(LAMBDAS[::step], rule.lam), _with_own(GAMMAS[::step], rule.gammas[0])
+    at = tious.index(eval_detection.main_tiou(tious))
+    shown = {f"mAP@{tious[at]:g}": at, "mAP, average over tIoU": slice(None)}
+    maps = {name: [] for name in list(shown)[: len(tious)]}  # one tIoU has no average
+    for gamma in gammas:
+        row = [scored(lam, gamma) for lam in lams]
+        for name in maps:
+            maps[name].append([_number(100 * np.mean(point[shown[name]]), 1) for point in row])
+    own = (lams.index(rule.lam), gammas.index(rule.gammas[0])) if len(rule.gammas) == 1 else None
+    return {
+        "lams": lams,
+        "gammas": gammas,
+        "own": own,
+        "protocol": protocol,
+        "coarse": step > 1,
+        "maps": maps,
+    }
+
+
+def _with_own(values, own):
+    """`values` with the nearest one replaced by the run's own."""
+    nearest = min(values, key=lambda value: abs(value - own))
+    return [own if value == nearest else value for value in values]
+
+
+# ---- training
 def curves(log):
     """Training curves of the records of log.jsonl: a list of charts.
 
-    A chart is a dict: title, y (text of the axis), percent (bool: its values are in percent), shade
-    ([from, to] in epochs, the E steps), series of {name, x: epochs, y: values}. EM-MIL's losses
-    share one chart, its pseudo-labels another, and every other stage has one.
+    A chart is a dict: title, x and y (texts of the axes), percent (bool: its values are in
+    percent), shade ([from, to] in epochs, the E steps), series of {name, x: epochs, y: values}.
+    EM-MIL's losses share one chart, its pseudo-labels another, and every other stage has one.
     """
-    ours, others = split_log(log)
+    ours, others = tables.split_log(log)
     charts = _em_mil_charts(ours) if ours else []
     for stage, records in others.items():
         epochs = [(number, "", record) for number, record in enumerate(records, 1)]
-        charts.append(_chart(stage, "loss", _loss_series(epochs)))
+        x = "hundreds of iterations" if stage == "W-TALC" else "epoch"
+        charts.append(_chart(stage, "loss", _loss_series(epochs), x=x))
     return charts
 
 
 def _em_mil_charts(log):
     epochs = [(number, f"{record['step']} step, ", record) for number, record in enumerate(log, 1)]
     shade = [(number - 0.5, number + 0.5) for number, _, record in epochs if record["step"] == "E"]
-    phases, series = phase_table(log), []
+    phases, series = tables.phase_table(log), []
     for column, text in (("positive", "positive clips"), ("changed", "labels changed")):
         for step, part in phases[phases[column].notna()].groupby("step"):
             x, y = (part["epoch"] + 1).tolist(), part[column].tolist()
@@ -270,17 +353,20 @@ def _em_mil_charts(log):
 
 
 def _loss_series(epochs):
-    """epochs: (number, prefix of the series' name, record) each."""
+    """epochs: (number, prefix of the series' name, record) each. None where a step pauses."""
     series = {}
     for number, prefix, record in epochs:
         for name, value in record["loss"].items():
             part = series.setdefault(prefix + name, {"name": prefix + name, "x": [], "y": []})
+            if part["x"] and part["x"][-1] < number - 1:
+                part["x"].append(number - 1)
+                part["y"].append(math.nan)
             part["x"].append(number)
             part["y"].append(value)
     return list(series.values())
 
 
-def _chart(title, y, series, shade=(), percent=False):
+def _chart(title, y, series, shade=(), percent=False, x="epoch"):
     scale, digits = (100, 1) if percent else (1, 5)
     for part in series:
         n = len(part["x"])
@@ -293,46 +379,56 @@ def _chart(title, y, series, shade=(), percent=False):
             joined[-1][1] = last
         else:
             joined.append([first, last])
-    return {"title": title, "y": y, "percent": percent, "shade": joined, "series": series}
+    chart = {"title": title, "x": x, "y": y, "percent": percent, "shade": joined}
+    return {**chart, "series": series}
 
 
 # ---- writing
-def write_page(path, about, data):
-    """Writes `About` and what `page_content` gives as one HTML file, whole or not at all.
-
-    Raises InputError where it cannot be written.
-    """
+def _write(path, about, content, intervals):
     here = Path(__file__).parent
     script = (here / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    warnings, notes = [], []
+    for note in dict.fromkeys(about.notes):
+        (warnings if note.startswith("warning:") else notes).append(f"<p>{html.escape(note)}</p>")
     text = Template((here / "page.html").read_text(encoding="utf-8")).substitute(
         title=html.escape(about.title),
         policy=f"'sha256-{digest}'",
         script=script,
         style=(here / "page.css").read_text(encoding="utf-8"),
-        data=_embedded(data),
-        header="".join(_header_line(name, value) for name, value in about.header),
-        notes="".join(f"<p>{html.escape(note)}</p>" for note in about.notes),
-        tables="".join(_table(caption, rows) for caption, rows in about.tables),
+        data=_embedded(content),
+        header="".join(
+            f"<dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd>" for a, b in about.header
+        ),
+        warnings="".join(warnings),
+        notes="".join(notes),
+        tables="".join(_map_table(*table, *intervals[table[0]]) for table in about.maps),
     )
     with write_atomically(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _header_line(name, value):
-    style = ' class="long"' if len(name) + len(value) > 45 else ""
-    return f"<div{style}><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>"
-
-
-def _table(caption, rows):
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
+def _map_table(protocol, caption, rows, draws, intervals):
+    """A table of mAP with the intervals under its numbers; a phone shows mAP at the main tIoU and
+    the averages first."""
+    columns = rows[0][1:]
+    tious = [float(name) for name in columns if name != "avg" and ":" not in name]
+    main = f"{eval_detection.main_tiou(tious):g}"
+    style = ["" if name in (main, "avg") or ":" in name else ' class="more"' for name in columns]
+    head = "".join(f"<th{s}>{html.escape(name)}</th>" for s, name in zip(style, columns))
     body = []
-    for first, *cells in rows[1:]:
-        others = "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-        body.append(f'<tr><th scope="row">{html.escape(first)}</th>{others}</tr>')
+    for label, *cells in rows[1:]:
+        within = intervals.get(label, [""] * len(cells))
+        cells = (f"<td{s}>{c}<small>{w}</small></td>" for s, c, w in zip(style, cells, within))
+        body.append(f'<tr><th scope="row">{html.escape(label)}</th>{"".join(cells)}</tr>')
+    fewer = "" if draws == DRAWS else ", fewer than usual to save time"
     return (
-        f'<div class="wide" tabindex="0"><table><caption>{html.escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        f'<div class="map" data-protocol="{protocol}"><p class="hint">{html.escape(caption)}</p>'
+        f"<table><thead><tr><th>{html.escape(rows[0][0])}</th>{head}</tr></thead>"
+        f'<tbody>{"".join(body)}</tbody></table><p class="hint">'
+        '<label class="phone"><input type="checkbox" class="all"> all tIoU. </label>'
+        f"Small: 95% interval over the test videos ({draws:,} draws with replacement{fewer}). "
+        "One seed: what another training would change is not in it.</p></div>"
     )
 
 

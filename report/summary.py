@@ -68,49 +68,47 @@ def training_lines(log, seconds):
 
 
 def page(results, theirs, note):
-    """The result page, printed and written alike: blocks of (text, table or None, None or the
-    table's rows that the screen shows).
+    """The result page, printed and written alike: (main, detail), blocks of (text, table or None,
+    None or the table's rows that the screen shows). The tables of mAP are the main ones.
 
-    results: see jobs.results.finish. theirs: {name: {column: percent}}, published rows;
+    results: see jobs.scoring.finish. theirs: {name: {column: percent}}, published rows;
     note: the sentence beside them.
     """
-    blocks = []
-    for name, method in results["methods"].items():
-        blocks.append((_proposals(method, results), None, None))
-        for protocol, e in list(method["protocols"].items())[:1]:
-            tiou = eval_detection.main_tiou(e["tious"])
-            ap = {name: values[e["tious"].index(tiou)] for name, values in e["ap"].items()}
-            table = tables.class_table(ap, tiou, e["segments"])
-            short = _shortened(
-                table, eval_detection.classes_to_show(np.array([*ap.values()])[None])
-            )
-            text = f"{method['label']}, by class, protocol {protocol}"
-            blocks.append((text, table, short))
+    main = [(text, table, None) for _, text, table in map_tables(results, theirs)]
+    if not main:
+        text = "No test video has a segment: detections are written, nothing is scored."
+        main.append((text, None, None))
+    detail = []
+    for method in results["methods"].values():
+        detail.append((_proposals(method, results), None, None))
+        detail += [_class_block(method, *item) for item in [*method["protocols"].items()][:1]]
     for classifier, m in results["classification"].items():
-        if math.isnan(m["map"]):  # no test video has a label
-            continue
-        blocks.append(
-            (
-                f"Video-level classification, {classifier}: mAP {100 * m['map']:.1f}%, top-1 "
-                f"{100 * m['top1']:.1f}%",
-                None,
-                None,
-            )
-        )
+        if not math.isnan(m["map"]):  # NaN: no test video has a label
+            text = f"mAP {100 * m['map']:.1f}%, top-1 {100 * m['top1']:.1f}%"
+            detail.append((f"Video-level classification, {classifier}: {text}", None, None))
     if results["local_changes"]:
-        blocks.append((f"Code {results['code']}, with local changes.", None, None))
+        detail.append((f"Code {results['code']}, with local changes.", None, None))
     if theirs:
-        blocks.append((note, None, None))
+        detail.append((note, None, None))
+    return main, detail
+
+
+def _class_block(method, protocol, e):
+    """AP by class of a method under its first protocol."""
+    tiou = eval_detection.main_tiou(e["tious"])
+    ap = {name: values[e["tious"].index(tiou)] for name, values in e["ap"].items()}
+    table = tables.class_table(ap, tiou, e["segments"])
+    shown = eval_detection.classes_to_show(np.array([*ap.values()])[None])
+    text = f"{method['label']}, by class, protocol {protocol}"
+    return text, table, _shortened(table, shown)
+
+
+def map_tables(results, theirs):
+    """[(protocol, text, table)] of mAP, a row for each method and published row."""
     protocols = dict.fromkeys(
-        p for method in results["methods"].values() for p in method["protocols"]
+        name for method in results["methods"].values() for name in method["protocols"]
     )
-    for protocol in protocols:
-        blocks.append((caption(results, protocol), _map_table(results, protocol, theirs), None))
-    if not protocols:
-        blocks.append(
-            ("No test video has a segment: detections are written, nothing is scored.", None, None)
-        )
-    return blocks
+    return [(p, caption(results, p), _map_table(results, p, theirs)) for p in protocols]
 
 
 def _map_table(results, protocol, theirs):
@@ -191,26 +189,24 @@ def as_text(blocks, per_class=False):
     """The page for the terminal, the mAP tables last; by-class AP of the best and worst classes
     unless `per_class`.
     """
+    main, detail = blocks
     return "\n\n".join(
         tables.block(text, table if per_class or short is None else short, tables.text)
-        for text, table, short in blocks
+        for text, table, short in [*detail, *main]
     )
 
 
 def as_markdown(blocks):
     """The page for table.md, the mAP tables first, every class."""
     return "\n\n".join(
-        tables.block(text, table, tables.markdown) for text, table, _ in reversed(blocks)
+        tables.block(text, table, tables.markdown) for text, table, _ in sum(blocks, [])
     )
 
 
-def for_page(blocks):
-    """(tables, notes) for the HTML page: (caption, table) pairs, mAP first; lines of text."""
-    shown = [(text, table) for text, table, _ in reversed(blocks)]
-    return (
-        [(text, table) for text, table in shown if table is not None],
-        [line for text, table in shown if table is None for line in text.splitlines()],
-    )
+def notes(blocks):
+    """The lines of the page that are no table, for the HTML page."""
+    texts = [text for text, table, _ in sum(blocks, []) if table is None]
+    return [line for text in texts for line in text.splitlines()]
 
 
 def _shortened(table, shown):

@@ -130,6 +130,31 @@ def column_name(column):
     return column if isinstance(column, str) else f"{column:g}"
 
 
+# ---- the log of a run
+def split_log(records):
+    """(EM-MIL's records of log.jsonl, {every other stage: its records}), in order."""
+    ours, others = [], {}
+    for record in records:
+        of_stage = ours if "phase" in record else others.setdefault(record["stage"], [])
+        of_stage.append(record)
+    return ours, others
+
+
+def phase_table(records):
+    """EM-MIL's phases from the records of log.jsonl: a DataFrame with a row per phase, in order.
+
+    phase: from 1. step: "E", "M" or "EM". epoch: EM-MIL epochs trained before it. positive: share
+    of clips that its pseudo-labels make positive. changed: share of clips whose label differs from
+    the last phase of the same step, NaN in the first. empty: positive bags without positive clip.
+    NaN where the log has no value. Records of other stages are left out.
+    """
+    ours, _ = split_log(records)
+    columns = ["phase", "step", "epoch", "positive", "changed", "empty"]
+    table = pd.DataFrame(ours, columns=columns).assign(epoch=range(len(ours)))
+    table = table.drop_duplicates("phase", ignore_index=True)
+    return table.astype({"positive": float, "changed": float})
+
+
 # ---- files
 def write_text(path, content):
     """Writes text, such as Markdown, as UTF-8 with one newline at its end."""

@@ -8,17 +8,18 @@ import pytest
 import torch
 from places import STORED
 
-from report import figures
+from report import figures, page
 
 
 @pytest.fixture(autouse=True, scope="session")
 def little_work():
     """One thread, since the tests run in two processes and their sets are small; pictures of few
     pixels and without fonts of their own, since encoding those of a run takes longer than its
-    training here.
+    training here; pages of few draws and a small grid of lambda and gamma.
     """
     torch.set_num_threads(1)
     figures.STYLE.update({"savefig.dpi": 40, "pdf.use14corefonts": True})
+    page.DRAWS, page.LAMBDAS, page.GAMMAS = 20, (0.0, 1.0), (0.0, 0.2)
 
 
 @pytest.fixture(autouse=True)

@@ -544,7 +544,7 @@ def test_detection_kinds_by_hand():
         ("b", 20, 23, "y", 0.5),  # localization, tIoU 0.3
         ("b", 20, 23, "x", 0.4),  # confusion
     )
-    kinds, hit = detection_kinds(truth, found)
+    kinds, hit, judged_by = detection_kinds(truth, found)
     assert kinds.tolist() == [
         "background",
         "double detection",
@@ -555,7 +555,8 @@ def test_detection_kinds_by_hand():
         "confusion",
     ]
     assert hit.tolist() == [False, False, True, False]
-    kinds, hit = detection_kinds(truth, found, 0.3)
+    assert judged_by.tolist() == [-1, 2, -1, 2, 0, 0, 0]
+    kinds, hit, _ = detection_kinds(truth, found, 0.3)
     assert kinds[5] == "true positive" and hit.tolist() == [True, False, True, False]
     ambiguous = ground_truth(("a", 65, 80, "Ambiguous"))
     assert detection_kinds(truth, found, 0.5, "thumos-2015", ambiguous)[0][0] == "ignored"
@@ -565,7 +566,8 @@ def test_found_segments_are_as_many_as_true_positives():
     for seed in range(40):
         truth, found, ambiguous = random_tables(seed)
         for protocol in PROTOCOLS:
-            kinds, hit = detection_kinds(ground_truth(*truth), detections(*found), 0.4, protocol)
+            settings = 0.4, protocol
+            kinds, hit, _ = detection_kinds(ground_truth(*truth), detections(*found), *settings)
             assert hit.sum() == np.count_nonzero(kinds == "true positive")
             for label in {row[3] for row in truth}:
                 own = [k for k, row in enumerate(truth) if row[3] == label]

@@ -1,8 +1,10 @@
-"""What the page is given and how it is written; what a browser makes of it: test_browser.py."""
+"""What the page works out and how it is written; what a browser makes of it: test_browser.py."""
 
 import base64
+import dataclasses
 import json
 import re
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -10,61 +12,49 @@ import synthetic_page as synthetic
 from rows import detections
 from rows import ground_truth as truth
 
+import eval_detection
+import localize
 from formats.files import InputError
 from report import page
 
-RULE = synthetic.rule(0.8, (0.15,), 0.15)
-SECONDS = 0.5, 0.5  # step and window of a clip
+RULE = localize.Rule(0.8, (0.15,), 0.15)
+KINDS = list(eval_detection.KINDS)
 
 
-def written(content, folder, about=synthetic.ABOUT):
-    page.write_page(folder / "report.html", about, content)
-    text = (folder / "report.html").read_text()
-    return text, json.loads(
-        re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)[1]
+@pytest.fixture(scope="module")
+def found():
+    return synthetic.results(9, 3, 40)
+
+
+def content(path, *args, **settings):
+    """The data of a page that synthetic_page.write makes."""
+    synthetic.write(path, *args, **settings)
+    return data_of(path.read_text())
+
+
+def data_of(text):
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1]
     )
+
+
+def by_hand(path, classes, videos, found, truth=None, curves=None):
+    """The data of a page of one method. videos: (name, duration) each, clips of 0.5 s."""
+    videos = [synthetic.video(*one, 0.5) for one in videos]
+    scored = {} if truth is None else synthetic.protocols_of(truth, found)
+    flat = [page.Curves(np.zeros((4, len(classes))), np.zeros((1, len(classes))), [0])] * len(
+        videos
+    )
+    method = page.Method("M", found, scored, curves or flat, RULE)
+    page.write_page(path, synthetic.about([method]), classes, videos, [method], truth)
+    return data_of(path.read_text())
 
 
 # ------------------------------------------------------------------------------ statistics
-
-
-def test_by_length_at_the_edges():
-    lengths, found = [0.99, 1.0, 1.99, 2.0, 9.0, 300.0], [True, False, True, False, True, True]
-    assert page.by_length(lengths, found) == [
-        ("under 1 s", 1, 1),
-        ("1 to 2 s", 1, 2),
-        ("2 to 4 s", 0, 1),
-        ("4 to 8 s", 0, 0),
-        ("8 to 16 s", 1, 1),
-        ("16 to 32 s", 0, 0),
-        ("32 to 64 s", 0, 0),
-        ("64 to 128 s", 0, 0),
-        ("128 to 256 s", 0, 0),
-        ("256 s and more", 1, 1),
-    ]
-    assert page.by_length([5.0], [False]) == [("4 to 8 s", 0, 1)]
-    assert page.by_length([], []) == []
-
-
-def test_by_side_by_hand():
-    segments = truth(("a", 10, 20, "x"), ("a", 18, 19, "y"), ("a", 40, 50, "x"), ("b", 0, 10, "x"))
-    shifted = detections(
-        ("a", 8, 30, "x", 1),  # covers 10 to 20
-        ("a", 10, 20, "x", 1),  # equal ends count as covering
-        ("a", 12, 14, "x", 1),  # inside
-        ("a", 9, 14, "x", 1),  # early
-        ("a", 15, 30, "x", 1),  # late
-        ("a", 19, 43, "x", 1),  # 1 s of 10 to 20, 3 s of 40 to 50: early
-        ("b", 4, 10, "x", 1),  # ends with the segment: inside
-    )
-    assert page.by_side(segments, shifted) == list(zip(page.SIDES, (2, 2, 2, 1)))
-    assert page.by_side(segments, shifted[:0]) == []
-
-
 def test_curves_of_a_log():
     log = [
-        {"stage": "w", "epoch": 1, "loss": {"mil": 3.0}},
-        {"stage": "w", "epoch": 2, "loss": {"mil": 2.0, "cas": 1.0}},
+        {"stage": "W-TALC", "epoch": 1, "loss": {"mil": 3.0}},
+        {"stage": "W-TALC", "epoch": 2, "loss": {"mil": 2.0, "cas": 1.0}},
         synthetic.epoch(1, "M", 1, {"rgb": 0.9}, 1.0),
         synthetic.epoch(2, "E", 1, {"rgb": 0.7}, 0.5),
         synthetic.epoch(2, "E", 2, {"rgb": 0.6}, 0.5),
@@ -72,8 +62,8 @@ def test_curves_of_a_log():
     ]
     losses, labels, classifier = page.curves(log)
     assert losses["title"] == "EM-MIL" and losses["shade"] == [[1.5, 3.5]]
-    assert losses["series"] == [
-        {"name": "M step, rgb", "x": [1, 4], "y": [0.9, 0.5]},
+    assert losses["series"] == [  # no line across the epochs in which a step pauses
+        {"name": "M step, rgb", "x": [1, 3, 4], "y": [0.9, None, 0.5]},
         {"name": "E step, rgb", "x": [2, 3], "y": [0.7, 0.6]},
     ]
     assert labels["percent"] and labels["series"] == [
@@ -81,161 +71,174 @@ def test_curves_of_a_log():
         {"name": "M step, positive clips", "x": [1, 4], "y": [100.0, 40.0]},
         {"name": "M step, labels changed", "x": [4], "y": [20.0]},
     ]
-    assert classifier["title"] == "w" and classifier["series"] == [
+    assert classifier["title"] == "W-TALC" and classifier["x"] == "hundreds of iterations"
+    assert classifier["series"] == [
         {"name": "mil", "x": [1, 2], "y": [3.0, 2.0]},
         {"name": "cas", "x": [2], "y": [1.0]},
     ]
     assert page.curves([]) == []
 
 
-def test_long_curves_are_thinned_and_keep_their_ends():
-    series = page.curves([{"stage": "w", "loss": {"mil": float(k)}} for k in range(10000)])[0][
-        "series"
-    ][0]
-    assert len(series["x"]) == page.MAX_POINTS and series["x"][0] == 1 and series["x"][-1] == 10000
-    assert series["y"] == [x - 1 for x in series["x"]]
+def test_intervals_are_those_of_the_draws(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "DRAWS", 60)
+    synthetic.write(tmp_path / "a.html", found)
+    tables = [(found.detections, None)]
+    draws = list(islice(eval_detection.bootstrap(found.truth, tables, synthetic.TIOUS), 60))
+    draws = np.array(draws)[:, 0]  # (60, 2): of tIoU 0.3 and 0.5
+    values = [*draws.T, draws.mean(axis=1)]
+    expected = ["–".join(f"{100 * v:.1f}" for v in np.percentile(x, (2.5, 97.5))) for x in values]
+    text = (tmp_path / "a.html").read_text()
+    assert re.findall(r"<small>([\d.–]+)</small>", text) == expected
+    assert "60 draws" in text and "fewer than usual" not in text and "One seed" in text
 
 
-# --------------------------------------------------------------------------------- content
+def test_where_time_is_short_there_are_fewer_draws_and_a_coarser_grid(found, tmp_path, monkeypatch):
+    whole = {"DRAWS": 60, "SECONDS": 0.0, "LAMBDAS": np.arange(11) / 10, "GAMMAS": (0, 0.1, 0.2)}
+    for name, value in whole.items():
+        monkeypatch.setattr(page, name, value)
+    data = content(tmp_path / "a.html", found)
+    assert "50 draws with replacement, fewer than usual" in (tmp_path / "a.html").read_text()
+    sweep = data["methods"][0]["sweep"]
+    assert sweep["coarse"] and sweep["lams"] == [0, 0.5, 0.8]
+    assert sweep["gammas"] == [0.15]
 
 
-def test_content_by_hand():
-    segments = truth(("v", 0, 2, "jump"), ("v", 4, 6, "jump"), ("w", 1, 2, "kick"))
+@pytest.mark.parametrize("lam, gammas, own", [(0.8, (0.15,), [2, 1]), (0.33, (0.0, 0.1), None)])
+def test_map_over_lambda_and_gamma_is_the_evaluation(
+    found, tmp_path, monkeypatch, lam, gammas, own
+):
+    monkeypatch.setattr(page, "LAMBDAS", (0.0, 0.4, 0.9))
+    monkeypatch.setattr(page, "GAMMAS", (0.0, 0.2))
+    rule = dataclasses.replace(found.rule, lam=lam, gammas=gammas)
+    run = dataclasses.replace(found, rule=rule)
+    data = content(tmp_path / "a.html", run)
+    sweep = data["methods"][0]["sweep"]
+    assert sweep["own"] == own and not sweep["coarse"]
+    assert sweep["lams"] == ([0.0, 0.4, 0.8] if own else [0.0, 0.33, 0.9])
+    assert sweep["gammas"] == ([0.0, 0.15] if own else [0.0, 0.2])
+    for name, at in (("mAP@0.5", 1), ("mAP, average over tIoU", slice(None))):
+        for g, gamma in enumerate(sweep["gammas"]):
+            for l, other in enumerate(sweep["lams"]):
+                again = eval_detection.score(found.truth, run.again(other, gamma), synthetic.TIOUS)
+                value = 100 * again.map[at].mean()
+                assert sweep["maps"][name][g][l] == round(value, 1)
+    if own:  # the framed cell is the table's number
+        assert (
+            sweep["maps"]["mAP@0.5"][1][2] == data["methods"][0]["protocols"]["activitynet"]["map"]
+        )
+
+
+def test_costs_by_hand(tmp_path):
+    """x: precision at the hits is 1/2, or 1 without the one before. y: 1/1 and 2/3."""
+    real = truth(("v", 0, 10, "x"), ("v", 20, 30, "y"), ("v", 40, 50, "y"))
     found = detections(
-        ("v", 4, 6, "jump", 0.9), ("v", 3, 3.5, "kick", 0.5), ("v", 0, 0.5, "jump", 0.8)
+        ("v", 4, 10.5, "x", 0.9),  # a hit: 6 of 10.5
+        ("v", 0, 4, "x", 0.95),  # shifted
+        ("v", 20, 30, "y", 0.9),
+        ("v", 60, 70, "y", 0.8),  # background
+        ("v", 40, 50, "y", 0.7),
+        ("v", 0, 10, "y", 0.1),  # wrong class, after the last hit: costs nothing
     )
-    scores = [
-        page.Scores("v", 6.0, np.linspace(0, 1, 12), np.zeros((12, 3)), [1], *SECONDS),
-        page.Scores("w", 3.0, np.ones(6), np.ones((6, 3)), [2], *SECONDS),
-    ]
-    content = page.page_content(
-        ["walk", "kick", "jump"], RULE, scores, found, synthetic.evaluation(segments, found)
-    )
-    v, w = content["videos"]
-    jump, kick = v["r"]  # with ground truth first
-    assert (jump["c"], kick["c"]) == (2, 1) and (jump["g"], kick["g"]) == (0, 1)
-    assert jump["t"] == [[0, 2, 0], [4, 6, 1]]
-    true, near, false = map(list(page.KINDS).index, ("true positive", "localization", "background"))
-    assert jump["d"] == [(0, 0.5, 0.8, near), (4, 6, 0.9, true)]
-    assert kick["d"] == [(3, 3.5, 0.5, false)]
-    assert v["a"] == 50.0 and w["a"] == 0.0  # one of two found, ranked first; none of one
-    assert [(row["c"], row["g"], row["t"]) for row in w["r"]] == [(1, 0, [[1, 2, 0]]), (2, 1, [])]
-    assert content["kinds"] == [("true positive", 1), ("localization", 1), ("background", 1)]
-    assert content["lengths"] == [("1 to 2 s", 0, 1), ("2 to 4 s", 1, 2)]
-    assert content["sides"] == list(zip(page.SIDES, (0, 1, 0, 0)))
-    assert content["ap"] == [("jump", 50.0, 2), ("kick", 0.0, 1)]
-
-
-def test_classes_beyond_the_limit_are_counted():
-    found = detections(*[("v", 0, 1, f"c{k}", k / 20) for k in range(12)])
-    scores = page.Scores("v", 5.0, np.zeros(10), np.zeros((10, 12)), list(range(12)), *SECONDS)
-    segments = truth(("v", 3, 4, "c0"))
-    content = page.page_content(
-        [f"c{k}" for k in range(12)], RULE, [scores], found, synthetic.evaluation(segments, found)
-    )
-    (video,) = content["videos"]
-    assert video["h"] == 12 - page.MAX_ROWS
-    assert [row["c"] for row in video["r"]] == [0, 11, 10, 9, 8, 7, 6, 5]
-
-
-def test_scores_are_kept_to_16_bits(tmp_path):
-    rng = np.random.default_rng(0)
-    q, p = rng.random(50), rng.random((50, 2))
-    q[:2] = 0, 1
-    content = page.page_content(
-        ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1], *SECONDS)], detections()
-    )
-    video = written(content, tmp_path)[1]["videos"][0]
-    for packed, values in (
-        (video["q"], q),
-        (video["r"][0]["p"], p[:, 0]),
-        (video["r"][1]["p"], p[:, 1]),
-    ):
-        back = np.frombuffer(base64.b64decode(packed), "<u2") / 65535
-        assert np.abs(back - values).max() <= 0.5 / 65535
-    assert np.frombuffer(base64.b64decode(video["q"]), "<u2")[:2].tolist() == [0, 65535]
-    q[:2] = -1e-6, 1 + 1e-6  # rounding of a weighted mean
-    content = page.page_content(
-        ["x", "y"], RULE, [page.Scores("v", 25.0, q, p, [0, 1], *SECONDS)], detections()
-    )
-    video = written(content, tmp_path)[1]["videos"][0]
-    assert np.frombuffer(base64.b64decode(video["q"]), "<u2")[:2].tolist() == [0, 65535]
-
-
-@pytest.mark.parametrize(
-    "q, p, words",
-    [
-        (np.zeros(3), np.zeros((4, 1)), r"v: found q \(3,\) and p \(4, 1\)"),
-        (np.zeros(3), None, r"found q \(3,\) and p \(\)"),
-        (np.array([0, 1.01]), np.zeros((2, 1)), r"v: found q outside \[0, 1\]"),
-        (np.zeros(2), np.array([[0], [np.nan]]), r"v: found p outside \[0, 1\]"),
-    ],
-)
-def test_scores_that_are_none(q, p, words):
-    with pytest.raises(ValueError, match=words):
-        page.page_content(["x"], RULE, [page.Scores("v", 5.0, q, p, [0], *SECONDS)], detections())
-
-
-# -------------------------------------------------------------------------------- the file
-
-
-def test_text_from_outside_is_escaped(tmp_path):
-    evil = "</script><script>alert(1)</script><!--"
-    about = page.About(evil, [(evil, evil)], [(evil, [[evil, evil], [evil, evil]])], [evil])
-    found = detections((evil, 0, 1, evil, 1.0))
-    content = page.page_content(
-        [evil],
-        RULE,
-        [page.Scores(evil, 5.0, None, None, [0], *SECONDS)],
-        found,
-        synthetic.evaluation(truth((evil, 0, 1, evil)), found),
-        [{"stage": evil, "loss": {evil: 1.0}}],
-    )
-    text, data = written(content, tmp_path, about)
-    assert text.count("<script") == 2 and text.count("</script") == 2 and "<!--" not in text
-    assert data["classes"] == [evil] and data["videos"][0]["n"] == evil
-    assert data["charts"][0]["title"] == evil
-
-
-def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(tmp_path):
-    text, _ = written(synthetic.content(synthetic.results(3, 2, 30)), tmp_path)
-    policy = re.search(r'Content-Security-Policy"\s+content="([^"]*)"', text)[1]
-    assert policy.startswith("default-src 'none'; script-src 'sha256-")
-    assert "unsafe-eval" not in policy
-    assert "script-src 'unsafe-inline'" not in policy
-    assert not re.search(r'(src|href)="(?!#|data:,")', text) and "@import" not in text
-    assert not {address for address in re.findall(r"https?://[^\"' ]*", text)} - {
-        "http://www.w3.org/2000/svg"
+    judged = by_hand(tmp_path / "a.html", ["x", "y"], [("v", 70)], found, real)["methods"][0]
+    judged = judged["protocols"]["activitynet"]
+    assert judged["ap"] == [[0, 50.0, 1], [1, 83.3, 2]] and judged["map"] == 66.7
+    assert judged["costs"] == {
+        "shifted": [91.7, 25.0, [100.0, 83.3]],
+        "background": [75.0, 8.3, [50.0, 100.0]],
+        "wrong class": [66.7, 0.0, [50.0, 83.3]],
     }
 
 
-def test_the_same_results_give_the_same_file(tmp_path):
-    found = synthetic.results(3, 2, 30)
-    first = written(synthetic.content(found), tmp_path)[0]
-    assert written(synthetic.content(found), tmp_path)[0] == first
+# --------------------------------------------------------------------------------- content
+def test_content_by_hand(tmp_path):
+    real = truth(("v", 0, 2, "jump"), ("v", 4, 6, "jump"), ("w", 1, 2, "kick"))
+    found = detections(
+        ("v", 4, 6, "jump", 0.9),
+        ("v", 3, 3.5, "kick", 0.5),
+        ("v", 0, 0.50004, "jump", 0.8),
+        ("v", 0, 2.2, "walk", 0.1),  # no segment of its class anywhere
+        ("v", 4.1, 6, "kick", 0.3),
+    )
+    q, curves = np.linspace(0, 1, 12), np.array([[-2.0, 1, 3], [0, 1, 1], [2, 1, -1]])
+    curves = [
+        page.Curves(np.zeros((12, 3)), np.zeros((1, 3)), [1], q, np.zeros((12, 3))),
+        page.Curves(curves, np.array([[0.0, 1, 2.5], [1, 1, 1]]), [0, 2]),
+    ]
+    videos = [("v", 6.0), ("w", 3.0)]
+    data = by_hand(tmp_path / "a.html", ["walk", "kick", "jump"], videos, found, real, curves)
+    method, (v, w) = data["methods"][0], data["videos"]
+    assert v == {"n": "v", "s": 6.0, "w": [0.5, 0.5], "t": [[2, 0, 2], [2, 4, 6]], "a": []}
+    assert w["t"] == [[1, 1, 2]]
+    of_v, of_w = method["videos"]
+    assert of_v["d"][:3] == [[2, 4, 6, 0.9], [1, 3, 3.5, 0.5], [2, 0, 0.5, 0.8]] and of_v["h"] == 0
+    # classes with ground truth first, then the best detections
+    assert [(row["c"], row["g"]) for row in of_v["r"]] == [(2, 0), (1, 1), (0, 0)] and of_v["q"]
+    assert of_w["q"] == "" and [(row["c"], row["g"]) for row in of_w["r"]] == [
+        (1, 0),
+        (0, 1),
+        (2, 1),
+    ]
+    assert of_w["r"][2]["x"] == [-1.0, 3.0] and of_w["r"][2]["l"] == [2.5, 1.0]
+    back = np.frombuffer(base64.b64decode(of_w["r"][2]["y"]), "<u2") / 65535 * 4 - 1
+    assert back == pytest.approx([3, 1, -1], abs=1e-4)
+    judged = method["protocols"]["activitynet"]
+    names = ["true positive", "background", "localization", "", "wrong label"]
+    ap, kinds, hits, others = judged["videos"][0]
+    assert [KINDS[int(k)] for k in kinds] == names and hits == "01"
+    assert ap == 50.0 and others == [2]  # a jump taken for a kick
+    assert judged["videos"][1] == [0.0, "", "0", []]
+
+
+def test_classes_beyond_the_limit_are_counted(tmp_path):
+    found = detections(*[("v", 0, 1, f"c{k}", k / 20) for k in range(12)])
+    classes, real = [f"c{k}" for k in range(12)], truth(("v", 3, 4, "c0"))
+    data = by_hand(tmp_path / "a.html", classes, [("v", 5.0)], found, real)
+    (video,) = data["methods"][0]["videos"]
+    assert video["h"] == 12 - page.MAX_ROWS and len(video["d"]) == 12
+    assert [row["c"] for row in video["r"]] == [0, 11, 10, 9, 8, 7, 6, 5]
+
+
+def test_scores_are_kept_to_16_bits_and_refused_where_they_are_none(tmp_path):
+    rng = np.random.default_rng(0)
+    q, p = rng.random(50), rng.random((50, 2))
+    q[:2] = -1e-6, 1 + 1e-6  # rounding of a weighted mean
+
+    def rows():
+        curves = [page.Curves(p, np.zeros((1, 2)), [0, 1], q, p)]
+        data = by_hand(tmp_path / "a.html", ["x", "y"], [("v", 25.0)], detections(), curves=curves)
+        return data["methods"][0]["videos"][0]
+
+    for packed, values in ((rows()["q"], q.clip(0, 1)), (rows()["r"][1]["y"], p[:, 1])):
+        back = np.frombuffer(base64.b64decode(packed), "<u2") / 65535
+        assert np.abs(back - values).max() <= 0.5 / 65535
+    for bad in (1.01, np.nan):
+        q[3] = bad
+        with pytest.raises(ValueError, match="^v: "):
+            rows()
+
+
+# -------------------------------------------------------------------------------- the file
+def test_only_the_pages_own_script_may_run_and_nothing_is_loaded(tmp_path, found):
+    synthetic.write(tmp_path / "a.html", found)
+    text = (tmp_path / "a.html").read_text()
+    policy = re.search(r'Content-Security-Policy"\s+content="([^"]*)"', text)[1]
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy and "script-src 'unsafe-inline'" not in policy
+    assert not re.search(r'(src|href)="(?!#|data:,")', text) and "@import" not in text
+    assert set(re.findall(r"https?://[^\"' ]*", text)) <= {"http://www.w3.org/2000/svg"}
+    synthetic.write(tmp_path / "b.html", found)  # the same results, the same file
+    assert (tmp_path / "b.html").read_text() == text
 
 
 @pytest.mark.parametrize(
     "n_videos, n_classes, seconds, limit",
-    [
-        (212, 20, 217, 1.5e6),
-        (238, 100, 117, 1e6),
-        pytest.param(2383, 100, 117, 10e6, marks=pytest.mark.slow),
-    ],
+    [(212, 20, 217, 1.5e6), pytest.param(2383, 100, 117, 10e6, marks=pytest.mark.slow)],
 )
 def test_size(tmp_path, n_videos, n_classes, seconds, limit):
-    page.write_page(
-        tmp_path / "report.html",
-        synthetic.ABOUT,
-        synthetic.content(synthetic.results(n_videos, n_classes, seconds)),
-    )
-    assert (tmp_path / "report.html").stat().st_size < limit
+    synthetic.write(tmp_path / "a.html", synthetic.results(n_videos, n_classes, seconds))
+    assert (tmp_path / "a.html").stat().st_size < limit
 
 
-def test_a_page_that_cannot_be_written(tmp_path):
+def test_a_page_that_cannot_be_written(tmp_path, found):
     with pytest.raises(InputError, match="expected a folder to write in"):
-        page.write_page(
-            tmp_path / "absent" / "report.html",
-            synthetic.ABOUT,
-            synthetic.content(synthetic.results(1, 2, 30)),
-        )
+        synthetic.write(tmp_path / "absent" / "report.html", found)

@@ -17,10 +17,12 @@ import torch
 from commands import refused, stops, words, write_set
 from places import ROOT
 
+import localize
 import opts
 import reproduce
 import run
 from engine import labels, run_folder
+from formats.clip_scores import Record
 from formats.files import InputError
 from jobs import record
 from jobs.setup import wanted
@@ -550,7 +552,7 @@ def test_convergence_shows_the_labels_that_were_trained_on(small):
     assert "diagnostic" in text and (s.folder("convergence") / "convergence.png").exists()
 
 
-# ------------------------------------------------------------------------------- labels, thumbnails
+# ------------------------------------------------------------------------------- labels, figure 5
 
 
 def video(name, labels, window=0.5):
@@ -593,31 +595,15 @@ def test_label_map_takes_the_window_into_account():
     assert figures.label_map([video("a", [1], 0.5)], labels, ("x",), truth, 0.99) == 0
 
 
-def test_thumbnails_without_their_library_are_one_line(small, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "av", None)
-    assert fails(capsys, "figure5", *small[0], "--video-dir", tmp_path) == (
-        "error: --video-dir: found no package av to decode videos, expected it: pip install av"
-    )
-
-
-def test_thumbnails_are_the_frames_of_their_moments(tmp_path):
-    av = pytest.importorskip("av", reason="thumbnails need the optional package av")
-    with av.open(str(tmp_path / "clip.mp4"), "w") as container:  # 8 s, brighter and brighter
-        stream = container.add_stream("mpeg4", rate=5)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for k in range(40):
-            image = np.full((48, 64, 3), 6 * k, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode())
-    images = figures.thumbnails(tmp_path, "clip", 8.0, n=4)
-    assert [seconds for seconds, _ in images] == pytest.approx([1, 3, 5, 7], abs=0.21)
-    assert all(image.shape == (120, 160, 3) for _, image in images)
-    assert [image.mean() for _, image in images] == pytest.approx([30, 90, 150, 210], abs=12)
-    with pytest.raises(InputError, match="other: found no such file"):
-        figures.thumbnails(tmp_path, "other", 8.0)
-    (tmp_path / "broken.mp4").write_bytes(b"no video")
-    with pytest.raises(InputError, match="broken.mp4: found no video that can be decoded"):
-        figures.thumbnails(tmp_path, "broken", 8.0)
+def test_clips_of_long_windows_lie_at_the_middle_of_their_windows_in_figure_5():
+    scores = {"q": np.array([0.0, 1.0, 0.0]), "p": np.zeros((3, 1))}
+    record = Record("v w", 12.0, np.ones(1), {"em-mil": scores}, 2.0, 6.0)
+    found = pd.DataFrame([(4.0, 6.0, "x"), (0.0, 1.0, "y")], columns=["t_start", "t_end", "label"])
+    stem, timeline = figures.timeline_of(record, "x", "x", found[:0], found, localize.Rule(), "")
+    assert stem == "v_w-x" and timeline.edges.tolist() == [2, 4, 6, 8]
+    assert timeline.scores.tolist() == [0, 0.8, 0] and timeline.duration == 12
+    assert timeline.predictions.tolist() == [[4, 6]] and timeline.ground_truth.tolist() == []
+    assert timeline.threshold == pytest.approx([0.8 / 3 + 0.15 * 0.8])
 
 
 def test_the_average_over_all_is_left_out_only_where_another_column_is_the_same():

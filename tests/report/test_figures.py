@@ -1,17 +1,12 @@
 """Figures: what is drawn, read back from matplotlib's own objects."""
 
-import warnings
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
 from places import python
 from synthetic_page import epoch
 
-import localize
-from formats.clip_scores import Record
-from report import figures, outcome
+from report import figures, tables
 
 RECORDS = [
     epoch(1, "M", 1, {"rgb": 0.7, "flow": 0.6}, 1.0),
@@ -98,32 +93,13 @@ def test_localization_figure_takes_one_clip_no_segments_and_several_thresholds(t
     assert [line.get_ydata()[0] for line in drawn[0].axes[1].lines] == [0.3, 0.4]
 
 
-def test_clips_of_long_windows_lie_at_the_middle_of_their_windows(tmp_path, drawn):
-    scores = {"q": np.array([0.0, 1.0, 0.0]), "p": np.zeros((3, 1))}
-    record = Record("v", 12.0, np.ones(1), {"em-mil": scores}, 2.0, 6.0)
-    none = pd.DataFrame(columns=["t_start", "t_end", "label"])
-    found = pd.DataFrame([(4.0, 6.0, "x")], columns=none.columns)
-    _, timeline = outcome.timeline_of(
-        SimpleNamespace(classes=("x",)), record, "x", none, found, localize.Rule()
-    )
-    figures.localization_figure(tmp_path / "a.png", timeline=timeline)
-    strip, curve, bars = drawn[0].axes
-    assert strip.images[0].get_extent() == [2, 8, 0, 1] and bars.get_xlim() == (0, 12)
-    values, edges, _ = curve.patches[0].get_data()
-    assert values.tolist() == [0, 0.8, 0] and edges.tolist() == [2, 4, 6, 8]
-
-
-def test_a_note_stands_in_the_picture_and_unknown_ground_truth_has_no_row(tmp_path, drawn):
+def test_a_note_stands_in_the_picture(tmp_path, drawn):
     fig5(tmp_path / "a.png", predictions=[], note="removed by the gate: 0.02 < 0.15")
     bars = drawn[0].axes[-1]
     assert [(t.get_text(), t.get_position()[1]) for t in bars.texts] == [
         ("removed by the gate: 0.02 < 0.15", 0)
     ]
     assert set(spans(bars)) == {1}
-    fig5(tmp_path / "b.png", ground_truth=None)
-    bars = drawn[1].axes[-1]
-    assert [tick.get_text() for tick in bars.get_yticklabels()] == ["prediction"]
-    assert spans(bars) == {0: [(2.0, 6.0)]}
 
 
 def test_long_names_share_no_line(tmp_path, drawn):
@@ -141,24 +117,6 @@ def test_long_names_share_no_line(tmp_path, drawn):
     assert right.y1 < left.y1 - 0.4 * left.height  # below the first of the label's two lines
 
 
-def test_thumbnails_lie_side_by_side_inside_the_axis_undistorted(tmp_path, drawn):
-    frames = [
-        (t, np.full((9, 16, 3), 20 * k, np.uint8)) for k, t in enumerate(np.linspace(0, 8.5, 12))
-    ]
-    fig5(tmp_path / "a.png", thumbnails=frames)
-    row = drawn[0].axes[0]
-    extents = [image.get_extent() for image in row.images]
-    assert 2 <= len(extents) < 12
-    assert extents[0][0] >= 0 and extents[-1][1] <= 8.5 + 1e-9
-    assert all(left[1] < right[0] for left, right in zip(extents, extents[1:]))
-    box = row.get_window_extent()
-    for left, right, *_ in extents:
-        assert (right - left) / 8.5 * box.width / box.height == pytest.approx(16 / 9, rel=0.02)
-    assert row.get_title("left") == "jump"
-    fig5(tmp_path / "b.png", thumbnails=frames[:1])
-    assert len(drawn[1].axes[0].images) == 1
-
-
 def test_same_data_same_files(tmp_path):
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
@@ -168,84 +126,12 @@ def test_same_data_same_files(tmp_path):
     assert b"CreationDate" not in (tmp_path / "a/x.pdf").read_bytes()  # it has whole seconds
 
 
-def test_phase_table():
-    table = figures.phase_table(CLASSIFIER + RECORDS)
-    assert table[["phase", "step", "epoch", "positive"]].values.tolist() == [
-        [1, "M", 0, 1.0],
-        [2, "E", 2, 0.5],
-        [3, "M", 3, 0.4],
-        [4, "E", 4, 0.25],
-    ]
-    assert np.isnan(table["changed"][:2]).all() and table["changed"][2:].tolist() == [0.6, 0.125]
-    assert figures.phase_table(CLASSIFIER).empty
-
-
 def lines(axes):
     return {line.get_label(): np.column_stack(line.get_data()).tolist() for line in axes.lines}
 
 
-def test_training_figure(tmp_path, drawn):
-    figures.training_figure(tmp_path / "a.png", records=RECORDS + CLASSIFIER)
-    loss, labels, classifier = drawn[0].axes
-    assert lines(loss) == {
-        "M step, rgb": [[1, 0.7], [2, 0.6], [4, 0.4]],
-        "M step, flow": [[1, 0.6], [2, 0.5], [4, 0.3]],
-        "E step, rgb": [[3, 0.5], [5, 0.3]],
-        "E step, flow": [[3, 0.4], [5, 0.2]],
-    }
-    assert lines(labels) == {
-        "M step, positive": [[0.5, 100], [3.5, 40]],
-        "M step, changed": [[3.5, 60]],
-        "E step, positive": [[2.5, 50], [4.5, 25]],
-        "E step, changed": [[4.5, 12.5]],
-    }
-    assert lines(classifier)["classification"] == [[1, 1.0], [2, 0.5], [3, 1 / 3]]
-    assert classifier.get_title("left") == "untrimmednet"
-    assert [axes.get_yscale() for axes in drawn[0].axes] == ["log", "linear", "log"]
-    drawn[0].draw_without_rendering()
-    for axes in (loss, classifier):
-        ticks = [tick.get_text() for tick in axes.get_yticklabels()]
-        low, high = axes.get_ylim()
-        assert sum(low <= float(tick) <= high for tick in ticks) >= 2  # plain numbers
-
-
-def test_training_figure_explains_its_bands_and_w_talcs_unit(tmp_path, drawn):
-    records = [{**record, "stage": "wtalc"} for record in CLASSIFIER]
-    figures.training_figure(tmp_path / "a.png", records=RECORDS + records)
-    loss, labels, classifier = drawn[0].axes
-    for axes in (loss, labels):
-        grey = [(patch.get_x(), patch.get_width()) for patch in axes.patches]
-        assert grey == [(2.5, 1), (4.5, 1)]  # epochs 3 and 5
-        texts = [text.get_text() for text in axes.get_legend().get_texts()]
-        assert texts.count("E phase") == 1
-    assert [axes.get_xlabel() for axes in drawn[0].axes] == ["epoch", "epoch", "100 iterations"]
-
-
-def test_training_figure_without_labels_without_em_mil_and_without_anything(tmp_path, drawn):
-    figures.training_figure(
-        tmp_path / "a.png",
-        records=[
-            {k: v for k, v in record.items() if k not in ("positive", "changed", "empty")}
-            for record in RECORDS
-        ],
-    )
-    figures.training_figure(tmp_path / "b.png", records=CLASSIFIER)
-    figures.training_figure(tmp_path / "c.png", records=[])
-    assert [len(figure.axes) for figure in drawn] == [1, 1] and not (tmp_path / "c.png").exists()
-
-
-def test_a_classifier_of_one_class_has_the_loss_0(tmp_path, drawn):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figures.training_figure(
-            tmp_path / "a.png",
-            records=[{**record, "loss": {"classification": 0.0}} for record in CLASSIFIER],
-        )
-    assert drawn[0].axes[0].get_yscale() == "linear"
-
-
 def test_convergence_figure_averages_runs(tmp_path, drawn):
-    one, other = figures.phase_table(RECORDS), figures.phase_table(RECORDS)
+    one, other = tables.phase_table(RECORDS), tables.phase_table(RECORDS)
     other["positive"] += 0.1
     figures.convergence_figure(tmp_path / "a.png", phases=pd.concat([one, other]))
     positive, changed = drawn[0].axes
@@ -259,7 +145,7 @@ def test_convergence_figure_averages_runs(tmp_path, drawn):
     assert len(drawn[1].axes) == 3 and "diagnostic" in drawn[1].axes[2].get_ylabel()
     # one phase: nothing has changed yet
     figures.convergence_figure(tmp_path / "c.png", phases=one[:1])
-    figures.convergence_figure(tmp_path / "d.png", phases=figures.phase_table(CLASSIFIER))
+    figures.convergence_figure(tmp_path / "d.png", phases=tables.phase_table(CLASSIFIER))
     assert len(drawn[2].axes) == 1 and not (tmp_path / "d.png").exists()
 
 

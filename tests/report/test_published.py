@@ -6,7 +6,7 @@ import re
 import pytest
 from places import SHARED, STORED
 
-from report import published, tables
+from report import published
 
 TEXT = SHARED / "paper" / "em-mil-eccv2020.md"
 needs_text = pytest.mark.skipif(not TEXT.exists(), reason=f"no text of the paper at {TEXT}")
@@ -119,14 +119,3 @@ def test_table_of_a_dataset_shows_every_row_with_its_reference():
     table = published.published_table("thumos14")
     assert len(table) == 19 and table[0][-3:] == ["0.1:0.5", "0.3:0.7", "0.1:0.7"]
     assert table[1][2:] == ["-", "-", "40.1", "29.4", "23.3", "13.1", "7.9", "-", "22.8", "-"]
-
-
-def test_published_rows_stand_in_the_map_table():
-    ours = {"EM-MIL": {0.5: 0.3, "0.1:0.5": 0.4}}
-    rows = published.published_rows("thumos14", ["EM-MIL"])
-    assert tables.map_table(ours, rows, ("EM-MIL", "EM-MIL (paper)")) == [
-        ["mAP (%) at tIoU", "0.5", "0.1:0.5"],
-        ["EM-MIL", "30.0", "40.0"],
-        ["EM-MIL (paper)", "30.5", "44.9"],
-        ["difference", "-0.5", "-4.9"],
-    ]

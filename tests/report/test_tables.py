@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic_page import epoch
 
 from report import tables
 
@@ -35,13 +36,6 @@ def test_mean_std_is_percent_with_sample_deviation():
     assert tables.mean_std([0.10, 0.12, 0.14]) == "12.0 ± 2.0"  # sqrt((4 + 0 + 4) / 2) = 2
     assert tables.mean_std([10, 12, 14], scale=1) == "12.0 ± 2.0"
     assert tables.mean_std(None) == tables.mean_std([]) == tables.mean_std([0.1, np.nan]) == "-"
-
-
-def test_map_table_without_the_paper_has_our_rows_only():
-    assert tables.map_table({"EM-MIL": {0.5: np.float32(0.25)}}) == [
-        ["mAP (%) at tIoU", "0.5"],
-        ["EM-MIL", "25.0"],
-    ]
 
 
 def test_class_table():
@@ -126,3 +120,23 @@ def test_failed_write_keeps_the_old_file_and_nothing_else(tmp_path):
         tables.write_text(path, "\ud800")
     assert json.loads(path.read_text()) == [1]
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
+
+
+# ------------------------------------------------------------------------------- the log of a run
+def test_phase_table():
+    classifier = [dict(stage="untrimmednet", epoch=1, loss={"mil": 1.0})]
+    log = [
+        epoch(1, "M", 1, {"rgb": 0.7}, 1.0),
+        epoch(1, "M", 2, {"rgb": 0.6}, 1.0),
+        epoch(2, "E", 1, {"rgb": 0.5}, 0.5),
+        epoch(3, "M", 1, {"rgb": 0.4}, 0.4, 0.6),
+    ]
+    table = tables.phase_table(classifier + log)
+    assert table[["phase", "step", "epoch", "positive"]].values.tolist() == [
+        [1, "M", 0, 1.0],
+        [2, "E", 2, 0.5],
+        [3, "M", 3, 0.4],
+    ]
+    assert np.isnan(table["changed"][:2]).all() and table["changed"][2] == 0.6
+    assert tables.phase_table(classifier).empty
+    assert tables.split_log(classifier + log) == (log, {"untrimmednet": classifier})
