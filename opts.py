@@ -199,7 +199,22 @@ class Opts:
         "train", "pseudo-labels", "attention: an ablation", choices=("pseudo-labels", "attention")
     )
     joint: str = option(
-        "train", "off", "train both branches at once: an ablation", choices=("off", "epoch", "step")
+        "train",
+        "off",
+        "train both branches at once: an ablation",
+        choices=("off", "epoch", "step", "half"),
+    )
+    other_first: str = option(
+        "train",
+        "off",
+        "begin the long phases with E, or the short ones with M: a variant",
+        choices=("off", "long", "short"),
+    )
+    labels: str = option(
+        "train",
+        "fused",
+        "stream: from each stream's own scores, a variant",
+        choices=("fused", "stream"),
     )
     videos_per_step: int = option("train", 1, "per update and process; the paper: 1", "[1, inf)")
     untrimmednet_epochs: int = option("train", 45, "epochs of UntrimmedNet", "[1, inf)")
@@ -236,7 +251,12 @@ class Opts:
         lengths = [epochs for _, epochs, _, _ in self.phases]
         starts = list(itertools.accumulate(lengths[:-1], initial=1))
         total = self.cycle_epochs + self.alternate_epochs
-        if self.boost != 1 and self.boost_from not in starts and self.boost_from <= total:
+        if (
+            self.joint == "off"
+            and self.boost != 1
+            and self.boost_from not in starts
+            and self.boost_from <= total
+        ):
             first = ", ".join(map(str, starts[:6]))
             expected = f"the first epoch of a phase: {first}, ..."
             raise InputError("--boost-from", self.boost_from, expected)
@@ -267,8 +287,10 @@ def schedule(o):
     Long phases M, E, M, ... of `cycle` epochs (the last one shorter if need be), then E, M, ... of
     one epoch. The first phase labels every clip of a positive bag 1 (Sec. 3.4). `joint` trains both
     branches in every update instead, for as many updates, with labels from the first epoch's end
-    on. NOTE(paper): Sec. 4.1 does not say which step comes first after the long phases, nor how
-    long ActivityNet1.2 is trained; E and 65 epochs are ours.
+    on; "half" takes every second of these epochs, so that a branch has about as many updates as in
+    turn. NOTE(paper): Sec. 4.1 does not say which step comes first after the long phases, nor how
+    long ActivityNet1.2 is trained; E and 65 epochs are ours. Algorithm 1 writes E before M; before
+    the first M there is no classifier to label with. `other_first` has the other orders.
     """
     total = o.cycle_epochs + o.alternate_epochs
 
@@ -276,12 +298,15 @@ def schedule(o):
         return o.lr * (o.boost if epoch >= o.boost_from else 1.0)
 
     if o.joint != "off":
-        return [("EM", 1, lr(e), "bag" if e == 1 else "frozen") for e in range(1, total + 1)]
+        each = range(1, total + 1, 2 if o.joint == "half" else 1)
+        return [("EM", 1, lr(e), "bag" if e == 1 else "frozen") for e in each]
     lengths = [min(o.cycle, o.cycle_epochs - e) for e in range(0, o.cycle_epochs, o.cycle)]
+    short = len(lengths)
     lengths += [1] * o.alternate_epochs
     rows, epoch = [], 1
     for k, epochs in enumerate(lengths):
-        rows.append(("ME"[k % 2], epochs, lr(epoch), "bag" if k == 0 else "frozen"))
+        other = o.other_first == "long" or o.other_first == "short" and k >= short
+        rows.append(("ME"[(k + other) % 2], epochs, lr(epoch), "bag" if k == 0 else "frozen"))
         epoch += epochs
     return rows
 
@@ -470,6 +495,7 @@ REMOVED = {
     "--tensorboard": _LOOK,
     "--feature-layout": "the layout is recognised; --streams, --crops and --key settle the rest",
     "--save-clip-scores": "--predict always writes clip_scores.h5",
+    "--video-dir": "the figures show no frames",
 }
 
 

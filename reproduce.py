@@ -1,10 +1,10 @@
 """The paper's tables and figures, one command each: `python reproduce.py table1|table2|...|all`.
 
 Every command needs some trained runs, a variant of EM-MIL and a seed each (paper/runs.py), and
-makes a page from what they left: Markdown, CSV, JSON and PNG in OUT/reproduce-COMMAND-DATA/
-(--out, [runs]). A command that was stopped goes on where it was, and all commands share their runs.
-Numbers are mean ± sample standard deviation over the seeds, from the last epoch. Nothing is
-selected on the test set but the videos of `figure5 --pick best worst`, and that page says so.
+makes a page from what they left: Markdown, CSV and PNG in OUT/reproduce-COMMAND-DATA/ (--out,
+[runs]). A command that was stopped goes on where it was, and all commands share their runs. Numbers
+are mean ± sample standard deviation over the seeds, from the last epoch. Nothing is selected on the
+test set but the videos of `figure5 --pick best worst`, and that page says so.
 
 `python reproduce.py compare A B` tests whether two sets of runs differ (docs/experiment.md).
 """
@@ -12,16 +12,15 @@ selected on the test set but the videos of `figure5 --pick best worst`, and that
 import sys
 from typing import NamedTuple
 
-import eval_detection
 import opts
+from eval_detection import TIOUS
 from formats.files import InputError
 from formats.program import printed, program
-from paper import compare, figures, pages, runs, sweeps, tables
-from paper.setup import CHOSEN, set_up
+from paper import claims, compare, figures, runs, sweeps, tables
 
 
 class Command(NamedTuple):
-    """needs: Setup -> {variant: options of run.py beside the user's}; page: Setup -> pages.Page."""
+    """needs: Setup -> {variant: options of run.py beside the user's}; page: Setup -> runs.Page."""
 
     title: str
     needs: object
@@ -32,20 +31,22 @@ def _plain(_):
     return {"em-mil": {}}
 
 
+def _of_table(title, name, tious, dataset):
+    return Command(
+        title,
+        lambda s: tables.needs_table(s, tious),
+        lambda s: tables.page_table(s, name, tious, dataset),
+    )
+
+
+TABLE1 = "Table 1: mAP at tIoU 0.1 to 0.7, beside the published results on THUMOS14"
+TABLE2 = "Table 2: mAP at tIoU 0.5 to 0.95, beside those on ActivityNet1.2"
 COMMANDS = {
-    "table1": Command(
-        "Table 1: mAP at tIoU 0.1 to 0.7, beside the published results on THUMOS14",
-        lambda s: tables.needs_table(s, eval_detection.TIOUS),
-        lambda s: tables.page_table(s, "table1", eval_detection.TIOUS, "thumos14"),
-    ),
-    "table2": Command(
-        "Table 2: mAP at tIoU 0.5, 0.7, 0.9 and over 0.5:0.05:0.95, beside those on ActivityNet1.2",
-        lambda s: tables.needs_table(s, tables.TABLE2_TIOUS),
-        lambda s: tables.page_table(s, "table2", tables.TABLE2_TIOUS, "activitynet12"),
-    ),
+    "table1": _of_table(TABLE1, "table1", TIOUS, "thumos14"),
+    "table2": _of_table(TABLE2, "table2", tables.TABLE2_TIOUS, "activitynet12"),
     "table3": Command(
         "Table 3: what the pseudo-labels and the alternation contribute",
-        lambda s: dict(tables.ablations(s).values()),
+        lambda s: dict(tables.ablations(s.args.refresh).values()),
         tables.page_table3,
     ),
     "lambda": Command(
@@ -53,7 +54,7 @@ COMMANDS = {
     ),
     "gamma": Command(
         "mAP@0.5 over gamma (Eq. 5) in training and at test (Sec. 4.1)",
-        sweeps.needs_gamma,
+        lambda s: dict(sweeps.gamma_variants(s).values()),
         sweeps.page_gamma,
     ),
     "figure5": Command(
@@ -62,14 +63,24 @@ COMMANDS = {
         figures.page_figure5,
     ),
     "convergence": Command(
-        "How the pseudo-labels shrink from all-positive bags (Sec. 3.4)",
+        "The pseudo-labels of each phase, from all-positive bags on (Sec. 3.4)",
         _plain,
         figures.page_convergence,
     ),
     "timing": Command(
         "Training time of Table 1's runs, beside the paper's (Sec. 4.2)",
-        lambda s: tables.needs_table(s, eval_detection.TIOUS),
+        lambda s: tables.needs_table(s, TIOUS),
         tables.page_timing,
+    ),
+    "claims": Command(
+        "What the paper claims, measured here, with a verdict each",
+        claims.needs_claims,
+        claims.page_claims,
+    ),
+    "choices": Command(
+        "What the paper leaves open, each choice against the default",
+        claims.needs_choices,
+        claims.page_choices,
     ),
 }
 # Table 1 is THUMOS14's, Table 2 ActivityNet1.2's; on data of another kind both are made.
@@ -94,9 +105,9 @@ def main(argv=None):
 
 
 def setup_of(argv):
-    """The Setup of a command line, all words but the program's name."""
+    """The runs.Setup of a command line, all words but the program's name."""
     args = _parser().parse_args(argv)
-    return set_up(args, opts.given(args), OTHER_DATA)
+    return runs.set_up(args, opts.given(args), OTHER_DATA)
 
 
 def _parser():
@@ -107,36 +118,21 @@ def _parser():
     ]
     text = "The paper's tables and figures, mean ± std over seeds:\n\n" + "\n".join(lines)
     parser = opts.Parser("reproduce.py COMMAND", text)
-    opts.add_flags(parser, opts.GROUPS, CHOSEN)
+    opts.add_flags(parser, opts.GROUPS, runs.CHOSEN)
     add = parser.add_argument
     add("command", choices=[*COMMANDS, "all"], metavar="command")
     add("--seeds", type=int, default=5, help="number of seeds, 1 to N [5]")
-    add(
-        "--jobs",
-        type=int,
-        help="runs side by side, sharing the cores [up to 4 on CPUs, 1 on a GPU]",
-    )
+    add("--jobs", type=int, help="runs side by side [up to 4 on CPUs, 1 on a GPU]")
     add("--out", default="runs", help="folder for the runs and the pages [runs]")
-    add(
-        "--joint",
-        dest="refresh",
-        nargs="+",
-        choices=("step", "epoch"),
-        default=["step"],
-        help="table3: how often the row Pseudo labeling makes its labels [step]",
+    text = (
+        "table3: how often the row Pseudo labeling makes its labels; half: as many updates [step]"
     )
-    add(
-        "--unt-features",
-        help="table1: features of the UntrimmedNet backbone, for the row "
-        "EM-MIL-UNT [on thumos14: those of the preset thumos14-unt, if there]",
-    )
+    add("--joint", dest="refresh", nargs="+", choices=tables.JOINT, default=["step"], help=text)
+    text = "table1: features of UntrimmedNet's backbone, for the row EM-MIL-UNT [the preset's]"
+    add("--unt-features", help=text)
     add("--videos", nargs="+", default=[], help="figure5: test videos to draw, by name")
-    add(
-        "--pick",
-        nargs="+",
-        choices=("best", "worst", "random"),
-        help="figure5: or a choice of them [best worst]",
-    )
+    text = "figure5: or a choice of them [best worst]"
+    add("--pick", nargs="+", choices=("best", "worst", "random"), help=text)
     add("--n", type=int, default=1, help="figure5: videos of each --pick [1]")
     return parser
 
@@ -145,10 +141,10 @@ def _run_commands(s):
     """Trains what the commands need, then makes their pages; returns the exit code."""
     every = [name for name in COMMANDS if s.o.dataset not in OTHER_DATA.get(name, ())]
     names = every if s.args.command == "all" else [s.args.command]
-    for name in names:
-        s.variants |= COMMANDS[name].needs(s)
-    wanted = [runs.planned(s, variant, seed) for variant in s.variants for seed in s.seeds]
-    runs.train(s, wanted)
+    needs = {name: COMMANDS[name].needs(s) for name in names}
+    for variants in needs.values():
+        s.variants |= variants
+    runs.train(s, [runs.planned(s, variant, seed) for variant in s.variants for seed in s.seeds])
     texts, code = [], 0
     for name in names:
         s.folder(name).mkdir(parents=True, exist_ok=True)
@@ -160,10 +156,9 @@ def _run_commands(s):
             printed(f"error: {name}: {error}", sys.stderr)  # the other pages go on
             code = 2
             continue
-        lines = pages.head(s, COMMANDS[name].title, COMMANDS[name].needs(s), page)
-        texts.append(pages.write(s, name, lines, page))
+        texts.append(runs.write(s, name, COMMANDS[name].title, needs[name], page))
     if len(names) > 1 and texts:
-        pages.write_all(s, texts)
+        runs.write_all(s, texts)
     if s.failed:
         printed(f"{len(s.failed)} runs failed:", sys.stderr)
         for (variant, seed), line in s.failed.items():

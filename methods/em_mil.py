@@ -7,6 +7,7 @@ import torch
 import em_trainer
 import localize
 from methods.attention import AttentionEStep, AttentionMStep, attention_scores
+from methods.stream_labels import StreamEStep, StreamMStep
 from model import EMMIL
 
 
@@ -19,8 +20,9 @@ class Settings:
     keep_peak: bool
     rgb_weight: float
     objective: str  # "pseudo-labels" or "attention" (Table 3's Alternating)
-    joint: str  # "off", or how often an "EM" phase makes its labels: "epoch" or "step"
+    joint: str  # "step": an "EM" phase makes its labels in every step, else in every epoch
     videos_per_step: int
+    labels: str = "fused"  # or "stream", see methods/stream_labels.py
 
 
 class EMMILMethod(EMMIL):
@@ -38,7 +40,10 @@ class EMMILMethod(EMMIL):
         if s.objective == "attention":
             steps = {"E": AttentionEStep(self), "M": AttentionMStep(self)}
         else:
-            steps = {"E": em_trainer.EStep(self), "M": em_trainer.MStep(self, s.gamma, s.keep_peak)}
+            e_step, m_step = em_trainer.EStep, em_trainer.MStep
+            if s.labels == "stream":
+                e_step, m_step = StreamEStep, StreamMStep
+            steps = {"E": e_step(self), "M": m_step(self, s.gamma, s.keep_peak)}
         em_trainer.fit(
             steps, train_set, run, self.phases, per_step=s.videos_per_step, refresh=s.joint, bar=bar
         )

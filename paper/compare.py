@@ -6,7 +6,6 @@ videos: would the difference of the means be the same on other videos (a bootstr
 the videos)?
 """
 
-import argparse
 import dataclasses
 import glob
 from itertools import islice
@@ -19,13 +18,27 @@ from tqdm import tqdm
 
 import eval_detection
 import opts
+from engine import run_folder
 from formats.detections import read_detections
 from formats.files import InputError, some
 from formats.program import log
 from jobs import record, results
+from methods import METHODS
 from report import tables
 
 WILCOXON_FROM = 6  # pairs: with fewer, no result has p < 0.05
+RESAMPLES = 1000
+NOTE = (
+    "B - A in points of mAP. t-test, Wilcoxon: p-values of paired tests over the seeds, as if "
+    "no difference were there; Wilcoxon needs six pairs. videos: 95% interval of the "
+    "difference of the means over {resamples} bootstrap samples of the test videos. An "
+    "interval that holds 0: these videos do not show which is better."
+)
+FEW = (
+    "The interval is made for many test videos; here are {videos} with segments, of {classes} "
+    "classes. On simulated sets with known truth, a 95% interval held it in 94% of cases for 40 "
+    "videos of 6 classes, in 89% for 40 of 20, in 88 to 91% for 12."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,63 +55,62 @@ class Group:
 
 def main(argv):
     """The command; returns the results as a dict. Raises InputError."""
-    parser = argparse.ArgumentParser(
-        prog="reproduce.py compare", allow_abbrev=False, description="Do two sets of runs differ?"
-    )
+    parser = opts.Parser("reproduce.py compare A B", "Do two sets of runs differ?")
     add = parser.add_argument
     add("a", help="a folder of finished runs, one run, or a quoted pattern such as 'runs/before-*'")
     add("b", help="the same of the runs that A is compared with; pairs have the same seed")
-    add("--method", help="localizer to compare [the first of A's]")
+    text = "localizer to compare, or two: A's and B's [the first of A's]"
+    add("--method", nargs="+", choices=METHODS, help=text)
     add("--tiou", nargs="+", type=float, help="tIoU thresholds [A's]")
     add("--protocol", choices=eval_detection.PROTOCOLS, default="activitynet", help="[activitynet]")
-    add("--resamples", type=int, default=1000, help="bootstrap samples of the test videos [1000]")
+    text = f"bootstrap samples of the test videos [{RESAMPLES}]"
+    add("--resamples", type=int, default=RESAMPLES, help=text)
     add("--json", metavar="OUT", help="write all numbers to this file")
     args = parser.parse_args(argv)
-    a = read_group(args.a, args.method)
-    method = args.method or a.o.method[0]
-    b = read_group(args.b, method)
     if args.resamples < 1:
-        raise InputError(f"--resamples: found {args.resamples}, expected a number from 1 on")
+        raise InputError("--resamples", args.resamples, "a number from 1 on")
+    if len(args.method or ()) > 2:
+        raise InputError("--method", " ".join(args.method), "one localizer, or two: A's and B's")
+    a = read_group(args.a, args.method[0] if args.method else None)
+    methods = (args.method or a.o.method)[0], (args.method or a.o.method[:1])[-1]
+    b = read_group(args.b, methods[1])
     _check_pair(a, b)
-    tious = tuple(args.tiou or a.o.tious)
+    found = {
+        "a": a.name,
+        "b": b.name,
+        "methods": methods,
+        "seeds": sorted(set(a.detections) & set(b.detections)),
+        "differs": _lines(differences(a, b)),
+        "protocol": args.protocol,
+        "resamples": args.resamples,
+    }
     try:
-        found = compare(a, b, tious, args.protocol, args.resamples)
+        found["columns"] = compare(a, b, args.tiou or a.o.tious, args.protocol, args.resamples)
     except ValueError as error:  # of eval_detection, such as a tIoU of 2
         raise InputError(error) from None
-    found["method"] = method
     log.info("\n".join(_head(a, b, found)) + "\n")
-    log.info(tables.text(table_of(found)))
+    log.info(tables.text(table_of(found["columns"])))
     log.info("\n" + NOTE.format(resamples=args.resamples))
+    if note := few_videos(a.truth):
+        log.info(note)
     if args.json:
         tables.write_json(args.json, found)
     return found
 
 
-NOTE = (
-    "B - A in points of mAP. t-test, Wilcoxon: p-values of paired tests over the seeds, as if "
-    "no difference were there; Wilcoxon needs six pairs. videos: 95% interval of the "
-    "difference of the means over {resamples} bootstrap samples of the test videos. An "
-    "interval that holds 0: these videos do not show which is better."
-)
-
-
-# ---------------------------------------------------------------------------------------- reading
-
-
+# ---- reading
 def read_group(pattern, method=None):
     """The Group of the finished runs that `pattern` names: a run, a folder of runs, or a glob.
 
-    Raises InputError for no run, a seed twice, or runs that differ in more than their seed.
+    A folder that is no run, such as that of --evaluate or --predict, is passed over. InputError for
+    no run, a seed twice, or runs that differ in more than their seed.
     """
-    folders = []
     named = [pattern] if Path(pattern).exists() else glob.glob(str(pattern))
+    folders = []
     for path in sorted(map(Path, named)):
-        if (path / "results.json").exists():
-            folders.append(path)
-        else:
-            folders += sorted(results.parent for results in path.glob("*/results.json"))
+        folders += [path] if _is_run(path) else sorted(filter(_is_run, path.glob("*")))
     if not folders:
-        raise InputError(f"{pattern}: found no finished run, expected at least one")
+        raise InputError(pattern, "no finished run", "at least one")
     first, records, detections = None, [], {}
     for folder in folders:
         one = _read_run(folder, method)
@@ -106,12 +118,15 @@ def read_group(pattern, method=None):
         _check_alike(first, one)
         records += one.records
         if seed in detections:
-            raise InputError(
-                f"{folder}: found seed {seed} a second time in {pattern}, expected "
-                "runs that differ in their seed alone"
-            )
+            expected = "runs that differ in their seed alone"
+            raise InputError(folder, f"seed {seed} a second time in {pattern}", expected)
         detections |= one.detections
     return dataclasses.replace(first, name=str(pattern), records=records, detections=detections)
+
+
+def _is_run(path):
+    """Whether a folder is that of a finished training."""
+    return all((path / name).exists() for name in ("results.json", run_folder.LOG))
 
 
 def _read_run(folder, method):
@@ -119,9 +134,7 @@ def _read_run(folder, method):
     o, scored = results.read(folder)
     method = method or o.method[0]
     if method not in o.method:
-        raise InputError(
-            f"{folder}: found {', '.join(o.method)}, expected a run with --method {method}"
-        )
+        raise InputError(folder, ", ".join(o.method), f"a run with --method {method}")
     found = read_detections(folder / f"{results.stem_of(o, method)}.csv")
     made, seeds = record.made_with(folder), {o.seed: found}
     return Group(str(folder), o, made, scored.truth, scored.ambiguous, seeds)
@@ -142,57 +155,45 @@ def _check_alike(first, one):
     differs = differences(first, one)
     found = _lines({name: of for name, of in differs.items() if name not in record.LISTED})
     if found:
-        raise InputError(
-            f"{one.name}: found other {'; '.join(found)} than in {first.name}, "
-            "expected runs that differ in their seed alone"
-        )
+        expected = "runs that differ in their seed alone"
+        raise InputError(one.name, f"other {'; '.join(found)} than in {first.name}", expected)
 
 
 def _check_pair(a, b):
     """Raises InputError where A and B cannot be paired."""
     if not a.truth.equals(b.truth):
-        raise InputError(
-            f"{b.name}: found other test segments than in {a.name}, expected the same data"
-        )
+        raise InputError(b.name, f"other test segments than in {a.name}", "the same data")
     if not set(a.detections) & set(b.detections):
-        raise InputError(f"{b.name}: found seeds {_some(b)}, expected some of A's: {_some(a)}")
+        found, expected = (some(map(str, sorted(side.detections))) for side in (b, a))
+        raise InputError(b.name, f"seeds {found}", f"some of A's: {expected}")
 
 
-def _some(group):
-    return some(map(str, sorted(group.detections)))
+# ---- statistics
+def compare(a, b, tious, protocol, resamples=RESAMPLES):
+    """{column: numbers} of two Groups, by tIoU or name of an average, as fractions.
 
-
-# -------------------------------------------------------------------------------------- statistics
-
-
-def compare(a, b, tious, protocol, resamples):
-    """All numbers of the comparison, by column (tIoU or name of an average), as fractions.
-
-    `seeds` of the pairs, `differs` (see `differences`), and `columns`: {column: {"a", "b": mAP of
-    each seed, "difference": their mean difference B - A, "t": p, "wilcoxon": p, "videos":
-    interval}}; a p that cannot be worked out is None.
+    The numbers: "a", "b": mAP of each common seed; "difference": their mean difference B - A; "t",
+    "wilcoxon": p, or None where it cannot be worked out; "videos": interval.
     """
     seeds = sorted(set(a.detections) & set(b.detections))
     samples = bootstrap(a, b, seeds, tious, protocol, resamples)
     before, after = (_map_by_seed(group, seeds, tious, protocol) for group in (a, b))
-    columns = {}
-    for column in samples:
-        gap = after[column] - before[column]
-        columns[column] = {
+    return {
+        column: {
             "a": before[column],
             "b": after[column],
-            "difference": float(gap.mean()),
-            **paired_tests(gap),
-            "videos": np.percentile(samples[column], eval_detection.INTERVAL).tolist(),
+            **tested(after[column] - before[column], samples[column]),
         }
+        for column in samples
+    }
+
+
+def tested(gaps, samples):
+    """The difference of the means of the seeds, its p-values, and the interval of its samples."""
     return {
-        "a": a.name,
-        "b": b.name,
-        "seeds": seeds,
-        "differs": _lines(differences(a, b)),
-        "protocol": protocol,
-        "resamples": resamples,
-        "columns": columns,
+        "difference": float(np.mean(gaps)),
+        **paired_tests(gaps),
+        "videos": np.percentile(samples, eval_detection.INTERVAL).tolist(),
     }
 
 
@@ -239,44 +240,48 @@ def bootstrap(a, b, seeds, tious, protocol, resamples, seed=0):
     return {column: np.array([row[column] for row in samples]) for column in samples[0]}
 
 
-# ------------------------------------------------------------------------------------------ output
+def few_videos(truth):
+    """A line on the interval where the test set is small, else ""."""
+    videos, classes = truth["video"].nunique(), truth["label"].nunique()
+    few = videos < 60 or videos < 5 * classes
+    return FEW.format(videos=videos, classes=classes) if few else ""
 
 
-def _head(a, b, results):
+# ---- output
+def _head(a, b, found):
     lines = [
-        f"{side}: {group.name}, recipe {opts.recipe_of(group.o, group.records[0]['processes'])}"
-        for side, group in (("A", a), ("B", b))
+        f"{side}: {group.name}, {METHODS[method].title}, recipe "
+        f"{opts.recipe_of(group.o, group.records[0]['processes'])}"
+        for side, group, method in zip("AB", (a, b), found["methods"])
     ]
-    differs = results["differs"] or ["nothing that is recorded"]
+    differs = found["differs"] or ["nothing that is recorded"]
     lines.append(f"They differ in (A, B): {'; '.join(differs)}")
     lines.append(
-        f"{len(results['seeds'])} pairs of seeds: {', '.join(map(str, results['seeds']))}; "
-        f"localizer {results['method']}; protocol {results['protocol']}; "
-        f"{a.truth['video'].nunique()} test videos with segments"
+        f"{len(found['seeds'])} pairs of seeds: {', '.join(map(str, found['seeds']))}; "
+        f"protocol {found['protocol']}; {a.truth['video'].nunique()} test videos with segments"
     )
     return lines
 
 
-def table_of(results):
-    """The comparison as a table of text, in percent."""
+def table_of(columns):
+    """The numbers of `compare` as a table of text, in percent."""
     table = [["mAP (%) at tIoU", "A", "B", "B - A", "t-test", "Wilcoxon", "videos"]]
-    for column, c in results["columns"].items():
-        low, high = c["videos"]
-        table.append(
-            [
-                tables.column_name(column),
-                tables.mean_std(c["a"]),
-                tables.mean_std(c["b"]),
-                f"{100 * c['difference']:+.1f}",
-                _p(c["t"]),
-                _p(c["wilcoxon"]),
-                f"{100 * low:+.1f} to {100 * high:+.1f}",
-            ]
-        )
+    for column, c in columns.items():
+        sides = tables.mean_std(c["a"]), tables.mean_std(c["b"]), points(c["difference"])
+        p = p_text(c["t"]), p_text(c["wilcoxon"])
+        table.append([tables.column_name(column), *sides, *p, interval_text(c["videos"])])
     return table
 
 
-def _p(value):
+def points(fraction):
+    return f"{100 * fraction:+.1f}"
+
+
+def p_text(value):
     if value is None:
         return "-"
     return f"{value:.3f}" if value >= 0.001 else "<0.001"
+
+
+def interval_text(interval):
+    return " to ".join(map(points, interval))

@@ -1,4 +1,4 @@
-"""Figure 5 of the paper, and how the pseudo-labels shrink (Sec. 3.4)."""
+"""Figure 5 of the paper, and the pseudo-labels of each phase (Sec. 3.4)."""
 
 import dataclasses
 import math
@@ -13,17 +13,15 @@ from formats import annotations
 from formats.files import InputError
 from jobs import results, setup
 from methods import apply
-from paper.pages import Page
-from paper.runs import detections, finished, opened
+from paper.runs import TIOU, Page, finished, opened
 from report import figures, tables
 
-# -------------------------------------------------------------------------------------- figure 5
 
-
+# ---- figure 5
 def page_figure5(s):
     """Score maps of test videos: those named, or the best and the worst."""
     one, folder = next(opened(s, "em-mil")), s.folder("figure5")
-    found = detections(one)
+    found = one.detections()
     chosen = _choose(s.args, one, found)
     for path in [*folder.glob("*.png"), *folder.glob("*.pdf")]:
         path.unlink()  # of an earlier choice
@@ -32,15 +30,14 @@ def page_figure5(s):
         k = next(k for k, record in enumerate(one.scored.records) if record.name == name)
         truth = one.scored.truth[one.scored.truth["video"] == name]
         own = found[found["video"] == name]
-        ap = eval_detection.score(truth, own, [0.5]) if len(truth) else None
+        ap = eval_detection.score(truth, own, [TIOU]) if len(truth) else None
         for label in dict.fromkeys(truth["label"]) or dict.fromkeys(own["label"]):
             stem, timeline = timeline_of(
                 *(one.scored.records[k], one.scored.classes, label, truth, own),
                 *(results.rule_of(one.o), _gate_note(one, k, label)),
             )
-            figures.localization_figure(
-                folder / f"{stem}.pdf", folder / f"{stem}.png", timeline=timeline
-            )
+            paths = folder / f"{stem}.pdf", folder / f"{stem}.png"
+            figures.localization_figure(*paths, timeline=timeline)
             value = ap.ap[0][list(ap.classes).index(label)] if ap else math.nan
             n = len(timeline.ground_truth), len(timeline.predictions)
             rows.append((name, label, why, value, *n, timeline.note, f"{stem}.png"))
@@ -55,7 +52,7 @@ def page_figure5(s):
         "ground truth, as the paper pairs a good and a bad example; they are not typical. Each "
         "figure also as PDF."
     )
-    return Page([(text, body)], frame, {"seed": one.seed}, list(frame["file"]))
+    return Page([(text, body)], frame, list(frame["file"]))
 
 
 def _choose(args, one, found):
@@ -63,13 +60,11 @@ def _choose(args, one, found):
     names = [record.name for record in one.scored.records]
     for name in args.videos:
         if name not in names:
-            raise InputError(
-                f"--videos: found {name}, expected the name of a test video such as {names[0]}"
-            )
+            raise InputError("--videos", name, f"the name of a test video such as {names[0]}")
     chosen = dict.fromkeys(args.videos, "named")
     ranked = []
     for name, truth in one.scored.truth.groupby("video", sort=True):
-        value = eval_detection.score(truth, found[found["video"] == name], [0.5]).map[0]
+        value = eval_detection.score(truth, found[found["video"] == name], [TIOU]).map[0]
         ranked.append((value, len(truth), name))
     orders = {
         "best": [r[2] for r in sorted(ranked, key=lambda r: (-r[0], -r[1], r[2]))],
@@ -100,98 +95,87 @@ def timeline_of(record, classes, label, truth, found, rule, note):
 def _gate_note(one, k, label):
     """Why the k-th video has no prediction of a class, where the gate is the reason."""
     c = list(one.scored.classes).index(label)
-    records, classifier = one.scored.records, one.o.video_classifier
-    gated = list(apply.class_scores("em-mil", records, classifier, one.outside))
+    classifier = one.o.video_classifier
+    gated = list(apply.class_scores("em-mil", one.scored.records, classifier, one.outside))
     of_video = gated[k][1]  # (C,), or None: no true class
     if of_video is None or c in localize.gate(of_video, one.o.gate):
         return ""
     return f"removed by the gate: video score {max(of_video[c], 0):.2f} < {one.o.gate:g}"
 
 
-# ----------------------------------------------------------------------------------- convergence
+# ---- convergence
+def training_set(o):
+    """(training videos, their masks): the mask (T, C) of a video says which clips have their middle
+    in a segment of a class. Training itself sees no segment.
+    """
+    # Features are read from disk as needed.
+    data = setup.load_data(dataclasses.replace(o, feature_memory=0.0))[0]
+    truth = annotations.load(o.annotations, video_labels=o.video_labels)
+    segments = truth.only([video.name for video in data.train]).segments
+    by_video = dict(list(segments.groupby("video")))
+    none = segments[:0]
+    return data.train, [
+        clips_inside(video, data.classes, by_video.get(video.name, none)) for video in data.train
+    ]
 
 
-def label_map(videos, labels, classes, truth, tiou):
-    """mAP of pseudo-labels at one tIoU, a diagnostic: runs of positive clips as detections.
+def clips_inside(video, classes, segments):
+    """(T, C) True where the middle of a clip lies in a segment of the class. segments: its own."""
+    middles = localize.times(
+        np.arange(video.n_clips) + 0.5, video.snippet_seconds, video.clip_seconds
+    )
+    inside = np.zeros((len(middles), len(classes)), bool)
+    for row in segments.itertuples():
+        within = (row.t_start <= middles) & (middles < row.t_end)
+        inside[:, list(classes).index(row.label)] |= within
+    return inside
 
-    videos: dataset.Videos. labels: of each video (T,), the same for all its classes, or (T, C).
-    truth: table of their segments. Pseudo-labels have no scores, so all detections of a class
-    tie, and AP is one point of the curve: precision times recall.
+
+def label_counts(found, masks):
+    """(videos, 3): of each video's clips, or pairs of clip and class, how many are positive and
+    inside a segment, inside, positive. found: labels (T,) or (T, C) of each video; masks: (T, C).
     """
     rows = []
-    for video, of_video in zip(videos, labels):
-        for c in np.flatnonzero(video.labels):
-            positive = (of_video if of_video.ndim == 1 else of_video[:, c]) > 0.5
-            for start, end in localize.runs(positive):
-                t_start, t_end = localize.times(
-                    (start, end), video.snippet_seconds, video.clip_seconds, video.duration
-                )
-                if t_start < t_end:
-                    rows.append((video.name, t_start, t_end, classes[c], 1.0))
-    table = pd.DataFrame(rows, columns=list(localize.COLUMNS))
-    found = eval_detection.match(truth, table, np.array([tiou]), "activitynet", classes=classes)
-    n = np.bincount(found.label, minlength=len(classes))
-    hits = np.bincount(found.label[found.hit[0]], minlength=len(classes))
-    known = found.n_segments > 0
-    return float((hits**2 / np.maximum(n * found.n_segments, 1))[known].mean())
+    for of_video, mask in zip(found, masks):
+        inside, positive = mask.any(axis=1) if of_video.ndim == 1 else mask, of_video > 0.5
+        rows.append(((positive & inside).sum(), inside.sum(), positive.sum()))
+    return np.array(rows)
 
 
 def page_convergence(s):
-    """What each phase's pseudo-labels are: positive clips, changed ones, their own mAP."""
-    parts, data, segments = [], None, None
+    """What each phase's pseudo-labels are: positive clips, changed ones, recall and precision."""
+    parts, masks = [], None
     for seed, one in finished(s, "em-mil").items():
-        if data is None:
-            # Read from disk as needed: no network sees these features.
-            o = dataclasses.replace(one.o, feature_memory=0.0)
-            data = setup.load_data(o)[0]
-            truth = annotations.load(o.annotations, video_labels=o.video_labels)
-            segments = truth.only([video.name for video in data.train]).segments
+        masks = masks or training_set(one.o)[1]
         phases = tables.phase_table(run_folder.read_log(one.folder))
-        values = []
+        counts = []
         for phase in phases.itertuples():
             found = labels.read(one.folder, phase.phase, phase.step)
-            values.append(
-                math.nan
-                if found is None
-                else label_map(data.train, found, data.classes, segments, 0.5)
-            )
-        parts.append(phases.assign(seed=seed, map=values))
+            counts.append(label_counts(found, masks).sum(axis=0))
+        hits, inside, positive = np.array(counts).T
+        shares = {"recall": hits / inside, "precision": hits / np.maximum(positive, 1)}
+        parts.append(phases.assign(seed=seed, **shares))
     if not parts:
-        raise InputError(f"{s.pool}: found no finished run of em-mil, expected at least one")
+        raise InputError(s.pool, "no finished run of em-mil", "at least one")
     frame = pd.concat(parts, ignore_index=True)
     figures.convergence_figure(s.folder("convergence") / "convergence.png", phases=frame)
     text = (
         "The pseudo-labels that each phase trains on: share of positive clips, share that changed "
-        "since the last phase of the same step, positive bags without a positive clip (mean), and "
-        "the labels' own mAP@0.5 on the training videos. That mAP is a diagnostic made after "
-        "training, which sees no segment: runs of positive clips are taken as detections of the "
-        "video's classes; they have no scores, so AP is precision times recall."
+        "since the last phase of the same step, positive bags without a positive clip (mean). "
+        "Recall and precision hold them against the segments of the training videos, which "
+        "training never sees: of clips (E, Eq. 3) or pairs of clip and class (M, Eq. 5), those "
+        "whose middle lies in a segment."
     )
-    return Page([(text, _phase_rows(frame))], frame, {}, ["convergence.png"])
+    return Page([(text, _phase_rows(frame))], frame, ["convergence.png"])
 
 
 def _phase_rows(frame):
-    body = [
-        [
-            "phase",
-            "step",
-            "after epochs",
-            "positive clips (%)",
-            "labels changed (%)",
-            "empty bags",
-            "mAP@0.5 (%)",
-        ]
-    ]
+    shares = {"positive": "positive clips", "changed": "labels changed"}
+    shares |= {"recall": "recall", "precision": "precision"}
+    head = ["phase", "step", "after epochs", *(f"{name} (%)" for name in shares.values())]
+    body = [[*head, "empty bags"]]
     for phase, rows in frame.groupby("phase"):
-        body.append(
-            [
-                f"{phase}",
-                rows["step"].iloc[0],
-                f"{rows['epoch'].iloc[0]}",
-                tables.mean_std(rows["positive"]),
-                tables.mean_std(rows["changed"]),
-                f"{rows['empty'].mean():.1f}",
-                tables.mean_std(rows["map"]),
-            ]
-        )
+        first, cells = rows.iloc[0], [tables.mean_std(rows[name]) for name in shares]
+        empty = f"{rows['empty'].mean():.1f}"
+        body.append([f"{phase}", first["step"], f"{first['epoch']}", *cells, empty])
     return body

@@ -1,17 +1,15 @@
-"""The runs that the paper's pages are made from: where they are, how they are trained and read.
+"""One call of reproduce.py: its options, the runs that its pages are made from, and what a page is.
 
 A run is one process of run.py in one folder, so that seeds train side by side and a failed seed
 does not stop the others. Its folder is
 
     OUT/reproduce-runs-DATASET/VARIANT-sSEED-KEY
 
-KEY is a hash of what decides its clip scores, but for the seed, taken from its record
-(jobs/record.py): the source files that train and score, the options of training and the
-phases that they give, the data, PyTorch, the number of processes, CPU or GPU, and the CPU's
-instructions, since AVX-512 and AVX2 round differently. So all numbers of a page have one code and
-one set of options: after a change, runs have other folders and are trained again, and the earlier
-ones stay where they are. Options of the test (lambda, gamma, gate, ...) are not in KEY, since every
-page applies them to the stored clip scores.
+KEY is a hash of what decides its clip scores, but for the seed (`deciding` in jobs/record.py): the
+source files that train and score, options and phases of the training, data, PyTorch, number of
+processes, CPU or GPU, and the CPU's instructions. So all numbers of a page have one code and one
+set of options; runs from before a change stay beside the new ones. Options of the test (lambda,
+gamma, gate, ...) are not in KEY: every page applies them to the stored clip scores.
 """
 
 import contextlib
@@ -19,29 +17,117 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import filelock
 import numpy as np
+import pandas as pd
+import torch
 from tqdm import tqdm
 
 import eval_detection
 import opts
 from engine import run_folder
-from formats import features, files
+from formats import annotations, features, files
 from formats.files import InputError
 from formats.program import log
 from jobs import record, results, setup
 from methods import METHODS
+from report import tables
+from report.summary import tested
 
 ROOT = Path(__file__).resolve().parents[1]
+CHOSEN = ("seed", "method", "objective", "joint", "other_first", "labels")  # by the pages
+TIOU = 0.5  # where the paper's ablations and sweeps are measured
+NOT_MEASURED = (
+    "THUMOS14 and ActivityNet1.2 have not been measured by the authors of this "
+    "program, who had no features of them."
+)
+ELSEWHERE = " They are on other data than ours: the two cannot be compared."
+DATA = {
+    "demo": "the embedded demo set, generated: neither THUMOS14 nor ActivityNet1.2",
+    "thumos14": "THUMOS14",
+    "thumos14-unt": "THUMOS14, features of the UntrimmedNet backbone",
+    "activitynet12": "ActivityNet1.2",
+    "custom": "a set of the user's",
+}
 
 
+# ---- options
+@dataclasses.dataclass
+class Setup:
+    """given: fields of Opts that the user's flags set; o: the options that they give."""
+
+    given: dict
+    o: opts.Opts
+    args: object  # the arguments of reproduce.py itself, see there
+    tag: str  # names data and options in the pages' folders
+    environment: dict  # run_folder.environment, as the runs will have it
+    variants: dict = dataclasses.field(default_factory=dict)  # {variant: options beside `given`}
+    failed: dict = dataclasses.field(default_factory=dict)  # {(variant, seed): its last line}
+
+    @property
+    def seeds(self):
+        return range(1, self.args.seeds + 1)
+
+    @property
+    def pool(self):
+        """Where the runs are."""
+        return Path(self.args.out) / f"reproduce-runs-{self.o.dataset}"
+
+    @property
+    def protocols(self):
+        """The protocols that a page shows: all, or the one that the user named."""
+        everything = self.o.protocol == "all" or "protocol" not in self.given
+        return eval_detection.PROTOCOLS if everything else (self.o.protocol,)
+
+    def folder(self, name):
+        """Where the page of a command is written."""
+        return Path(self.args.out) / f"reproduce-{name}-{self.tag}"
+
+
+def set_up(args, given, other_data):
+    """The Setup of a call; other_data: {command: datasets that it is not for}.
+
+    args: the arguments of reproduce.py; given: the options of run.py among them. Raises InputError.
+    """
+    for name, high in (("seeds", 2**32 - 1), ("jobs", 1024), ("n", math.inf)):
+        value = getattr(args, name)
+        if value is not None and not 1 <= value <= high:
+            raise InputError(f"--{name}", value, "a number from 1 on")
+    o = opts.resolve(given)
+    if o.dataset in other_data.get(args.command, ()):
+        theirs = "ActivityNet1.2" if args.command == "table2" else "THUMOS14"
+        raise InputError(args.command, f"--dataset {o.dataset}", f"{theirs} or data of your own")
+    setup.find_files(o)
+    truth, _, subset = setup.load_annotations(o)
+    if not len(truth.only(annotations.in_subset(truth, subset).index).segments):
+        raise InputError(o.annotations, "no segment in the test videos", "some to score against")
+    # without the GPU's name: this process trains nothing and leaves the GPU to the runs
+    environment = run_folder.environment(torch.device("cpu")) | {"device": setup.device_kind(o)}
+    return Setup(given, o, args, _tag(o), environment)
+
+
+def _tag(o):
+    """The dataset, and a hash of what differs from its preset in options or paths."""
+    plain, differs = opts.resolve({"dataset": o.dataset}), {}
+    places = ("features", "flow_features", "annotations")
+    for name in opts.changed(plain, o, *(group for group in opts.GROUPS if group != "machine")):
+        value = getattr(o, name)
+        differs[name] = str(Path(value).resolve()) if name in places else value
+    words = json.dumps(differs, sort_keys=True).encode()
+    hashed = hashlib.blake2b(words, digest_size=3).hexdigest()
+    return f"{o.dataset}-{hashed}" if differs else o.dataset
+
+
+# ---- runs
 @dataclasses.dataclass(frozen=True, eq=False)
 class Planned:
     """A run as a page wants it."""
@@ -75,9 +161,13 @@ def _data_hash(*paths):
     return features.fingerprint(*paths)
 
 
-# --------------------------------------------------------------------------------------- training
+def finished(s, variant):
+    """{seed: planned run} of the variant's finished runs."""
+    runs = {seed: planned(s, variant, seed) for seed in s.seeds}
+    return {seed: one for seed, one in runs.items() if one.done}
 
 
+# ---- training
 @contextlib.contextmanager
 def locked(pool):
     """Only one reproduce.py at a time works in a pool."""
@@ -86,9 +176,7 @@ def locked(pool):
         with filelock.FileLock(pool / ".lock", timeout=0):
             yield
     except filelock.Timeout:
-        raise InputError(
-            f"{pool}: found another reproduce.py at work there, expected one at a time"
-        ) from None
+        raise InputError(pool, "another reproduce.py at work there", "one at a time") from None
 
 
 def train(s, wanted):
@@ -162,12 +250,10 @@ def cores():
 def flags_of(given):
     """The command line of run.py that sets these fields."""
     words = []
-    for f in dataclasses.fields(opts.Opts):
-        if f.name not in given:
-            continue
-        value, flag = given[f.name], opts.flag_of(f)
-        if f.name == "exclude_video":  # names may begin with -
-            words += [f"{flag}={name}" for name in value]
+    for name in (name for name in opts.FIELDS if name in given):
+        value, flag = given[name], opts.flag_of(opts.FIELDS[name])
+        if name == "exclude_video":  # names may begin with -
+            words += [f"{flag}={video}" for video in value]
         elif isinstance(value, bool):
             words.append(flag if value else "--no-" + flag[2:])
         else:
@@ -186,16 +272,14 @@ def _start(one, memory, threads, bar):
         if one.folder.exists():  # stopped before its first checkpoint
             shutil.rmtree(one.folder)
         flags = ["--out", str(one.folder), *flags_of({**memory, **one.given})]
-    # A session for each: Ctrl-C reaches it through `train` alone.
-    environment = {**os.environ, "OMP_NUM_THREADS": threads}
     with open(_output(one.folder), "w") as output:
         return subprocess.Popen(
             [sys.executable, str(ROOT / "run.py"), *flags],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+            start_new_session=True,  # Ctrl-C reaches it through `train` alone
         )
 
 
@@ -218,19 +302,16 @@ def _check_end(s, one, process, bar):
     """Records a failure, and prints how the run ended."""
     if one.done and (process is None or process.returncode == 0):
         return bar.write(f"  {one.folder.name}: done")
-    line = _last_line(one.folder) if process else "stopped before its end; the same command goes on"
+    line = "stopped before its end; the same command goes on"
+    if process:
+        text = _output(one.folder).read_text(errors="replace")
+        line = ([line.strip() for line in text.splitlines() if line.strip()] or ["no output"])[-1]
     s.failed[one.variant, one.seed] = line
     bar.write(f"  {one.folder.name}: failed: {line}")
 
 
 def _output(folder):
     return folder.with_name(folder.name + ".txt")
-
-
-def _last_line(folder):
-    text = _output(folder).read_text(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1] if lines else "no output"
 
 
 def _trained(one, length):
@@ -247,9 +328,7 @@ def _epochs(o):
     return sum(METHODS[name](1, 1, 1, setup.settings_of(o, name)).epochs for name in names)
 
 
-# ---------------------------------------------------------------------------------- what runs left
-
-
+# ---- what runs left
 @dataclasses.dataclass(frozen=True)
 class Finished:
     """A finished run, read back, under the page's options of the test."""
@@ -260,61 +339,44 @@ class Finished:
     scored: results.Scored
     outside: np.ndarray | None  # (N, C) video-level scores from a file
 
+    def detections(self, method="em-mil", **changes):
+        """The detections table; changes: options of the test, by field of Opts."""
+        o = dataclasses.replace(self.o, **changes)
+        return results.localized(o, method, self.scored, self.outside)[0]
 
-def finished(s, variant):
-    """{seed: planned run} of the variant's finished runs."""
-    runs = {seed: planned(s, variant, seed) for seed in s.seeds}
-    return {seed: one for seed, one in runs.items() if one.done}
+    def map_of(self, found, tious, protocol):
+        """mAP (len(tious),) of a table of detections."""
+        truth, ambiguous = self.scored.truth, self.scored.ambiguous
+        return eval_detection.score(truth, found, tious, protocol, ambiguous).map
 
 
 def opened(s, variant):
-    """Yields the variant's finished runs, one in memory at a time. InputError for none."""
+    """Yields the variant's finished runs, one in memory at a time. InputError for none, and for one
+    that was not made as planned: the source changed when it had begun, or another command went on
+    with it.
+    """
     runs = finished(s, variant)
     if not runs:
-        raise InputError(f"{s.pool}: found no finished run of {variant}, expected at least one")
+        raise InputError(s.pool, f"no finished run of {variant}", "at least one")
     for seed, one in runs.items():
-        _check_records(one)
+        for made in record.made_with(one.folder):
+            differs = record.differences(record.deciding(made), one.deciding)
+            for name, (found, expected) in differs.items():
+                advice = f"{expected} alone; remove the folder, and it is trained again"
+                raise InputError(one.folder, f"a run made with the {name} {found}", advice)
         _, scored = results.read(one.folder)
         names = [video.name for video in scored.records]
         outside = results.outside_scores(one.o, names, scored.classes)
         yield Finished(seed, one.folder, one.o, scored, outside)
 
 
-def _check_records(one):
-    """InputError where a run was not made as planned: the source changed when it had begun, or
-    another command went on with it.
-    """
-    for made in record.made_with(one.folder):
-        differs = record.differences(record.deciding(made), one.deciding)
-        for name, (found, expected) in differs.items():
-            raise InputError(
-                f"{one.folder}: found a run made with the {name} {found}, expected {expected} "
-                "alone; remove the folder, and it is trained again"
-            )
-
-
-def detections(one, method="em-mil", **changes):
-    """The detections table of a finished run; changes: options of the test, by field of Opts."""
-    o = dataclasses.replace(one.o, **changes)
-    return results.localized(o, method, one.scored, one.outside)[0]
-
-
-def map_at(one, tious, protocol, **changes):
-    """EM-MIL's mAP (len(tious),) under changed options of the test."""
-    scored = one.scored
-    found = detections(one, **changes)
-    return eval_detection.score(scored.truth, found, tious, protocol, scored.ambiguous).map
-
-
 def scores(s, variant, method, tious, protocols, **changes):
     """{protocol: {tIoU or name of an average: [fraction of each seed]}}."""
     rows = {protocol: {} for protocol in protocols}
     for one in opened(s, variant):
-        table = detections(one, method, **changes)
+        found = one.detections(method, **changes)
         for protocol in protocols:
-            values = eval_detection.score(
-                one.scored.truth, table, tious, protocol, one.scored.ambiguous
-            ).map
+            values = one.map_of(found, tious, protocol)
             by_column = dict(zip(tious, values.tolist())) | eval_detection.averages(tious, values)
             for column, value in by_column.items():
                 rows[protocol].setdefault(column, []).append(value)
@@ -327,7 +389,69 @@ def counted(s, label, variant):
     return label if n == len(s.seeds) else f"{label} ({n} of {len(s.seeds)} seeds)"
 
 
-def protocols(s):
-    """The protocols that a page shows: all, or the one that the user named."""
-    everything = s.o.protocol == "all" or "protocol" not in s.given
-    return eval_detection.PROTOCOLS if everything else (s.o.protocol,)
+# ---- pages
+class Page(NamedTuple):
+    """What a command prints and writes."""
+
+    blocks: list  # (text, table or None)
+    frame: pd.DataFrame  # the CSV
+    figures: list = []  # file names in the page's folder
+    papers: bool = False  # whether it shows numbers of the paper
+
+
+def write(s, name, title, variants, page):
+    """Prints a page and writes it into its folder; returns its Markdown for a folder beside it."""
+    folder, about = s.folder(name), _about(s, variants, page)
+    log.info("\n" + "\n".join([title, *about]) + "\n")
+    log.info("\n\n".join(tables.block(*block, tables.text) for block in page.blocks))
+    log.info(f"\nFiles: {folder}/")
+    body = [f"# {title}", *about]
+    body += [tables.block(*block, tables.markdown) for block in page.blocks]
+    pictures = [f"![{file}]({file})" for file in page.figures]
+    tables.write_text(folder / f"{name}.md", "\n\n".join(body + pictures))
+    tables.write_csv(folder / f"{name}.csv", page.frame)
+    return "\n\n".join(body + [f"![{file}](../{folder.name}/{file})" for file in page.figures])
+
+
+def _about(s, variants, page):
+    """The lines below a page's title: data, runs, and what has not been measured."""
+    lines, o = [], s.o
+    runs = {variant: finished(s, variant) for variant in variants}
+    folders = [one.folder for of_variant in runs.values() for one in of_variant.values()]
+    if folders:
+        test = results.stored(folders[0])["test"]
+        lines.append(
+            f"Data: {DATA[o.dataset]} (features {o.features}, annotations {o.annotations}); "
+            f"{tested(test)}."
+        )
+        done = ", ".join(f"{len(of_variant)} of {variant}" for variant, of_variant in runs.items())
+        made = [record.made_with(folder)[-1] for folder in folders]
+        commits, places = (
+            ", ".join(sorted({function(one) for one in made}))
+            for function in (record.commit_of, record.trained_on)
+        )
+        lines.append(
+            f"Runs: seeds 1 to {len(s.seeds)}; finished: {done}. Last epoch, recipe "
+            f"{opts.recipe_of(o, s.environment['processes'])}, mean ± sample standard deviation "
+            f"over the seeds; nothing selected on the test set. Code {made[0]['code']} (commit "
+            f"{commits}), trained on {places}."
+        )
+    given = {k: v for k, v in s.given.items() if k not in ("features", "annotations", "dataset")}
+    if given:
+        lines.append(f"Options given: {' '.join(flags_of(given))}")
+    if s.failed:
+        failed = [f"{variant} seed {seed}: {line}" for (variant, seed), line in s.failed.items()]
+        lines.append("Failed runs: " + "; ".join(failed))
+    if page.papers:
+        lines.append(NOT_MEASURED)
+        if folders and o.dataset not in ("demo", "custom"):
+            lines[-1] += " Rows that are not the paper's were measured where this page was made."
+    return lines
+
+
+def write_all(s, texts):
+    """All pages of one call in one file."""
+    folder = s.folder("all")
+    folder.mkdir(parents=True, exist_ok=True)
+    tables.write_text(folder / "all.md", "\n\n".join(texts))
+    log.info(f"\nAll pages: {folder}/all.md")

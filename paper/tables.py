@@ -10,18 +10,14 @@ import opts
 from formats.files import InputError
 from jobs import record, results, setup
 from methods import METHODS
-from paper.pages import Page
-from paper.runs import counted, finished, protocols, scores
+from paper.runs import ELSEWHERE, Page, counted, finished, scores
 from report import figures, published, tables
 
 TABLE2_TIOUS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 CLASSIFIERS = [name for name, method in METHODS.items() if method.classifies]
-ELSEWHERE = " They are on other data than ours: the two cannot be compared."
 
 
-# ------------------------------------------------------------------------------------ tables 1, 2
-
-
+# ---- tables 1, 2
 def needs_table(s, tious):
     """{variant: options} of Table 1 or 2."""
     more = {"em-mil": {}, **{method: {"method": (method,)} for method in CLASSIFIERS}}
@@ -29,15 +25,14 @@ def needs_table(s, tious):
     more["em-mil-unt"] = {
         "features": _unt_features(s),
         "flow_features": None,
-        "key": None,
         "snippet_seconds": None,
         "clip_seconds": None,
         "dataset": "thumos14-unt" if s.o.dataset == "thumos14" else s.given.get("dataset"),
     }
-    return {variant: more[variant] for variant, _ in _rows(s, tious).values()}
+    return {variant: more[variant] for variant, _ in rows_of(s, tious).values()}
 
 
-def _rows(s, tious):
+def rows_of(s, tious):
     """{label: (variant, method)} of Table 1 or 2."""
     ours = "EM-MIL-UNT" if s.o.dataset == "thumos14-unt" else "EM-MIL"
     rows = {ours: ("em-mil", "em-mil")}
@@ -69,7 +64,7 @@ def page_table(s, name, tious, dataset):
     compare = (ours, paper) if same else None
     source = s.o.video_scores or s.o.video_classifier
     blocks, frames = [], []
-    for protocol in protocols(s):
+    for protocol in s.protocols:
         rows = {label: {c: of[protocol][c] for c in shown(tious)} for label, of in values.items()}
         text = (
             f"Ours, protocol {protocol}; a test video's classes from {source} (EM-MIL) or "
@@ -81,11 +76,7 @@ def page_table(s, name, tious, dataset):
     note = published.NOTE + ("" if theirs else ELSEWHERE)
     blocks.append((note, published.published_table(dataset)))
     _draw_rows(s.folder(name) / f"{name}.png", s, tious, values, papers)
-    data = {
-        "published": [row._asdict() for row in published.TABLES[dataset]],
-        "published_note": note,
-    }
-    return Page(blocks, pd.concat(frames), data, [f"{name}.png"], papers=True)
+    return Page(blocks, pd.concat(frames), [f"{name}.png"], papers=True)
 
 
 def _our_rows(s, tious):
@@ -93,20 +84,20 @@ def _our_rows(s, tious):
     values = {}
     oracle = not s.o.video_scores and s.o.video_classifier != "oracle"
     for changes in ({}, {"video_classifier": "oracle"})[: 1 + oracle]:
-        for label, (variant, method) in _rows(s, tious).items():
+        for label, (variant, method) in rows_of(s, tious).items():
             if finished(s, variant):
                 mark = " (oracle classes)" if changes else results.row_label(s.o)
                 values[counted(s, label, variant) + mark] = scores(
-                    s, variant, method, tious, protocols(s), **changes
+                    s, variant, method, tious, s.protocols, **changes
                 )
     if not values:
-        raise InputError(f"{s.pool}: found no finished run, expected at least one")
+        raise InputError(s.pool, "no finished run", "at least one")
     return values
 
 
 def _draw_rows(path, s, tious, values, papers):
     """mAP over tIoU, first protocol; the rows with true classes only where all rows have them."""
-    protocol, curves = protocols(s)[0], {}
+    protocol, curves = s.protocols[0], {}
     for label, of in values.items():
         if not label.endswith("(oracle classes)") or s.o.video_classifier == "oracle":
             curves[label] = _curve(of[protocol], tious)
@@ -134,36 +125,38 @@ def shown(tious):
     return [*tious, *eval_detection.distinct_averages(tious, tious)]
 
 
-# --------------------------------------------------------------------------------------- table 3
+# ---- table 3
+JOINT = {
+    "step": "labels every step",
+    "epoch": "labels every epoch",
+    "half": "labels every epoch, half as many",
+}
 
-JOINT = {"step": "labels every step", "epoch": "labels every epoch"}
 
-
-def ablations(s):
-    """{label: (variant, options)} of Table 3."""
+def ablations(refresh):
+    """{label: (variant, options)} of Table 3. refresh: values of --joint."""
     rows = {"Full": ("em-mil", {})}
-    for refresh in dict.fromkeys(s.args.refresh):
-        rows[f"Pseudo labeling ({JOINT[refresh]})"] = (f"joint-{refresh}", {"joint": refresh})
+    for joint in dict.fromkeys(refresh):
+        rows[f"Pseudo labeling ({JOINT[joint]})"] = (f"joint-{joint}", {"joint": joint})
     rows["Alternating"] = ("attention", {"objective": "attention"})
     return rows
 
 
 def page_table3(s):
     """Our ablation, and the paper's."""
-    protocol, tious = protocols(s)[0], s.o.tious
-    values = {}
-    for label, (variant, _) in ablations(s).items():
+    protocol, tious, values = s.protocols[0], s.o.tious, {}
+    for label, (variant, _) in ablations(s.args.refresh).items():
         if finished(s, variant):
             of = scores(s, variant, "em-mil", tious, [protocol])
             values[counted(s, label, variant)] = of[protocol]
     if not values:
-        raise InputError(f"{s.pool}: found no finished run, expected at least one")
+        raise InputError(s.pool, "no finished run", "at least one")
     text = (
         "Full: pseudo-labels, E and M steps in turn. Pseudo labeling: the same pseudo-labels, "
         "both branches trained in every update, as many updates in all, so each branch has "
-        "about twice as many as in Full. Alternating: E and M steps in turn, trained by "
-        "UntrimmedNet's attention-MIL loss instead of pseudo-labels. Same schedule, video "
-        "classifier, lambda and gamma."
+        "about twice as many as in Full; half as many: about as many as in Full. Alternating: E "
+        "and M steps in turn, trained by UntrimmedNet's attention-MIL loss instead of "
+        "pseudo-labels. Same schedule, video classifier, lambda and gamma."
     )
     rows = {label: {c: of[c] for c in shown(tious)} for label, of in values.items()}
     papers = {f"{row.method} (paper)": {0.5: row.map} for row in published.TABLE3}
@@ -178,29 +171,32 @@ def page_table3(s):
     curves = {label: _curve(of, tious) for label, of in values.items()}
     _draw_curves(s.folder("table3") / "table3.png", tious, curves, protocol)
     frame = tables.map_frame(values).assign(protocol=protocol)
-    data = {"published": [row._asdict() for row in published.TABLE3]}
-    return Page(blocks, frame, data, ["table3.png"], papers=True)
+    return Page(blocks, frame, ["table3.png"], papers=True)
 
 
-# ---------------------------------------------------------------------------------------- timing
+# ---- timing
+def seconds_of(s, variant, method):
+    """{seed: seconds of training} of the variant's finished runs."""
+    name = f"training {METHODS[method].title}"
+    return {
+        seed: results.stored(one.folder)["seconds"][name]
+        for seed, one in finished(s, variant).items()
+    }
 
 
 def page_timing(s):
     """The seconds that Table 1's runs took, beside the paper's."""
     body, rows, places = [["method", "training (s)", "the paper's, on THUMOS14 (s)"]], [], set()
     theirs = dict(published.SECONDS)
-    for label, (variant, method) in _rows(s, s.o.tious).items():
-        spent = []
-        for seed, one in finished(s, variant).items():
-            every = results.stored(one.folder)["seconds"]
-            seconds = every[f"training {METHODS[method].title}"]
-            spent.append(seconds)
-            rows.append({"method": label, "seed": seed, "training": seconds})
+    for label, (variant, method) in rows_of(s, s.o.tious).items():
+        spent = seconds_of(s, variant, method)
+        rows += [{"method": label, "seed": seed, "training": t} for seed, t in spent.items()]
+        for one in finished(s, variant).values():
             places.add(record.trained_on(record.made_with(one.folder)[-1]))
-        paper = theirs.pop(label, None)
-        body.append([label, tables.mean_std(spent, 1), tables.mean_std(paper, 1)])
+        paper = tables.mean_std(theirs.pop(label, None), 1)
+        body.append([label, tables.mean_std(list(spent.values()), 1), paper])
     if not rows:
-        raise InputError(f"{s.pool}: found no finished run, expected at least one")
+        raise InputError(s.pool, "no finished run", "at least one")
     body += [[label, "-", f"{value:.1f}"] for label, value in theirs.items()]
     text = (
         f"Wall time of training alone, from the logs of the runs; on "
@@ -209,6 +205,4 @@ def page_timing(s):
     )
     if s.o.dataset.removesuffix("-unt") != "thumos14":
         text += " Ours are on other data: the two cannot be compared."
-    return Page(
-        [(text, body)], pd.DataFrame(rows), {"paper_seconds": published.SECONDS}, [], papers=True
-    )
+    return Page([(text, body)], pd.DataFrame(rows), papers=True)

@@ -175,17 +175,16 @@ def _segment_bars(axes, timeline):
 
 
 def convergence_figure(*paths, phases):
-    """How EM-MIL's pseudo-labels shrink from all-positive bags (Sec. 3.4), over the epochs.
+    """How EM-MIL's pseudo-labels develop from all-positive bags (Sec. 3.4), over the epochs.
 
     phases: a `tables.phase_table`, or those of several runs of one schedule below each other
-    (pd.concat). A column "map" holds the mAP of the pseudo-labels against the ground truth, a
-    fraction, which is a diagnostic: training never sees it. Nothing is drawn where the log has no
-    pseudo-labels.
+    (pd.concat). A column "recall" holds the recall of the pseudo-labels against the ground truth, a
+    fraction: training never sees it. Nothing is drawn where the log has no pseudo-labels.
     """
     panels = [
         ("positive", "positive clips (%)"),
         ("changed", "labels changed (%)"),
-        ("map", "pseudo-label mAP\n(%), diagnostic"),
+        ("recall", "recall of the\nlabels (%)"),
     ]
     panels = [
         (column, name)

@@ -176,8 +176,8 @@ def test_comparison_of_two_groups_by_hand():
     a = group(truth, {1: one, 2: one, 3: both, 9: one}, name="A")
     b = group(truth, {1: both, 2: both, 3: both}, name="B", code="2")
     found = compare.compare(a, b, (0.5,), "activitynet", 200)
-    column = found["columns"][0.5]
-    assert found["seeds"] == [1, 2, 3] and found["differs"] == ["code: 1, 2"]
+    column = found[0.5]
+    assert compare.differences(a, b) == {"code": ("1", "2")}
     assert column["a"].tolist() == [0.5, 0.5, 1.0] and column["b"].tolist() == [1.0, 1.0, 1.0]
     assert column["difference"] == pytest.approx(1 / 3)
     t = (1 / 3) / (np.std([0.5, 0.5, 0], ddof=1) / 3**0.5)
@@ -239,8 +239,42 @@ def test_both_sides_are_of_the_first_localizer_of_a(tmp_path, capsys):
     found = reproduce.main(
         ["compare", str(tmp_path / "a[1]"), str(tmp_path / "b"), "--resamples", "9"]
     )
-    assert "localizer em-mil" in capsys.readouterr().out
+    assert found["methods"] == ("em-mil", "em-mil")
     assert all(c["a"].tolist() == c["b"].tolist() for c in found["columns"].values())
+
+
+def test_two_methods_of_one_folder(tmp_path):
+    flags = write_set(tmp_path / "data")  # em-mil and wtalc
+    for seed in ("1", "2"):
+        run.main([*flags, *words("--seed {} --out {}", seed, tmp_path / "runs" / seed)])
+    argv = words("compare {} {} --resamples 9", tmp_path / "runs", tmp_path / "runs")
+    found = reproduce.main([*argv, "--method", "em-mil", "wtalc"])
+    for side, name in (("a", "em-mil"), ("b", "wtalc")):
+        for k, seed in enumerate("12"):
+            own = json.loads((tmp_path / "runs" / seed / "results.json").read_text())
+            expected = own["methods"][name]["protocols"]["activitynet"]["map"]
+            ours = [found["columns"][tiou][side][k] for tiou in (0.1, 0.5)]
+            assert ours == pytest.approx([expected[0], expected[4]], abs=1e-12)
+    assert found["differs"] == [] and found["seeds"] == [1, 2]
+
+
+def test_folders_that_are_no_runs_are_passed_over(folders, tmp_path):
+    """Of --evaluate and of the pages; named alone, such a folder is none."""
+    shutil.copytree(folders[0] / "s1", tmp_path / "s1")
+    run.main(words("--evaluate {} --lambda 0.9 --out {}", tmp_path / "s1", tmp_path / "again"))
+    (tmp_path / "reproduce-table1-demo").mkdir()
+    assert set(compare.read_group(tmp_path).detections) == {1}
+    with pytest.raises(InputError) as caught:
+        compare.read_group(tmp_path / "again")
+    assert caught.value.found == "no finished run"
+
+
+@pytest.mark.parametrize(
+    "videos, classes, few", [(60, 12, 0), (59, 6, 1), (60, 13, 1), (200, 20, 0)]
+)
+def test_few_test_videos_are_told(videos, classes, few):
+    truth = [(f"v{k}", 0, 1, f"c{k % classes}") for k in range(videos)]
+    assert bool(compare.few_videos(group(truth, {1: []}).truth)) == few
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ import torch
 from commands import refused, stops, words, write_set
 from places import ROOT
 
+import dataset
 import localize
 import opts
 import reproduce
@@ -26,7 +27,7 @@ from formats.clip_scores import Record
 from formats.files import InputError
 from jobs import record
 from jobs.setup import wanted
-from paper import figures, pages, runs, sweeps, tables
+from paper import figures, runs, sweeps, tables
 from report import published
 
 
@@ -81,11 +82,7 @@ def elsewhere(small, out, *more):
 
 def page(s, name):
     folder = s.folder(name)
-    return (
-        json.loads((folder / f"{name}.json").read_text()),
-        (folder / f"{name}.md").read_text(),
-        pd.read_csv(folder / f"{name}.csv"),
-    )
+    return ((folder / f"{name}.md").read_text(), pd.read_csv(folder / f"{name}.csv"))
 
 
 def results(s, variant, seed):
@@ -140,7 +137,7 @@ def test_a_failing_seed_does_not_lose_the_others(small, tmp_path, capsys):
         reproduce.main(["lambda", *flags])
     err = capsys.readouterr().err
     assert caught.value.code == 1 and "1 runs failed" in err and "em-mil, seed 2: error: " in err
-    _, text, frame = page(s, "lambda")
+    text, frame = page(s, "lambda")
     assert set(frame["seed"]) == {1} and "finished: 1 of em-mil" in text
     assert "Failed runs: em-mil seed 2: error: " in text
 
@@ -240,7 +237,7 @@ def test_numbers_of_other_code_are_not_taken_over(small, tmp_path, monkeypatch, 
     out = capsys.readouterr().out
     assert "2 runs made with something else, trained again here: em-mil-s1-" in out
     assert f"{older.name} (an earlier version)" in out and f"{old.name} (other code)" in out
-    assert "Code other code" in page(s, "lambda")[1]
+    assert "Code other code" in page(s, "lambda")[0]
 
 
 @pytest.mark.parametrize("name, value", [("code", "0000"), ("processes", 2), ("device", "cuda")])
@@ -383,7 +380,7 @@ def test_table3_shows_what_the_runs_say(small):
         if "attention" not in s.variants or not runs.planned(s, "attention", seed).done:
             make(s, "attention", {"objective": "attention"}, seeds=[seed])
     reproduce.main(["table3", *flags])
-    data, text, frame = page(s, "table3")
+    text, frame = page(s, "table3")
     for label, variant in (
         ("Full", "em-mil"),
         ("Alternating", "attention"),
@@ -393,7 +390,7 @@ def test_table3_shows_what_the_runs_say(small):
         line = next(line for line in text.splitlines() if line.startswith(f"| {label} "))
         assert [cell.strip() for cell in line.split("|")[2:9]] == [mean_std(v) for v in ours.T]
         np.testing.assert_allclose(frame[frame["method"] == label][["0.1", "0.5"]], ours[:, [0, 4]])
-    assert data["seeds"] == [1, 2] and (s.folder("table3") / "table3.png").exists()
+    assert "seeds 1 to 2" in text and (s.folder("table3") / "table3.png").exists()
     assert "a set of the user's" in text and "nothing selected on the test set" in text
     assert f"Code {run_folder.code_hash()}" in text and "recipe paper, but cycle 2" in text
     assert "| Full Model (paper) | 30.5 |" in text and "cannot be compared" in text
@@ -404,7 +401,7 @@ def test_table1_has_each_method_and_the_published_rows_apart(small, capsys):
     with_wtalc(s)
     reproduce.main(["table1", *flags])
     printed = capsys.readouterr().out
-    _, text, frame = page(s, "table1")
+    text, frame = page(s, "table1")
     ours = frame[frame["protocol"] == "activitynet"].set_index("method")
     np.testing.assert_allclose(ours.loc["EM-MIL", "0.5"], maps(s, "em-mil")[:, 4])
     np.testing.assert_allclose(ours.loc["W-TALC", "0.5"], maps(s, "wtalc", "wtalc")[:, 4])
@@ -417,7 +414,7 @@ def test_table1_has_each_method_and_the_published_rows_apart(small, capsys):
     assert len(set(ours.index)) == 6
     assert set(frame["protocol"]) == {"activitynet", "thumos-2014", "thumos-2015"}
     for page_text in (text, printed):
-        assert pages.NOT_MEASURED in page_text and published.NOTE in page_text
+        assert runs.NOT_MEASURED in page_text and published.NOTE in page_text
         assert "cannot be compared" in page_text and "difference" not in page_text
         assert "EM-MIL, Luo et al., ECCV 2020" in page_text
 
@@ -428,7 +425,7 @@ def test_options_of_the_test_shape_the_page_and_train_nothing(small, monkeypatch
     monkeypatch.setattr(runs, "subprocess", None)
     reproduce.main(["lambda", *flags, "--lambda", "0.9"])
     other = setup("lambda", *flags, "--lambda", "0.9")
-    _, text, frame = page(other, "lambda")
+    text, frame = page(other, "lambda")
     assert "recipe paper, but" in text and "lambda 0.9" in text
     folder = runs.planned(s, "em-mil", 1).folder
     again = run.main(["--evaluate", str(folder), "--lambda", "0.9"])
@@ -455,7 +452,7 @@ def test_table2_averages_over_ten_thresholds(small):
     flags, s = small
     with_wtalc(s)
     reproduce.main(["table2", *flags, "--protocol", "activitynet"])
-    _, text, frame = page(setup("table2", *flags, "--protocol", "activitynet"), "table2")
+    text, frame = page(setup("table2", *flags, "--protocol", "activitynet"), "table2")
     tious = [f"{0.5 + 0.05 * k:g}" for k in range(10)]
     np.testing.assert_allclose(frame["avg"], frame[tious].mean(axis=1))
     assert "| mAP (%) at tIoU | 0.5 | 0.7 | 0.9 | avg |" in text
@@ -465,7 +462,7 @@ def test_timing_shows_the_seconds_that_the_runs_recorded(small):
     flags, s = small
     with_wtalc(s)
     reproduce.main(["timing", *flags])
-    _, text, frame = page(s, "timing")
+    text, frame = page(s, "timing")
     for label, variant in (("EM-MIL", "em-mil"), ("UntrimmedNet", "em-mil"), ("W-TALC", "wtalc")):
         ours = [results(s, variant, seed)["seconds"][f"training {label}"] for seed in (1, 2)]
         assert frame[frame["method"] == label]["training"].tolist() == ours
@@ -476,11 +473,12 @@ def test_timing_shows_the_seconds_that_the_runs_recorded(small):
 def test_lambda_needs_no_training_and_meets_the_run_at_its_own_lambda(small):
     flags, s = small
     reproduce.main(["lambda", *flags])
-    data, _, frame = page(s, "lambda")
+    _, frame = page(s, "lambda")
     own = frame[(frame["lambda"] == 0.3) & (frame["test_gamma"] == "own")]["map"]
     np.testing.assert_allclose(own, maps(s, "em-mil")[:, 4])
-    assert np.shape(data["map"]) == (2, 11) and np.shape(data["grid"]) == (2, 5, 11)
-    np.testing.assert_allclose(np.array(data["grid"])[:, 0, 3], own)  # gamma 0 is the set's own
+    assert frame.groupby(["seed", "test_gamma"])["lambda"].nunique().tolist() == [11] * 2 * 6
+    same = frame[(frame["lambda"] == 0.3) & (frame["test_gamma"] == "0.0")]["map"]
+    np.testing.assert_allclose(same, own)  # gamma 0 is the set's own
     names = {path.name for path in s.folder("lambda").glob("*.png")}
     assert names == {"lambda.png", "lambda-gamma.png"}
 
@@ -490,11 +488,11 @@ def test_gamma_in_training_is_not_gamma_at_test(small, monkeypatch):
     monkeypatch.setattr(sweeps, "GAMMAS", (0.0, 0.1))
     make(s, "gamma-0.1", {"gamma": 0.1})
     reproduce.main(["gamma", *flags])
-    data, text, _ = page(s, "gamma")
-    grid = np.array(data["grid"])  # (seeds, training, test)
-    np.testing.assert_allclose(grid[:, 0, 0], maps(s, "em-mil")[:, 4])
-    np.testing.assert_allclose(grid[:, 1, 1], maps(s, "gamma-0.1")[:, 4])
-    cells = [mean_std(values) for values in (grid[:, 1, 0], grid[:, 0, 1], grid[:, 1, 1])]
+    text, frame = page(s, "gamma")
+    at = {of: table["map"].to_numpy() for of, table in frame.groupby(["gamma", "test_gamma"])}
+    np.testing.assert_allclose(at[0, 0], maps(s, "em-mil")[:, 4])
+    np.testing.assert_allclose(at[0.1, 0.1], maps(s, "gamma-0.1")[:, 4])
+    cells = [mean_std(at[of]) for of in ((0.1, 0), (0, 0.1), (0.1, 0.1))]
     assert "| 0.1 | " + " | ".join(cells) + " |" in text  # training, test, both
     assert "29.0 to 30.5 for gamma in [0.05, 0.2]" in text
 
@@ -504,13 +502,13 @@ def test_figure5_draws_the_videos_named_and_those_picked(small, capsys):
     truth = pd.read_csv(runs.planned(s, "em-mil", 1).folder / "ground_truth.csv")
     name, label = truth.loc[1, ["video", "label"]]
     reproduce.main(["figure5", *flags, "--videos", name])
-    _, _, frame = page(s, "figure5")
+    _, frame = page(s, "figure5")
     assert frame[["video", "label", "chosen"]].values.tolist() == [[name, label, "named"]]
     folder = s.folder("figure5")
     found = {path.name for path in folder.glob("video*")}
     assert found == {f"{name}-{label}.pdf", f"{name}-{label}.png"}
     reproduce.main(["figure5", *flags])  # a good and a bad example
-    _, _, frame = page(s, "figure5")
+    _, frame = page(s, "figure5")
     assert frame["chosen"].tolist() == ["best", "worst"] and frame["ap"][0] > frame["ap"][1]
     assert {path.name for path in folder.glob("video*.png")} == set(frame["file"])
     line = fails(capsys, "figure5", *flags, "--videos", "nobody")
@@ -532,67 +530,54 @@ def test_figure5_says_where_the_gate_removed_the_class(small, tmp_path):
         small, tmp_path / "out", "--gate", "0.5", "--video-scores", str(tmp_path / "scores.csv")
     )
     reproduce.main(["figure5", *flags, "--videos", *right])
-    _, _, frame = page(s, "figure5")
+    _, frame = page(s, "figure5")
     removed = "removed by the gate: video score 0.05 < 0.5"
     notes = dict(zip(frame["video"], frame["note"].fillna("")))
     assert notes == {name: "" if name == kept else removed for name in right}
     assert (frame["predictions"][frame["video"] != kept] == 0).all()
 
 
-def test_convergence_shows_the_labels_that_were_trained_on(small):
+def test_convergence_holds_the_labels_of_each_phase_against_the_segments(small):
     flags, s = small
     reproduce.main(["convergence", *flags])
-    _, text, frame = page(s, "convergence")
-    steps = frame[frame["seed"] == 1]["step"].tolist()
-    assert steps == ["M", "E", "M", "E", "M"] and frame["map"].notna().all()
-    assert frame[frame["phase"] == 1]["positive"].tolist() == [1, 1]
-    first = frame[(frame["seed"] == 1) & (frame["phase"] == 2)]
-    of_phase = labels.read(runs.planned(s, "em-mil", 1).folder, 2, "E")
-    assert first["positive"].item() == pytest.approx(np.concatenate(of_phase).mean())
-    assert "diagnostic" in text and (s.folder("convergence") / "convergence.png").exists()
+    _, frame = page(s, "convergence")
+    own = frame[frame["seed"] == 1]
+    assert own["step"].tolist() == ["M", "E", "M", "E", "M"]
+    assert frame[frame["phase"] == 1][["positive", "recall"]].values.tolist() == [[1, 1]] * 2
+    second = own[own["phase"] == 2].iloc[0]
+    found = labels.read(runs.planned(s, "em-mil", 1).folder, 2, "E")
+    assert second["positive"] == pytest.approx(np.concatenate(found).mean())
+    # clips of 0.5 s; the segments of the training videos, from the file
+    entries = json.loads(Path(s.o.annotations).read_text())["database"]
+    entries = [entry for entry in entries.values() if entry["subset"] == "train"]
+    inside = []
+    for entry, of_video in zip(entries, found):
+        (start, end) = entry["annotations"][0]["segment"]
+        middles = (np.arange(len(of_video)) + 0.5) / 2
+        inside.append((start < middles) & (middles < end))
+    inside, positive = np.concatenate(inside), np.concatenate(found) > 0.5
+    assert second["recall"] == pytest.approx((inside & positive).sum() / inside.sum())
+    assert second["precision"] == pytest.approx((inside & positive).sum() / positive.sum())
+    assert (s.folder("convergence") / "convergence.png").exists()
 
 
-# ------------------------------------------------------------------------------- labels, figure 5
+def test_labels_are_counted_by_clip_or_by_clip_and_class():
+    masks = [np.array([[1, 0], [1, 1], [0, 0]], bool)]
+    assert figures.label_counts([np.array([1.0, 0, 1])], masks).tolist() == [[1, 2, 2]]
+    of_class = [np.array([[1.0, 1], [1, 0], [0, 0]])]
+    assert figures.label_counts(of_class, masks).tolist() == [[2, 3, 3]]
 
 
-def video(name, labels, window=0.5):
-    """Ten clips, one every 0.5 s."""
-    import dataset
-
-    labels = np.array(labels, np.float32)
-    return dataset.Video(name, None, None, labels, 5.0, None, None, 0.5, window)
-
-
-def test_label_map_is_precision_times_recall():
-    videos = [video("a", [1, 0]), video("b", [1, 1]), video("c", [0, 1])]
-    labels = [
-        np.array([float(ch) for ch in word]) for word in ("1100110000", "0000111100", "0000000000")
-    ]
-    truth = pd.DataFrame(
-        [("a", 0.0, 1.0, "x"), ("a", 4.0, 5.0, "x"), ("b", 2.0, 3.5, "y"), ("c", 0.0, 5.0, "y")],
-        columns=["video", "t_start", "t_end", "label"],
+def test_a_clip_is_inside_where_the_middle_of_its_window_is():
+    """Ten windows of 1.5 s, one every 0.5 s: their middles lie at 0.75, 1.25, ..., 5.25 s."""
+    none = np.zeros((10, 1), np.float32)
+    one = dataset.Video("a", none, None, np.ones(2), 6.0, None, None, 0.5, 1.5)
+    segments = pd.DataFrame(
+        [(1.25, 2.75, "x"), (5.0, 9.0, "y")], columns="t_start t_end label".split()
     )
-    # x: runs a 0-1 (hit), a 2-3, b 2-4: 1 of 3 right, 1 of 2 found.
-    # y: run b 2-4 (tIoU 0.75): 1 of 1 right, 1 of 2 found.
-    assert figures.label_map(videos, labels, ("x", "y"), truth, 0.5) == pytest.approx(
-        (1 / 3 * 1 / 2 + 1 * 1 / 2) / 2
-    )
-    assert figures.label_map(videos, labels, ("x", "y"), truth, 0.8) == pytest.approx(1 / 3 / 2 / 2)
-    assert figures.label_map(videos, labels, ("x", "y", "z"), truth, 0.8) == pytest.approx(1 / 12)
-    assert figures.label_map(videos, [np.zeros(10)] * 3, ("x", "y"), truth, 0.5) == 0
-    # Labels of each class: b has no x any more, so 1 of 2 right and 1 of 2 found.
-    of_class = [np.stack([x, x], axis=1) for x in labels]
-    of_class[1][:, 0] = 0
-    assert figures.label_map(videos, of_class, ("x", "y"), truth, 0.5) == pytest.approx(
-        (1 / 2 * 1 / 2 + 1 * 1 / 2) / 2
-    )
-
-
-def test_label_map_takes_the_window_into_account():
-    labels = [np.array([0, 0, 1, 1, 0, 0, 0, 0, 0, 1.0])]  # windows of 1.5 s: 1.5-2.5 s, 5-5 s
-    truth = pd.DataFrame([("a", 1.5, 2.5, "x")], columns=["video", "t_start", "t_end", "label"])
-    assert figures.label_map([video("a", [1], 1.5)], labels, ("x",), truth, 0.99) == 1
-    assert figures.label_map([video("a", [1], 0.5)], labels, ("x",), truth, 0.99) == 0
+    inside = figures.clips_inside(one, ("x", "y"), segments)
+    assert np.flatnonzero(inside[:, 0]).tolist() == [1, 2, 3]
+    assert np.flatnonzero(inside[:, 1]).tolist() == [9]
 
 
 def test_clips_of_long_windows_lie_at_the_middle_of_their_windows_in_figure_5():

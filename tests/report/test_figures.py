@@ -141,8 +141,8 @@ def test_convergence_figure_averages_runs(tmp_path, drawn):
     # ± sqrt(2 * 5 ** 2) around 105 and 45
     band = positive.collections[0].get_paths()[0].get_extents()
     np.testing.assert_allclose([band.y0, band.y1], [45 - 50**0.5, 105 + 50**0.5])
-    figures.convergence_figure(tmp_path / "b.png", phases=one.assign(map=[0.1, 0.2, 0.3, 0.4]))
-    assert len(drawn[1].axes) == 3 and "diagnostic" in drawn[1].axes[2].get_ylabel()
+    figures.convergence_figure(tmp_path / "b.png", phases=one.assign(recall=[0.1, 0.2, 0.3, 0.4]))
+    assert len(drawn[1].axes) == 3 and "recall" in drawn[1].axes[2].get_ylabel()
     # one phase: nothing has changed yet
     figures.convergence_figure(tmp_path / "c.png", phases=one[:1])
     figures.convergence_figure(tmp_path / "d.png", phases=tables.phase_table(CLASSIFIER))
