@@ -192,4 +192,4 @@ def trained_on(record):
     if record["device"] == "cpu":
         processor += f" ({record['capability']})"
     parts = count(record["threads"], "thread"), count(record["processes"], "process", "processes")
-    return f"{processor}, {', '.join(parts)}, PyTorch {record['versions']['torch']}"
+    return f"{processor}, {', '.join(parts)}, PyTorch {record['versions'].get('torch', 'unknown')}"
