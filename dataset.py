@@ -111,7 +111,7 @@ def load(
         wanted = _wanted(truth, train_subset, test_subset, notes)
         shapes, problems = _usable(source, truth, wanted, allow_missing, notes)
         size = sum(4 * clips * ((rgb or 0) + (flow or 0)) for clips, rgb, flow in shapes.values())
-        in_memory = _fits(source, size / shard[1], memory_limit, notes)
+        in_memory = _in_memory(source, size / shard[1], memory_limit, notes)
         train, test = (
             _videos(source, truth, subset, shapes, problems, shard if in_memory else (None, 1))
             for subset in wanted
@@ -178,7 +178,7 @@ def _without_segments(video):
     )
 
 
-def _fits(source, size, limit, notes):
+def _in_memory(source, size, limit, notes):
     """Whether `size` bytes are within the limit; a note where they are not."""
     if limit is None or size <= limit:
         return True

@@ -15,7 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
-from formats.files import InputError
+from formats.files import InputError, fits
 
 # "demo", "thumos14", "thumos14-unt", "activitynet12" or "custom"
 DATASET = "demo"
@@ -393,7 +393,8 @@ def of_json(saved, where):
         raise InputError(where, "other JSON", "the options of a run")
     _check_names(saved, where, "; of an earlier version? Train again")
     for name, value in saved.items():
-        if not _fits(value, FIELDS[name].type):
+        kind = FIELDS[name].type
+        if not fits(value, [str | float] if kind is tuple else kind):
             flag = flag_of(FIELDS[name])
             raise InputError(f"{where}: {name}", reprlib.repr(value), f"what {flag} takes")
     saved = {name: tuple(v) if isinstance(v, list) else v for name, v in saved.items()}
@@ -401,17 +402,6 @@ def of_json(saved, where):
         return Opts(**_start(saved) | saved)
     except InputError as error:
         raise InputError(f"{where}: {error.where}", error.found, error.expected) from None
-
-
-def _fits(value, kind):
-    """Whether a value from JSON is of a field's type; a whole number may stand for a float."""
-    if kind is tuple:
-        return isinstance(value, list) and all(_fits(item, str | float) for item in value)
-    if isinstance(value, bool):
-        return kind is bool
-    if isinstance(value, int):
-        return abs(value) < 2**63 and (isinstance(0, kind) or isinstance(0.5, kind))
-    return isinstance(value, kind)
 
 
 # ---- what differs

@@ -65,9 +65,7 @@ def run(command, stack, go_on):
     if command.dry_run:
         return None
     if command.resume and (Path(command.resume) / "results.json").exists():
-        again = f"python run.py --evaluate {shlex.quote(command.resume)}"
-        log.info(f"{command.resume}: this run is finished; to score it again: {again}")
-        return results.stored(command.resume)
+        return finished(command.resume)
     device, seconds = setup.device_of(o), {}
 
     # 2. Data. Training videos carry their video-level labels and no segments.
@@ -117,6 +115,13 @@ def run(command, stack, go_on):
     found = results.finish(o, scored, this.folder, title, *how, seconds)
     results.say_where(this.folder)
     return found
+
+
+def finished(folder):
+    """Says that there is nothing to resume, and returns the run's results."""
+    again = f"python run.py --evaluate {shlex.quote(folder)}"
+    log.info(f"{folder}: this run is finished; to score it again: {again}")
+    return results.stored(folder)
 
 
 def open_folder(command, o, data, device, stack):

@@ -95,7 +95,7 @@ class RunFolder:
         """Removes temporary files of a killed process, and log lines of epochs that are trained
         again.
         """
-        for place in ("", "figures/", f"{LABELS}/"):
+        for place in ("", f"{LABELS}/"):
             for left in self.folder.glob(f"{place}.*.????????.*"):
                 left.unlink()
         path = self.folder / LOG

@@ -22,7 +22,14 @@ import pandas as pd
 
 from formats import exports
 from formats.files import InputError, count, load_json, open_file, show, some
-from formats.names import choose_test, choose_train, decoded, same_subset, subset_of_file
+from formats.names import (
+    choose_test,
+    choose_train,
+    decoded,
+    plain_label,
+    same_subset,
+    subset_of_file,
+)
 from formats.npy import load_npy
 from formats.program import log
 from formats.text_files import (
@@ -202,10 +209,10 @@ def _merged(where, row, video):
 def _segment(row):
     """(video, start, end); seconds."""
     video = require_text(row.where, row.video, "video name")
-    return video, *seconds_of(f"{row.where}: {video}", row.segment)
+    return video, *segment_times(f"{row.where}: {video}", row.segment)
 
 
-def seconds_of(where, segment):
+def segment_times(where, segment):
     """(start, end) of a segment as written. InputError unless these are two finite numbers."""
     if not _is_list(segment) or len(segment) != 2:
         raise InputError(where, f"segment {show(segment)}", "[start, end]")
@@ -258,7 +265,7 @@ def _warn_names(path, subsets, classes):
                 log.warning(f"{path}: found {found}: is it {other}?")
     alike = defaultdict(list)
     for label in classes:
-        alike["".join(filter(str.isalnum, label.casefold())) or label].append(show(label))
+        alike[plain_label(label)].append(show(label))
     for labels in alike.values():
         if len(labels) > 1:
             log.warning(f"{path}: {some(labels)} are different classes")

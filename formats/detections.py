@@ -10,10 +10,10 @@ import json
 import math
 from pathlib import Path
 
-from formats.annotations import EVALKIT_IDS, FILES, SEGMENT, Row, frame, read_rows, seconds_of
+from formats.annotations import EVALKIT_IDS, FILES, SEGMENT, Row, frame, read_rows, segment_times
 from formats.annotations import read_segments as read_segment_lines
 from formats.files import InputError, count, show, some, write_atomically
-from formats.names import match_names
+from formats.names import match_names, plain_label
 from formats.program import log
 from formats.text_files import (
     columns,
@@ -66,7 +66,7 @@ def _detection(row):
     label, score = require_text(where, row.label, "label"), to_number(row.score)
     if not math.isfinite(score):
         raise InputError(where, f"score {show(row.score)}", "a finite number")
-    return video, *seconds_of(where, row.segment), label, score
+    return video, *segment_times(where, row.segment), label, score
 
 
 def read_ambiguous(path):
@@ -159,9 +159,9 @@ def with_known_labels(table, path, classes):
     times = table["label"][~known].value_counts()
     if known.all():
         return table
-    plain = {_plain(label): label for label in classes}
-    alike = [label for label in times.index if _plain(label) in plain][:3]
-    hints = ", ".join(f"{show(label)} for {show(plain[_plain(label)])}" for label in alike)
+    plain = {plain_label(label): label for label in classes}
+    alike = [label for label in times.index if plain_label(label) in plain][:3]
+    hints = ", ".join(f"{show(label)} for {show(plain[plain_label(label)])}" for label in alike)
     listed = some([f"{show(label)} ({n})" for label, n in times.items()])
     log.warning(
         f"{path}: {(~known).sum():,} of {len(table):,} detections are of "
@@ -169,7 +169,3 @@ def with_known_labels(table, path, classes):
         + (f"; letter case or blanks differ: {hints}" if alike else "")
     )
     return table[known]
-
-
-def _plain(label):
-    return "".join(filter(str.isalnum, label.lower()))

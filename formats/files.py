@@ -240,15 +240,14 @@ def process_lock(path):
 NO_LOCKS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
 
 
-def take_lock(lock, place):
+def take_lock(lock, place, other="another command that writes there"):
     """Takes a lock of `process_lock` on what is written at `place`, where the file system has
-    locks. InputError where another process has it, and where this user cannot.
+    locks. InputError where another process has it, which is `other`, and where this user cannot.
     """
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
-        expected = "one at a time"
-        raise InputError(place, "another command that writes there", expected) from None
+        raise InputError(place, other, "one at a time") from None
     except (OSError, NotImplementedError) as error:  # the latter: ENOSYS, in older filelocks
         if getattr(error, "errno", errno.ENOSYS) not in NO_LOCKS:
             expected = "a file that this user can lock"

@@ -167,6 +167,11 @@ def _first_of(groups, names):
 
 
 # ---- text
+def plain_label(label):
+    """A class name without case, blanks and signs, to notice names that differ by these alone."""
+    return "".join(filter(str.isalnum, label.casefold())) or label
+
+
 def decoded(value):
     """A name from a pickled or binary file as text: UTF-8 if its bytes are, else Latin-1;
     other types are unchanged.

@@ -53,7 +53,8 @@ def read(folder):
     folder = Path(folder)
     o, made = setup.saved(folder), record.made_with(folder)[-1]
     records, classes = clip_scores.read(folder / SCORES)
-    _check_scores(records[0], folder / SCORES)
+    for first in records[:1]:  # none where --keep-going has left out all videos
+        _check_scores(first, folder / SCORES)
     truth = _segments(folder / TRUTH, LABELLED)
     ambiguous = _segments(folder / AMBIGUOUS, eval_detection.SEGMENT)
     return o, Scored(folder, made, records, classes, truth, ambiguous)

@@ -21,7 +21,7 @@ from methods import apply
 from paper import compare, sweeps
 from paper.figures import label_counts, training_set
 from paper.runs import TIOU, Page, finished, opened, scores
-from paper.tables import JOINT, ablations, needs_table, rows_of, seconds_of
+from paper.tables import JOINT, ablations, needs_table, rows_of, training_times
 from report import tables
 
 HIGH_RECALL = 0.8  # the paper says "high" and gives no number
@@ -286,7 +286,7 @@ def _of_sweeps(s):
 def _of_time(s):
     """Training time."""
     variant, method = rows_of(s, s.o.tious)["W-TALC"]
-    ours, theirs = seconds_of(s, "em-mil", "em-mil"), seconds_of(s, variant, method)
+    ours, theirs = training_times(s, "em-mil", "em-mil"), training_times(s, variant, method)
     seeds = [seed for seed in ours if seed in theirs]
     if not seeds:
         raise InputError(s.pool, "no seed with EM-MIL and W-TALC", "at least one")

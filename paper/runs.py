@@ -172,11 +172,12 @@ def finished(s, variant):
 def locked(pool):
     """Only one reproduce.py at a time works in a pool."""
     pool.mkdir(parents=True, exist_ok=True)
+    lock = files.process_lock(pool / ".lock")
+    files.take_lock(lock, pool, "another reproduce.py at work there")
     try:
-        with filelock.FileLock(pool / ".lock", timeout=0):
-            yield
-    except filelock.Timeout:
-        raise InputError(pool, "another reproduce.py at work there", "one at a time") from None
+        yield
+    finally:
+        lock.release()
 
 
 def train(s, wanted):
@@ -288,7 +289,7 @@ def _in_use(folder):
     if not folder.exists():
         return False
     try:
-        with filelock.FileLock(folder / ".lock", timeout=0):
+        with files.process_lock(folder / ".lock").acquire(timeout=0):
             return False
     except filelock.Timeout:
         return True

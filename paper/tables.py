@@ -175,7 +175,7 @@ def page_table3(s):
 
 
 # ---- timing
-def seconds_of(s, variant, method):
+def training_times(s, variant, method):
     """{seed: seconds of training} of the variant's finished runs."""
     name = f"training {METHODS[method].title}"
     return {
@@ -189,7 +189,7 @@ def page_timing(s):
     body, rows, places = [["method", "training (s)", "the paper's, on THUMOS14 (s)"]], [], set()
     theirs = dict(published.SECONDS)
     for label, (variant, method) in rows_of(s, s.o.tious).items():
-        spent = seconds_of(s, variant, method)
+        spent = training_times(s, variant, method)
         rows += [{"method": label, "seed": seed, "training": t} for seed, t in spent.items()]
         for one in finished(s, variant).values():
             places.add(record.trained_on(record.made_with(one.folder)[-1]))

@@ -280,6 +280,7 @@ def test_nothing_but_bad_videos(trained, tmp_path, capsys):
     features.write_canonical(tmp_path / "f.h5", twice, 0.5, "float32")
     code, error = ends(folder, tmp_path / "f.h5", capsys, "--out", tmp_path / "out", "--keep-going")
     assert code == 3 and "4 bad videos left out" in error and not len(rows(tmp_path / "out"))
+    assert run.main(["--evaluate", str(tmp_path / "out")])["test"]["videos"] == 0
 
 
 def test_the_features_of_one_video_at_a_time_are_in_memory(trained, tmp_path, monkeypatch):

@@ -394,13 +394,6 @@ BAD_JSON = [
 ]
 
 
-@pytest.mark.parametrize("content, where, found", BAD_JSON)
-def test_json_that_is_no_annotation_is_one_line(tmp_path, content, where, found):
-    error = refused(load, write(tmp_path / "gt.json", content))
-    assert error.where.startswith(f"{tmp_path / 'gt.json'}") and where in error.where
-    assert found in str(error)
-
-
 HEADER = "video,t_start,t_end,label\n"
 BAD_CSV = [
     ("", "", "empty"),
@@ -428,10 +421,13 @@ BAD_CSV = [
 ]
 
 
-@pytest.mark.parametrize("text, where, found", BAD_CSV)
-def test_a_bad_csv_is_one_line(tmp_path, text, where, found):
-    error = refused(load, write(tmp_path / "gt.csv", text))
-    assert error.where.startswith(f"{tmp_path / 'gt.csv'}") and where in error.where
+BAD = [("gt.json", *row) for row in BAD_JSON] + [("gt.csv", *row) for row in BAD_CSV]
+
+
+@pytest.mark.parametrize("name, content, where, found", BAD)
+def test_a_file_that_is_no_annotation_is_one_line(tmp_path, name, content, where, found):
+    error = refused(load, write(tmp_path / name, content))
+    assert error.where.startswith(f"{tmp_path / name}") and where in error.where
     assert found in str(error)
 
 
