@@ -18,6 +18,7 @@ from formats import annotations as annotation_files
 from formats.features import DURATION, FeatureSource, StoredArray, in_common, open_features
 from formats.files import InputError, count, some
 from formats.layouts import seconds_text
+from formats.program import log
 
 # (snippet_seconds, clip_seconds) of the feature files in circulation, to recognise what the
 # durations imply.
@@ -60,14 +61,13 @@ class Video:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Data:
-    """What `load` returns. `notes` are warnings of one line each, for the user to see."""
+    """What `load` returns."""
 
     train: list
     test: list
     classes: tuple
     snippet_seconds: float | None  # None where they differ from video to video
     clip_seconds: float | None
-    notes: tuple
     layout: str
     in_memory: bool
     feature_bytes: int  # of all streams of all videos as float32
@@ -92,58 +92,45 @@ def load(
 ):
     """Read features and annotations, check them against each other, and return `Data`.
 
-    features: a path, or what formats.features.open_features made of one; it is closed here unless
-    features stay on disk.
+    features: a path, or what formats.features.open_features made of it and the annotations; it is
+    closed here unless features stay on disk.
     annotations: a path, or what formats.annotations.load made of one.
     train_subset, test_subset: a name of the annotations' subsets, or several; None for none.
     allow_missing: videos without usable features (no file, one stream, no clips, unreadable, of
-    another width) are left out and become a note instead of an error.
+    another width) are left out with a warning instead of an error.
     memory_limit: in bytes; features that are larger as float32 stay on disk (`StoredArray`), and
     NaN and infinity are then found when a video is read.
     shard (rank, ranks): of both subsets only the videos rank, rank + ranks, ... are read here; the
     others are listed, too, and stay on disk. The limit is for what is read here.
-    InputError on everything that cannot be right; what was mended or looks odd is in `Data.notes`.
+    InputError on everything that cannot be right; what was mended or looks odd is a warning.
     """
     with contextlib.ExitStack() as stack:
         source, truth = _opened(features, annotations, stack)
-        notes = []
-        classes = truth.classes
-        wanted = _wanted(truth, train_subset, test_subset, notes)
-        shapes, problems = _usable(source, truth, wanted, allow_missing, notes)
-        size = sum(4 * clips * ((rgb or 0) + (flow or 0)) for clips, rgb, flow in shapes.values())
-        in_memory = _in_memory(source, size / shard[1], memory_limit, notes)
+        wanted = _wanted(truth, train_subset, test_subset)
+        found = survey(source, truth, [*wanted[0], *wanted[1]])
+        settle(found, wanted, allow_missing)
+        check_geometry(found)
+        shapes = found.shapes.values()
+        size = sum(4 * clips * ((rgb or 0) + (flow or 0)) for clips, rgb, flow in shapes)
+        in_memory = _in_memory(source, size / shard[1], memory_limit)
         train, test = (
-            _videos(source, truth, subset, shapes, problems, shard if in_memory else (None, 1))
-            for subset in wanted
+            _videos(found, subset, shard if in_memory else (None, 1)) for subset in wanted
         )
-        settle(source, truth, wanted, problems, allow_missing)  # what reading has found
-        _say_left_out(source, truth, wanted, problems, notes)
-        _say_untrained(truth, train, classes, notes)
+        settle(found, wanted, allow_missing)  # what reading has found
+        _say_left_out(found, wanted)
+        _say_untrained(truth, train)
         if not in_memory or shard[1] > 1:
             stack.pop_all()  # the StoredArrays keep the source open
     return Data(
         [_without_segments(video) for video in train],
         test,
-        classes,
+        truth.classes,
         *in_common((video.snippet_seconds, video.clip_seconds) for video in (*train, *test)),
-        tuple(notes),
         source.layout,
         in_memory,
         size,
-        next(shape[1:] for shape in shapes.values()),
+        next(iter(shapes))[1:],
     )
-
-
-def seconds_of(source, durations, problems, usual=(None, None)):
-    """{name: (step, window)} of the videos in `durations` {name: seconds or None}, see
-    FeatureSource.seconds; where they cannot be known, the InputError goes to `problems`."""
-    seconds = {}
-    for name, duration in durations.items():
-        try:
-            seconds[name] = source.seconds(name, duration, usual)
-        except InputError as error:
-            problems[name] = error
-    return seconds
 
 
 def _opened(features, annotations, stack):
@@ -155,21 +142,9 @@ def _opened(features, annotations, stack):
     if not isinstance(annotations, annotation_files.Annotations):
         annotations = annotation_files.load(annotations)
     if not isinstance(features, FeatureSource):
-        features = open_features(features, annotations=annotations.path)
+        features = open_features(features, annotations)
         stack.callback(features.close)
     return features, annotations
-
-
-def _usable(source, truth, wanted, allow_missing, notes):
-    """Adopts the names, examines the videos of `wanted` and checks their geometry; returns what
-    `examine` does. InputError where what it finds stops a run.
-    """
-    adopt(source, truth, notes)
-    names = [name for subset in wanted for name in subset]
-    shapes, problems = examine(source, truth, names, notes)
-    settle(source, truth, wanted, problems, allow_missing)
-    check_geometry(source, truth, list(shapes), shapes, notes)
-    return shapes, problems
 
 
 def _without_segments(video):
@@ -178,17 +153,17 @@ def _without_segments(video):
     )
 
 
-def _in_memory(source, size, limit, notes):
-    """Whether `size` bytes are within the limit; a note where they are not."""
+def _in_memory(source, size, limit):
+    """Whether `size` bytes are within the limit; a warning where they are not, unless it is 0."""
     if limit is None or size <= limit:
         return True
-    notes.append(
-        f"{source.path}: {size / 1e9:.2f} GB of features stay on disk (limit {limit / 1e9:.2f} GB)"
-    )
+    if limit:
+        sizes = f"{size / 1e9:.2f} GB of features stay on disk (limit {limit / 1e9:.2f} GB)"
+        log.warning(f"{source.path}: {sizes}")
     return False
 
 
-def _wanted(truth, train_subset, test_subset, notes):
+def _wanted(truth, train_subset, test_subset):
     """[names of training videos with a label, names of test videos]."""
     wanted = [
         list(annotation_files.in_subset(truth, () if subset is None else subset).index)
@@ -202,51 +177,48 @@ def _wanted(truth, train_subset, test_subset, notes):
     labels = truth.videos["labels"]
     unlabelled = [name for name in wanted[0] if not labels[name]]
     if unlabelled:
-        notes.append(
+        log.warning(
             f"{truth.path}: {count(unlabelled, 'training video')} without any label left "
             f"out: {some(unlabelled)}"
         )
         wanted[0] = [name for name in wanted[0] if labels[name]]
     if not any(wanted):
-        raise InputError(
-            f"{truth.path}: found no videos in the chosen subsets, expected at least one"
-        )
+        raise InputError(truth.path, "no videos in the chosen subsets", "at least one")
     return wanted
 
 
-def _videos(source, truth, names, shapes, problems, shard):
-    """`Video`s of a subset's usable videos; those that cannot be read go to `problems`. Rank None
-    leaves all on disk."""
+def _videos(found, names, shard):
+    """`Video`s of a subset's usable videos; those that cannot be read go to `found.problems`. Rank
+    None leaves all on disk."""
     made, (rank, ranks) = [], shard
-    segments = dict(list(truth.segments.groupby("video")))
-    for i, name in enumerate(name for name in names if name in shapes):
-        of_video = segments.get(name, truth.segments[:0])
+    segments = dict(list(found.truth.segments.groupby("video")))
+    for i, name in enumerate(name for name in names if name in found.shapes):
+        of_video = segments.get(name, found.truth.segments[:0])
         try:
-            made.append(_video(source, truth, name, of_video, shapes[name], i % ranks == rank))
+            made.append(_video(found, name, of_video, i % ranks == rank))
         except InputError as error:
-            problems[name] = error
+            found.problems[name] = error
     return made
 
 
-def _video(source, truth, name, segments, shape, in_memory):
+def _video(found, name, segments, in_memory):
     """`Video` of one annotated video; the streams are read here unless they stay on disk."""
-    length, *widths = shape
+    truth, (length, *widths) = found.truth, found.shapes[name]
     if in_memory:
-        streams = source.read(name)
+        streams = found.source.read(name)
     else:
         streams = [
-            None if width is None else StoredArray(source, name, stream, (length, width))
+            None if width is None else StoredArray(found.source, name, stream, (length, width))
             for stream, width in zip(("rgb", "flow"), widths)
         ]
     labels = np.zeros(len(truth.classes), np.float32)
     labels[[truth.classes.index(label) for label in truth.videos["labels"][name]]] = 1
-    duration = _duration(truth, name)
-    step, window = source.seconds(name, duration)
+    step, window = found.seconds[name]
     return Video(
         name,
         *streams,
         labels,
-        localize.length(length, step, window) if duration is None else duration,
+        truth.durations.get(name, localize.length(length, step, window)),
         segments[["t_start", "t_end"]].to_numpy(dtype=float),
         np.array([truth.classes.index(label) for label in segments["label"]], np.int64),
         step,
@@ -254,22 +226,71 @@ def _video(source, truth, name, segments, shape, in_memory):
     )
 
 
-def _duration(truth, name):
-    """Annotated seconds of a video, or None."""
-    duration = float(truth.videos["duration"][name])
-    return None if np.isnan(duration) else duration
-
-
 # ---- usable or not
-def adopt(source, truth, notes):
-    """Call the features' videos by the names of the annotations; videos that the annotations lack
-    go to `notes`."""
-    source.adopt(truth.videos.index)
-    surplus = [name for name in source.names if name not in truth.videos.index]
-    if surplus and len(surplus) < len(source.names):
-        notes.append(
-            f"{source.path}: {count(surplus, 'video')} without annotation not used: {some(surplus)}"
-        )
+@dataclasses.dataclass(frozen=True, eq=False)
+class Survey:
+    """Which videos can be used. A video that cannot be read later moves to `problems`."""
+
+    source: FeatureSource
+    truth: "annotation_files.Annotations | None"
+    shapes: dict  # {name: (T, D_rgb, D_flow)} of the usable videos
+    problems: dict  # {name: InputError} of the others
+    seconds: dict  # {name: (step, window)} of the usable videos, (None, None) where nobody says
+
+
+def survey(source, truth, names, usual=(None, None)):
+    """The `Survey` of the videos `names`: the one check of inspection, conversion, run and
+    prediction.
+
+    Reads headers only, and warns of arrays that are cut, converted or lose axes. truth: the
+    annotations, or None. usual: (step, window) in seconds where the features declare none.
+    InputError where the whole set is stored as (dimensions, clips).
+    """
+    arrays, shapes, seconds, problems = {}, {}, {}, {}
+    for name in names:
+        try:
+            if name not in source:
+                raise InputError(f"{source.path}: {name}", "no features of this video")
+            arrays[name] = source.array_shapes(name)
+        except InputError as error:
+            problems[name] = error
+    _check_axes(source, truth, arrays)
+    durations = {} if truth is None else truth.durations
+    for name in arrays:
+        try:
+            shapes[name] = source.shape(name)
+            seconds[name] = source.seconds(name, durations.get(name), usual)
+        except InputError as error:
+            problems[name] = error
+    usual_dims = Counter(shapes[name][1:] for name in seconds).most_common(1)
+    for name in list(seconds):
+        dims, of = shapes[name][1:], usual_dims[0]
+        if dims != of[0]:
+            del seconds[name]
+            where, found = f"{source.path}: {name}", f"{_dims(dims)} dimensions"
+            problems[name] = InputError(where, found, f"{_dims(of[0])} as in {of[1]} others")
+    _say_how_read(source, seconds)
+    return Survey(
+        source,
+        truth,
+        {name: shapes[name] for name in seconds},
+        {name: problems[name] for name in names if name in problems},
+        seconds,
+    )
+
+
+def _dims(widths):
+    return " and ".join(f"{n} {stream}" for n, stream in zip(widths, ("rgb", "flow")) if n)
+
+
+def _say_how_read(source, names):
+    """Warns of the videos whose arrays are cut, converted or brought to two axes."""
+    groups = {}
+    for name in names:
+        for how in source.how_read(name):
+            groups.setdefault(how.split(" from ")[0], []).append((name, how))
+    for _, of in sorted(groups.items()):
+        log.warning(f"{source.path}: {of[0][1]} in {count(of, 'video')}, such as {of[0][0]}")
 
 
 def default_subsets(truth):
@@ -281,58 +302,6 @@ def default_subsets(truth):
         return [list(truth.videos.index)]
     train, test = (annotation_files.in_subset(truth, subset) for subset in subsets)
     return [list(train.index[train["labels"].map(len) > 0]), list(test.index)]
-
-
-def examine(source, truth, names, notes):
-    """Whether the features of the videos `names` can be used: the one check of inspection,
-    conversion and run.
-
-    Reads headers only. Returns ({name: (T, D_rgb, D_flow)} of the usable videos, {name: InputError}
-    of the others); how arrays are read (cut, converted, axes dropped) goes to `notes`. truth: the
-    annotations, or None. InputError where the whole set is stored as (dimensions, clips).
-    """
-    arrays, shapes, problems = {}, {}, {}
-    for name in names:
-        try:
-            if name not in source:
-                raise InputError(f"{source.path}: {name}: found no features of this video")
-            arrays[name] = source.array_shapes(name)
-        except InputError as error:
-            problems[name] = error
-    _check_axes(source, truth, arrays)
-    for name in arrays:
-        try:
-            shapes[name] = source.shape(name)
-        except InputError as error:
-            problems[name] = error
-    usual, n_usual = (
-        Counter(shape[1:] for shape in shapes.values()).most_common(1)[0] if shapes else (None, 0)
-    )
-    for i, name in enumerate(names, 1):
-        if name in shapes and shapes[name][1:] != usual:
-            problems[name] = InputError(
-                f"{source.path}: {name} (the {_ordinal(i)} video)",
-                f"{_dims(shapes.pop(name)[1:])} dimensions",
-                f"{' and '.join(str(n) for n in usual if n)} as in {n_usual} others",
-            )
-    notes += _how_read(source, shapes)
-    return shapes, {name: problems[name] for name in names if name in problems}
-
-
-def _dims(widths):
-    return " and ".join(f"{n} {stream}" for n, stream in zip(widths, ("rgb", "flow")) if n)
-
-
-def _how_read(source, names):
-    """Notes on the videos whose arrays are cut, converted or brought to two axes."""
-    groups = {}
-    for name in names:
-        for how in source.how_read(name):
-            groups.setdefault(how.split(" from ")[0], []).append((name, how))
-    return [
-        f"{source.path}: {found[0][1]} in {count(found, 'video')}, such as {found[0][0]}"
-        for _, found in sorted(groups.items())
-    ]
 
 
 def _check_axes(source, truth, arrays):
@@ -363,22 +332,25 @@ def _check_axes(source, truth, arrays):
     clips = "" if source.snippet_seconds else f" {_flags(np.array([*durations.values()]), turned)}"
     path = "ANNOTATIONS" if truth is None else shlex.quote(str(truth.path))
     raise InputError(
-        f"{source.path}: found {found}, expected (clips, dimensions); are the arrays "
-        "(dimensions, clips)? Then turn them: python tools/convert_features.py "
-        f"{shlex.quote(source.path)} {path} OUT.h5 --transpose{source.options}{clips}"
+        source.path,
+        found,
+        "(clips, dimensions); are the arrays (dimensions, clips)? Then turn them: python "
+        f"tools/convert_features.py {shlex.quote(source.path)} {path} OUT.h5 "
+        f"--transpose{source.options}{clips}",
     )
 
 
 def _durations(truth, names):
     """{name: seconds} of those of `names` that have an annotated duration."""
-    known = {} if truth is None else truth.videos["duration"].dropna().to_dict()
+    known = {} if truth is None else truth.durations
     return {name: known[name] for name in names if name in known}
 
 
-def settle(source, truth, wanted, problems, allow_missing):
-    """InputError where the `problems` {name: InputError} of `wanted`, a list of names per subset,
-    stop a run."""
+def settle(found, wanted, allow_missing):
+    """InputError where the problems of a Survey stop a run. wanted: a list of names per subset."""
+    source, truth = found.source, found.truth
     names = [name for subset in wanted for name in subset]
+    problems = {name: found.problems[name] for name in names if name in found.problems}
     missing = [name for name in names if name not in source]
     whole = any(subset and all(name in problems for name in subset) for subset in wanted)
     if not problems or allow_missing and not whole:
@@ -388,64 +360,67 @@ def settle(source, truth, wanted, problems, allow_missing):
     if first and not (whole and missing):
         more = f"; {len(problems) - 1} more cannot be used" if len(problems) > 1 else ""
         raise InputError(first.where, first.found, f"{first.expected}{more}{advice}")
-    line = (
-        f"{source.path}: found no features for {len(missing)} of {len(names)} videos of "
-        f"{truth.path}: {some(missing)}"
-    )
+    line = f"no features for {len(missing)} of {len(names)} videos of {truth.path}: {some(missing)}"
     if not whole:
-        raise InputError(f"{line}, expected all{advice}")
+        raise InputError(source.path, line, f"all{advice}")
     others = [name for name in source.names if name not in truth.videos.index]
+    expected = None
     if others:
-        line += (
-            f"; found there: {some(others, 3)}; expected the same names but for folders, v_, a "
-            "video's file suffix, letter case and what all names begin or end with"
+        line += f"; there are {some(others, 3)}"
+        expected = (
+            "the same names but for folders, v_, a video's file suffix, letter case and what all "
+            "names begin or end with"
         )
     elif len(missing) < len(names):
         line += "; these are all videos of one of the two subsets"
-    raise InputError(line + source.beside())
+    raise InputError(source.path, line + source.beside(), expected)
 
 
-def _say_left_out(source, truth, wanted, problems, notes):
-    """Notes on the videos without usable features, and on what becomes of their segments."""
-    names = [name for subset in wanted for name in subset]
+def _say_left_out(found, wanted):
+    """Warns of videos without annotation, of those without usable features, and of what becomes of
+    their segments."""
+    source, truth, problems = found.source, found.truth, found.problems
+    surplus = [name for name in source.names if name not in truth.videos.index]
+    if surplus:
+        unused = f"{count(surplus, 'video')} without annotation not used"
+        log.warning(f"{source.path}: {unused}: {some(surplus)}")
+    n = sum(map(len, wanted))
     missing = [name for name in problems if name not in source]
     if missing:
-        notes.append(
-            f"{source.path}: found no features for {len(missing)} of {len(names)} videos "
-            f"of {truth.path}: {some(missing)}; left out"
+        log.warning(
+            f"{source.path}: found no features for {len(missing)} of {n} videos of {truth.path}: "
+            f"{some(missing)}; left out"
         )
     unusable = [name for name in problems if name in source]
     if unusable:
-        notes.append(
-            f"{source.path}: {count(unusable, 'video')} of {len(names)} that cannot be "
-            f"used left out: {some(unusable)} (the first: {problems[unusable[0]]})"
+        log.warning(
+            f"{source.path}: {count(unusable, 'video')} of {n} that cannot be used left out: "
+            f"{some(unusable)} (the first: {problems[unusable[0]]})"
         )
     tested = [name for name in wanted[1] if name in problems]
     segments = int(truth.segments["video"].isin(tested).sum())
     if segments:
-        notes.append(
+        log.warning(
             f"{truth.path}: {count(tested, 'test video')} of these with {segments} "
             "segments, which stay in the ground truth and count as missed "
             "(--exclude-video NAME leaves a video's segments out, too)"
         )
 
 
-def _say_untrained(truth, train, classes, notes):
-    trained = np.sum([video.labels for video in train], axis=0) if train else np.ones(len(classes))
-    untrained = [label for label, n in zip(classes, trained) if not n]
-    if untrained:
-        notes.append(
-            f"{truth.path}: {count(untrained, 'class', 'classes')} without a training "
-            f"video: {some(untrained)}"
-        )
+def _say_untrained(truth, train):
+    untrained = set(truth.classes)
+    untrained -= {c for video in train for c in truth.videos["labels"][video.name]}
+    if train and untrained:
+        classes = count(untrained, "class", "classes")
+        log.warning(f"{truth.path}: {classes} without a training video: {some(sorted(untrained))}")
 
 
 # ---- geometry
-def with_duration(truth, names, shapes):
-    """(names, durations (n,) in seconds, lengths (n,) in clips) of the annotated videos `names`
-    that have a duration."""
-    durations = _durations(truth, names)
-    lengths = np.array([shapes[name][0] for name in durations])
+def with_duration(found):
+    """(names, durations (n,) in seconds, lengths (n,) in clips) of the usable videos that have an
+    annotated duration."""
+    durations = _durations(found.truth, found.shapes)
+    lengths = np.array([found.shapes[name][0] for name in durations])
     return list(durations), np.array(list(durations.values())), lengths
 
 
@@ -507,41 +482,50 @@ def _implied_text(truth, implied, known):
     return f"{said}; the known convention {known[0]:.4g} s ({CONVENTIONS[known]}) fits"
 
 
-def check_geometry(source, truth, names, shapes, notes):
-    """What the clips cover against the annotated durations: the commonest cause of wrong numbers. A
-    median off by more than 5% goes to `notes`, and videos that differ; InputError where nobody says
-    what snippet_seconds is."""
-    annotated, durations, lengths = with_duration(truth, names, shapes)
-    known = fitting_convention(durations, lengths) if annotated else None
-    seconds = {name: source.seconds(name, _duration(truth, name)) for name in names}
+def check_geometry(found):
+    """What the clips cover against the annotated durations: the commonest cause of wrong numbers.
+    Warns where the median is off by more than 5%, where videos differ and where segments do not
+    fit; returns whether all fits. InputError where nobody says what snippet_seconds is."""
+    source, seconds = found.source, found.seconds
     unknown = [name for name, (step, _) in seconds.items() if step is None]
     if unknown:
-        where = source.path if len(unknown) == len(seconds) else f"{source.path}: {unknown[0]}"
-        implied = stretch(durations, lengths)
-        advice = f"; {_implied_text(truth, implied, known)}" if annotated else ""
+        annotated, durations, lengths = with_duration(found)
+        advice = ""
+        if annotated:
+            known = fitting_convention(durations, lengths)
+            advice = f"; {_implied_text(found.truth, stretch(durations, lengths), known)}"
         raise InputError(
-            f"{where}: found no snippet_seconds (seconds per clip), expected it "
-            "as the attribute snippet_seconds of the file or given as snippet_seconds "
-            f"in opts.py ({_flags(durations, lengths)}){advice}"
+            source.path if len(unknown) == len(seconds) else f"{source.path}: {unknown[0]}",
+            "no snippet_seconds (seconds per clip)",
+            "it as the attribute snippet_seconds of the file or given as snippet_seconds "
+            f"in opts.py ({_flags(durations, lengths)}){advice}",
         )
-    notes += _unsaid_window(source)
-    notes += geometry_of_segments(source, truth, shapes, seconds)
+    _say_window(source)
+    lines = [*_segments_off(found), *_durations_off(found)]
+    for line in lines:
+        log.warning(line)
+    return not lines
+
+
+def _durations_off(found):
+    """Lines where the durations imply other seconds than those of the clips."""
+    annotated, durations, lengths = with_duration(found)
     if not annotated:
         return
-    of_annotated = [seconds[name] for name in annotated]
+    of_annotated = [found.seconds[name] for name in annotated]
     steps, windows = np.array(of_annotated).T  # (n,)
     stretched = stretch(durations, lengths, steps, windows)
     off, each = differing(stretched), stretched * steps
     if not fits(stretched):
-        notes.append(
-            f"{source.path}: GEOMETRY: clips of {seconds_text(of_annotated)} cover "
+        implied = _implied_text(found.truth, each, fitting_convention(durations, lengths))
+        yield (
+            f"{found.source.path}: GEOMETRY: clips of {seconds_text(of_annotated)} cover "
             f"{100 / np.median(stretched):.0f}% of the annotated durations "
-            f"(median), so times will be wrong; {_implied_text(truth, each, known)}: check "
-            "snippet_seconds"
+            f"(median), so times will be wrong; {implied}: check snippet_seconds"
         )
     if off.any():
-        notes.append(
-            f"{source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds "
+        yield (
+            f"{found.source.path}: GEOMETRY: {off.sum()} of {len(each)} videos imply seconds "
             f"per clip that differ by more than 20% from the median ({each.min():.4g} to "
             f"{each.max():.4g} s), so their times will be wrong (features resampled to a "
             "fixed length, of several frame rates, or stored as (dimensions, clips)?): "
@@ -549,66 +533,56 @@ def check_geometry(source, truth, names, shapes, notes):
         )
 
 
-def _unsaid_window(source):
-    """A note where the step is a known one of longer windows, and the window is not said."""
+def _say_window(source):
+    """Warns where the step is a known one of longer windows, and the window is not said."""
     step = source.snippet_seconds
     if source.clip_seconds or step in (None, DURATION):
-        return []
-    return [
-        f"{source.path}: clips begin every {step:g} s, as in {name}, whose windows last "
-        f"{window:.4g} s: give --clip-seconds {window:g} for such windows, or --clip-seconds "
-        f"{step:g}, which is assumed, for windows as long as the step"
-        for (known, window), name in CONVENTIONS.items()
-        if window != known and np.isclose(known, step, rtol=0.01)
-    ]
+        return
+    for (known, window), name in CONVENTIONS.items():
+        if window != known and np.isclose(known, step, rtol=0.01):
+            log.warning(
+                f"{source.path}: clips begin every {step:g} s, as in {name}, whose windows last "
+                f"{window:.4g} s: give --clip-seconds {window:g} for such windows, or "
+                f"--clip-seconds {step:g}, which is assumed, for windows as long as the step"
+            )
 
 
-def geometry_of_segments(source, truth, shapes, seconds):
-    """Notes where the segments do not fit the videos: in frames instead of seconds, or, of videos
-    without a duration, past the clips or in their first half only. seconds: {name: (step, window)}
-    of the videos to look at.
-    """
-    if truth is None:
-        return []
-    segments = truth.segments[truth.segments["video"].isin(seconds)]
+def _segments_off(found):
+    """Lines where the segments do not fit the videos: in frames instead of seconds, or, of videos
+    without a duration, past the clips or in their first half only."""
+    source, truth, seconds = found.source, found.truth, found.seconds
+    segments = truth.segments[truth.segments["video"].isin(list(seconds))]
     ends = segments.groupby("video", sort=False)["t_end"].max()  # by video
     names, last = list(ends.index), ends.to_numpy()  # (n,)
     if not names:
-        return []
+        return
     known = _durations(truth, names)
-    length = np.array([shapes[name][0] for name in names])  # (n,)
+    length = np.array([found.shapes[name][0] for name in names])  # (n,)
     steps, windows = np.array([seconds[name] for name in names]).T  # (n,)
+    covered = localize.length(length, steps, windows)  # (n,)
     if known:
-        covered = dict(zip(names, localize.length(length, steps, windows))) | known
-        problem = annotation_files.unit_problem(truth.path, segments, covered)
-        if problem is None:
-            return []
-        return [f"{truth.path}: GEOMETRY: found {problem.found}, expected {problem.expected}"]
+        lasting = dict(zip(names, covered)) | known
+        problem = annotation_files.unit_problem(truth.path, segments, lasting)
+        if problem is not None:
+            yield f"{truth.path}: GEOMETRY: found {problem.found}, expected {problem.expected}"
+        return
 
     def past(step, window):
         return int((last > localize.length(length, step, window) + step).sum())
 
-    clips = seconds_text([seconds[name] for name in names])
+    clips = f"{source.path}: GEOMETRY: with clips of {seconds_text(list(seconds.values()))}, "
     if past(steps, windows) > 0.05 * len(names):
         fitting = [known for known in CONVENTIONS if past(*known) <= 0.05 * len(names)]
         advice = "no known duration of a clip fits: are the segments in frames instead of seconds?"
         if fitting:
             name = CONVENTIONS[min(fitting)]
             advice = f"{min(fitting)[0]:.4g} s ({name}) is the shortest known clip that fits"
-        return [
-            f"{source.path}: GEOMETRY: with clips of {clips}, segments of {truth.path} "
-            f"end past the clips in {past(steps, windows)} of {len(names)} videos, "
-            f"so times will be wrong: check snippet_seconds; {advice}"
-        ]
-    if len(names) > 2 and np.quantile(last / localize.length(length, steps, windows), 0.95) < 0.5:
-        return [
-            f"{source.path}: GEOMETRY: with clips of {clips}, nearly no segment of "
-            f"{truth.path} ends in the second half of its video, so snippet_seconds may be too "
-            "large"
-        ]
-    return []
-
-
-def _ordinal(n):
-    endings = {} if 10 <= n % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}
-    return f"{n}{endings.get(n % 10, 'th')}"
+        yield (
+            f"{clips}segments of {truth.path} end past the clips in {past(steps, windows)} of "
+            f"{len(names)} videos, so times will be wrong: check snippet_seconds; {advice}"
+        )
+    elif len(names) > 2 and np.quantile(last / covered, 0.95) < 0.5:
+        yield (
+            f"{clips}nearly no segment of {truth.path} ends in the second half of its video, so "
+            "snippet_seconds may be too large"
+        )

@@ -48,6 +48,10 @@ ACTIVITYNET12 = dict(
     wtalc_iterations=20000,
     tious=(0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95),
 )
+# a set of your own: ActivityNet1.2's schedule, lambda and gamma, UntrimmedNet, THUMOS14's tIoUs
+CUSTOM = dict(
+    ACTIVITYNET12, video_classifier="untrimmednet", tious=THUMOS14["tious"], wtalc_iterations=10000
+)
 
 PRESETS = {
     # The embedded set: THUMOS14's row on generated data, written under data/demo on first use. Its
@@ -82,14 +86,8 @@ PRESETS = {
         annotations="data/activitynet12/ActivityNet1.2-Annotations",
         snippet_seconds=None,
     ),
-    # Your own set: give --features and --annotations. ActivityNet1.2's schedule, lambda and gamma;
-    # UntrimmedNet as classifier; THUMOS14's tIoUs.
-    "custom": dict(
-        ACTIVITYNET12,
-        video_classifier="untrimmednet",
-        tious=THUMOS14["tious"],
-        wtalc_iterations=10000,
-    ),
+    # Give --features and --annotations, or paste the row that tools/inspect_features.py prints.
+    "custom": dict(CUSTOM),
 }
 
 RECIPES = {

@@ -11,6 +11,7 @@ Times become seconds here, and here alone it is decided whether they can be seco
 
 import dataclasses
 import difflib
+import functools
 import os
 import re
 from collections import Counter, defaultdict
@@ -80,6 +81,11 @@ class Annotations:
     videos: pd.DataFrame
     segments: pd.DataFrame  # video, t_start, t_end, label; s; in the order of the file
     ambiguous: pd.DataFrame  # video, t_start, t_end; often empty
+
+    @functools.cached_property
+    def durations(self):
+        """{name: seconds} of the videos that have a duration."""
+        return self.videos["duration"].dropna().to_dict()
 
     def only(self, names):
         """The annotations of these videos."""

@@ -301,7 +301,7 @@ def _without_ones(shape):
 # ---- open
 def open_features(
     path,
-    annotations=None,
+    truth=None,
     *,
     flow_features=None,
     snippet_seconds=None,
@@ -314,8 +314,8 @@ def open_features(
     """Open the features at `path` as a `FeatureSource`; reads headers at most.
 
     flow_features: the second file or folder where the two streams lie apart (`path` then holds
-    RGB). annotations: the annotations' path, needed by W-TALC's joint file, whose order is in
-    videoname.npy of the annotation folder.
+    RGB). truth: the annotations, whose names the videos take; the order of W-TALC's joint file is
+    in videoname.npy of their folder.
     snippet_seconds (s, or "duration": duration / clips of each video), clip_seconds (s): in place
     of what the file and its videos declare, see `FeatureSource.seconds`.
     streams: "both", "rgb" or "flow"; None: both, and one array a video is halved only in a joint
@@ -327,17 +327,20 @@ def open_features(
     """
     given = {"flow_features": flow_features, "snippet_seconds": snippet_seconds}
     given |= {"clip_seconds": clip_seconds, "streams": streams, "crops": crops, "key": key}
-    found = layouts.find(path, annotations, key, crops)
+    place = None if truth is None else truth.path
+    found = layouts.find(path, place, key, crops)
     try:
         if flow_features is not None:
-            found = layouts.pair(found, layouts.find(flow_features, annotations, key, crops))
+            found = layouts.pair(found, layouts.find(flow_features, place, key, crops))
         source = FeatureSource(path, found, streams, crops, transpose)
         source.options = "".join(
             f" --{name.replace('_', '-')} {shlex.quote(str(value))}"
             for name, value in given.items()
             if value is not None
         )
-        _by_youtube_ids(source, annotations)
+        if truth is not None:
+            _by_youtube_ids(source, place)
+            source.adopt(truth.videos.index)
         _ask(source, found, given)
         _set_seconds(source, snippet_seconds, clip_seconds)
     except InputError:
@@ -346,9 +349,9 @@ def open_features(
     return source
 
 
-def _by_youtube_ids(source, annotations):
+def _by_youtube_ids(source, place):
     """Calls the videos of W-TALC's joint file as its annotations do: by the ids in url.npy."""
-    ids = {} if annotations is None else youtube_ids(annotations)
+    ids = youtube_ids(place)
     stored = match_names([name for name in ids if ids[name] not in source], source.names)
     source._rename({held: ids[name] for name, held in stored.items()})
 

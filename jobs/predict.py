@@ -85,17 +85,17 @@ def _records(o, about, methods, device, keep_going):
     """(records of the videos of --features, names of the bad ones), which `keep_going` leaves
     out.
     """
-    source = features.open_features(o.features, o.annotations or None, **opts.reading(o))
+    truth = annotations.load(o.annotations) if o.annotations else None
+    source = features.open_features(o.features, truth, **opts.reading(o))
     with contextlib.closing(source):
-        seconds, durations, problems = _videos(o, source, about)
+        found = _survey(o, source, truth, about)
         results.outside_scores(o, source.names, about["classes"])
         records, bad = [], []
         for name in Bar(source.names, "videos", disable=None):
             try:
-                if name in problems:
-                    raise problems[name]
-                video = _video(name, about, source, seconds[name], durations.get(name))
-                records.append(apply.record_of(video, methods, device))
+                if name in found.problems:
+                    raise found.problems[name]
+                records.append(apply.record_of(_video(found, name, about), methods, device))
                 clip_scores.check(records[-1])
             except InputError as error:
                 if not keep_going:
@@ -105,69 +105,65 @@ def _records(o, about, methods, device, keep_going):
     return [one for one in records if one.name not in bad], bad
 
 
-def _video(name, about, source, seconds, duration):
-    """One new video. seconds: (step, window) of its clips; duration: None for that of the clips."""
-    dims = list(source.shape(name)[1:])
+def _video(found, name, about):
+    """One new video, without labels and segments; without an annotated duration it lasts as long as
+    its clips.
+    """
+    length, *dims = found.shapes[name]
     if dims != about["dims"]:
-        found, expected = (" and ".join(map(str, filter(None, d))) for d in (dims, about["dims"]))
-        where = f"{source.path}: {name}"
-        raise InputError(where, f"{found} features a clip", f"{expected} as in training")
-    rgb, flow = source.read(name)
-    covered = localize.length(len(flow if rgb is None else rgb), *seconds)
+        wide, expected = (" and ".join(map(str, filter(None, d))) for d in (dims, about["dims"]))
+        where = f"{found.source.path}: {name}"
+        raise InputError(where, f"{wide} features a clip", f"{expected} as in training")
+    streams, seconds = found.source.read(name), found.seconds[name]
+    duration = localize.length(length, *seconds)
+    if found.truth:
+        duration = found.truth.durations.get(name, duration)
     labels = np.zeros(len(about["classes"]), np.float32)
     none = np.zeros((0, 2)), np.zeros(0, int)
-    return dataset.Video(name, rgb, flow, labels, duration or covered, *none, *seconds)
+    return dataset.Video(name, *streams, labels, duration, *none, *seconds)
 
 
-def _videos(o, source, about):
-    """({video: (step, window) of its clips in s}, {video: annotated duration in s}, {bad video:
-    InputError}) of the source.
+def _survey(o, source, truth, about):
+    """dataset.survey of all videos of the source; InputError where extraction or clips differ from
+    training.
     """
-    notes, durations = [], {}
-    truth = annotations.load(o.annotations) if o.annotations else None
     if truth:
-        source.adopt(truth.videos.index)
-        durations = truth.videos["duration"].dropna().to_dict()
-        unknown = [name for name in source.names if name not in durations]
+        unknown = [name for name in source.names if name not in truth.durations]
         if unknown:
-            notes.append(
+            log.warning(
                 f"{o.annotations}: found no duration of {len(unknown)} of {len(source.names)} "
                 "videos, taken to be that of their clips"
             )
-    _, problems = dataset.examine(source, truth, source.names, notes)
-    seconds = _seconds_of_clips(source, durations, about, problems)
-    for note in notes:
-        log.warning(note)
+    step = about["snippet_seconds"]  # None: each video of the training had its own
+    usual = step, about["clip_seconds"] or step
+    found = dataset.survey(source, truth, source.names, usual)
     then, now = about["extractor"], features.extract_settings(o.features)
     for key in then if then and now else ():
         if then[key] != now.get(key):
-            found = f"features extracted with {key} {now.get(key)}"
-            raise InputError(source.path, found, f"{then[key]} as in training")
-    return seconds, durations, problems
+            other = f"features extracted with {key} {now.get(key)}"
+            raise InputError(source.path, other, f"{then[key]} as in training")
+    _check_seconds(found, usual)
+    return found
 
 
-def _seconds_of_clips(source, durations, about, problems):
-    """{video: (step, window) in s}, those of training where nothing else is said. InputError where
-    they differ from training; a video whose duration has to be known and is not goes to `problems`.
+def _check_seconds(found, usual):
+    """Warns where the seconds of the clips are those of training; InputError where they differ, or
+    are not known. usual: (step, window) in training.
     """
-    step = about["snippet_seconds"]  # None: each video of the training had its own
-    usual = step, about["clip_seconds"] or step
-    known = {name: durations.get(name) for name in source.names if name not in problems}
-    said = dataset.seconds_of(source, known, problems)
-    seconds = dataset.seconds_of(source, known, problems, usual)
-    unsaid = [name for name, (found, _) in said.items() if found is None]
-    if unsaid and step is None:
-        expected = "them (--snippet-seconds): in training each video had its own"
-        raise InputError(f"{source.path}: {unsaid[0]}", "no seconds per clip", expected)
-    if unsaid:
-        log.warning(
-            f"{source.path}: found no seconds per clip, taken to be {step:g} as in training"
-        )
-    for name, both in seconds.items():
+    source, (step, _) = found.source, usual
+    for name, both in found.seconds.items():
+        where = f"{source.path}: {name}"
+        if both[0] is None:
+            expected = "them (--snippet-seconds): in training each video had its own"
+            raise InputError(where, "no seconds per clip", expected)
         if step is not None and not np.isclose(both, usual, rtol=1e-3).all():
             expected = (
                 f"clips of {seconds_text([usual])} as in training (--snippet-seconds and "
                 "--clip-seconds override what the file says)"
             )
-            raise InputError(f"{source.path}: {name}", f"clips of {seconds_text([both])}", expected)
-    return seconds
+            raise InputError(where, f"clips of {seconds_text([both])}", expected)
+    said = (source.snippet_seconds or source.seconds(name)[0] for name in found.seconds)
+    if step and not all(said):
+        log.warning(
+            f"{source.path}: found no seconds per clip, taken to be {step:g} as in training"
+        )

@@ -141,7 +141,7 @@ def load_data(o):
     here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # processes on this machine
     limit = files.free_memory() / 2 / here if o.feature_memory is None else o.feature_memory * 1e9
     data = dataset.load(
-        features.open_features(o.features, truth.path, **opts.reading(o)),
+        features.open_features(o.features, truth, **opts.reading(o)),
         truth,
         train_subset=train_subset,
         test_subset=test_subset,
@@ -149,8 +149,6 @@ def load_data(o):
         memory_limit=limit,
         shard=distributed.world(),
     )
-    for note in data.notes:
-        log.warning(note)
     tested = annotations.in_subset(truth, test_subset)
     # All of the subset's segments: those of a video without features (--allow-missing) are missed,
     # not forgiven.

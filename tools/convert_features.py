@@ -46,40 +46,34 @@ def main(argv=None):
     with program(lambda: "; nothing was written", last=argv is None):
         args = arguments().parse_args(argv)
         asked = opts.reading(args) | {"transpose": args.transpose}
-        check_target(args.out, args.features, asked.get("flow_features"))
+        check_target(args.out)
         truth = annotations.load(args.annotations)
-        source = features.open_features(args.features, args.annotations, **asked)
+        source = features.open_features(args.features, truth, **asked)
         compression = "gzip" if args.compress else None
         with contextlib.closing(source):
             convert(source, truth, args.out, args.dtype, compression, args.allow_missing)
 
 
-def check_target(out, *sources):
-    """InputError where `out` is no .h5 file to write, or one of the sources."""
+def check_target(out):
+    """InputError where `out` is no .h5 file to write, or there already."""
     if Path(out).suffix not in (".h5", ".hdf5"):
-        raise InputError(
-            f"{out}: found the ending {Path(out).suffix!r}, expected a file to write "
-            "that ends in .h5"
-        )
-    if os.path.exists(out) and any(
-        source and os.path.exists(source) and os.path.samefile(source, out) for source in sources
-    ):
-        raise InputError(f"{out}: found the source under this name, expected another file to write")
+        raise InputError(out, f"the ending {Path(out).suffix!r}", "a file to write, OUT.h5")
+    if os.path.lexists(out):
+        raise InputError(out, "a file there", "another name (nothing is overwritten)")
 
 
 def convert(source, truth, out, dtype, compression, allow_missing):
     """Write the videos of `source` to `out` and print what was done. InputError on an annotated
     video that is damaged (unless `allow_missing`); one that no subset in use needs is left out and
     said."""
-    notes = []
-    dataset.adopt(source, truth, notes)
     missing = [name for name in truth.videos.index if name not in source]
     if missing:
-        notes.append(
+        log.warning(
             f"{source.path}: no features for {len(missing)} of {len(truth.videos)} "
             f"annotated videos, such as {missing[0]}"
         )
-    shapes, problems = dataset.examine(source, truth, source.names, notes)
+    found = dataset.survey(source, truth, source.names)
+    shapes = found.shapes
     needed = {name for subset in dataset.default_subsets(truth) for name in subset}
     left_out = []
 
@@ -90,17 +84,11 @@ def convert(source, truth, out, dtype, compression, allow_missing):
             )
         left_out.append(error)
 
-    known = truth.videos["duration"].dropna().to_dict()
-    seconds = dataset.seconds_of(source, {name: known.get(name) for name in shapes}, problems)
-    shapes = {name: shapes[name] for name in seconds}
-    for name, error in problems.items():
+    for name, error in found.problems.items():
         passed_over(name, error)
     if not shapes:
         raise InputError(f"{left_out[0]}; no other video can be used either")
-    annotated = [name for name in shapes if name in truth.videos.index]
-    dataset.check_geometry(source, truth, annotated, shapes, notes)
-    for note in notes:
-        log.warning(note)
+    dataset.check_geometry(found)
     clips = 0
 
     def items():
@@ -114,12 +102,13 @@ def convert(source, truth, out, dtype, compression, allow_missing):
             clips += shapes[name][0]
             yield name, *streams
 
-    n = features.write_canonical(out, items(), seconds, dtype, compression)
+    n = features.write_canonical(out, items(), found.seconds, dtype, compression)
     for error in left_out:
         log.warning(f"left out: {error}")
     log.info(
-        f"{out}: {n} videos, {clips:,} clips of {layouts.seconds_text(seconds.values())}, {dtype}, "
-        f"{os.path.getsize(out) / 1e6:.1f} MB, from {source.layout} layout; read back and compared"
+        f"{out}: {n} videos, {clips:,} clips of {layouts.seconds_text(found.seconds.values())}, "
+        f"{dtype}, {os.path.getsize(out) / 1e6:.1f} MB, from {source.layout} layout; read back and "
+        "compared"
     )
     if dtype == "float16":
         log.info(

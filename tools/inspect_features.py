@@ -34,60 +34,53 @@ def main(argv=None):
         args = parser.parse_args(argv)
         truth = annotations.load(args.annotations) if args.annotations else None
         asked = opts.reading(args)
-        source = features.open_features(args.features, args.annotations, **asked)
+        source = features.open_features(args.features, truth, **asked)
         with contextlib.closing(source):
             line("features", " + ".join(filter(None, (source.path, asked.get("flow_features")))))
-            problems = inspect(source, truth)
+            problems = inspect(source, truth, asked)
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
             raise InputError(f"{problems[0]}{more}")
 
 
-def inspect(source, truth):
+def inspect(source, truth, asked):
     """Print the report and return the problems, InputErrors that a run would stop at. Reads every
-    value once."""
-    notes = []
+    value once. asked: the options that say how the features are read, for the row of opts.py."""
     line("layout", source.layout)
-    if truth:
-        dataset.adopt(source, truth, notes)
+    print_videos(source, truth)
     subsets = dataset.default_subsets(truth) if truth else []
     needed = [name for subset in subsets for name in subset] if truth else source.names
-    print_videos(source, truth)
-    names = dict.fromkeys([*source.names, *needed])
-    shapes, bad = dataset.examine(source, truth, list(names), notes)
-    print_values(source, shapes, bad)
+    found = dataset.survey(source, truth, list(dict.fromkeys([*source.names, *needed])))
+    print_values(found)
     missing = [name for name in needed if name not in source]
-    problems = [error for name, error in bad.items() if name in needed and name in source]
+    bad = {name: error for name, error in found.problems.items() if name in source}
+    problems = [error for name, error in bad.items() if name in needed]
     try:
-        bad_needed = {name: bad[name] for name in needed if name in bad}
-        dataset.settle(source, truth, subsets, bad_needed, allow_missing=True)
+        dataset.settle(found, subsets, allow_missing=True)
     except InputError as error:
         if missing:  # what cannot be read is among the problems already
             problems.insert(0, error)
     spare = [error for name, error in bad.items() if name not in needed]
     if spare:
-        notes.append(
+        log.warning(
             f"{files.count(spare, 'video')} that no subset in use needs cannot be used "
             f"(the first: {spare[0]})"
         )
-    advice = print_geometry(source, truth, shapes, notes)
+    advice = print_geometry(found, asked)
     if len(subsets) == 2:  # else who trains and who is tested is not known
         tested = truth.only(subsets[-1])
-        seconds = covered(source, tested, shapes)
-        wrong = annotations.unit_problem(truth.path, tested.segments, seconds)
+        wrong = annotations.unit_problem(truth.path, tested.segments, covered(found, tested))
         problems += [wrong] if wrong else []
     if missing:
         advice = (
             f"usable with --allow-missing: {files.count(missing, 'video')} without "
             f"features; {advice or 'else ready'}"
         )
-    for note in notes:
-        line("note", note)
     for problem in problems[:10]:
         line("problem", problem)
     if len(problems) > 10:
         line("", f"and {len(problems) - 10} more")
-    stop = f"not usable, {len(problems)} problem(s): a run would stop here"
+    stop = f"not usable, {files.count(problems, 'problem')}: a run would stop here"
     line("verdict", stop if problems else advice or "ready")
     return problems
 
@@ -107,9 +100,10 @@ def print_videos(source, truth):
     line("surplus", files.some(surplus) or "none")
 
 
-def print_values(source, shapes, bad):
+def print_values(found):
     """Read the usable videos one by one and print their shapes and values; those that cannot be
-    read move from `shapes` to `bad`."""
+    read become problems."""
+    source, shapes, seconds = found.source, found.shapes, found.seconds
     dtypes, cut = Counter(), 0
     low, high, zeros, size = (Counter() for _ in range(4))
     for name in tqdm(list(shapes), desc="reading", unit="video", disable=None):
@@ -121,8 +115,8 @@ def print_values(source, shapes, bad):
                     zeros[stream] += array.size - np.count_nonzero(array)
                     size[stream] += array.size
         except InputError as error:
-            bad[name] = error
-            del shapes[name]
+            found.problems[name] = error
+            del shapes[name], seconds[name]
             continue
         cut += len({length for length, _ in source.stream_shapes(name).values()}) > 1
         dtypes.update({dtype.name for dtype in source.dtypes(name)})
@@ -154,24 +148,22 @@ def print_values(source, shapes, bad):
     line("as float32", f"{sum(size.values()) * 4 / 1e9:.3f} GB in memory")
 
 
-def print_geometry(source, truth, shapes, notes):
+def print_geometry(found, asked):
     """The seconds of the clips as they are said and as the durations imply them, each known
     convention, and what to set; returns what is left to do, or None."""
-    names = [name for name in shapes if name in truth.videos.index] if truth else []
-    known = truth.videos["duration"].dropna().to_dict() if truth else {}
-    said = {name: source.seconds(name, known.get(name)) for name in (names if truth else shapes)}
-    declared = bool(said) and all(step for step, _ in said.values())
+    truth, seconds = found.truth, found.seconds
+    declared = bool(seconds) and all(step for step, _ in seconds.values())
     declared_text = (
-        f"{layouts.seconds_text(said.values())} as declared or given"
+        f"{layouts.seconds_text(seconds.values())} as declared or given"
         if declared
         else "not declared"
     )
-    annotated, durations, lengths = dataset.with_duration(truth, names, shapes)
-    setting = None
+    annotated, durations, lengths = dataset.with_duration(found)
+    setting = {}
     if not annotated:
         line("snippet_seconds", f"{declared_text}; no annotated durations to compare it with")
     else:
-        pairs = [said[name] for name in annotated] if declared else [(1, 1)]
+        pairs = [seconds[name] for name in annotated] if declared else [(1, 1)]
         steps, windows = np.array(pairs).T
         stretched = dataset.stretch(durations, lengths, steps, windows)
         low, implied, high = np.percentile(stretched * steps, (10, 50, 90))
@@ -182,18 +174,17 @@ def print_geometry(source, truth, shapes, notes):
         )
         print_conventions(durations, lengths)
         if not declared or not dataset.fits(stretched) or dataset.differing(stretched).any():
-            setting = dataset.fitting_seconds(durations, lengths)
+            step, window = dataset.fitting_seconds(durations, lengths)
+            setting = {"snippet_seconds": step}
+            setting |= {"clip_seconds": window} if window != step else {}
     if truth:
-        line(
-            "in opts.py",
-            f"features={source.path!r}, annotations={str(truth.path)!r}{setting_text(setting)}",
-        )
+        row = {"features": found.source.path, "annotations": str(truth.path)} | asked | setting
+        values = ", ".join(f"{name}={_value(value)}" for name, value in row.items())
+        line("in opts.py", f'"custom": dict(CUSTOM, {values}),')
     if not declared:
         return "usable once snippet_seconds is set"
-    before = len(notes)
-    dataset.check_geometry(source, truth, names, shapes, notes)
-    if any("GEOMETRY" in note for note in notes[before:]):
-        return "usable, but the times would be wrong: see the notes on GEOMETRY and snippet_seconds"
+    if truth and not dataset.check_geometry(found):
+        return "usable, but the times would be wrong: see the warnings of GEOMETRY"
     return None
 
 
@@ -214,24 +205,20 @@ def print_conventions(durations, lengths):
         )
 
 
-def setting_text(setting):
-    """What to set in opts.py, as text; "" for None."""
-    if setting is None:
-        return ""
-    step, window = (f'"{x}"' if x == features.DURATION else f"{x:.6g}" for x in setting)
-    return f", snippet_seconds={step}" + ("" if window == step else f", clip_seconds={window}")
+def _value(value):
+    """A value as Python writes it; a number with six digits."""
+    return f"{value:.6g}" if isinstance(value, float) else repr(value)
 
 
-def covered(source, tested, shapes):
+def covered(found, tested):
     """{name: seconds} of annotated videos: as annotated, else what their clips cover, where the
     step is known."""
-    seconds = tested.videos["duration"].dropna().to_dict()
-    for name in tested.videos.index:
-        if name in shapes and name not in seconds:
-            step, window = source.seconds(name)
-            if step:
-                seconds[name] = localize.length(shapes[name][0], step, window)
-    return seconds
+    lasting = {
+        name: localize.length(found.shapes[name][0], step, window)
+        for name, (step, window) in found.seconds.items()
+        if step
+    }
+    return lasting | tested.durations
 
 
 def line(key, text):

@@ -123,7 +123,7 @@ def test_a_w_talc_set_whose_videos_have_youtube_ids(tmp_path, form, warned):
 # contents
 
 
-def test_labels_and_segments(tmp_path, streams):
+def test_labels_and_segments(tmp_path, streams, caplog):
     train, test, train_2, *_ = names = list(streams)
     database = feature_files.database(streams)
     database[train]["annotations"] = [
@@ -146,7 +146,7 @@ def test_labels_and_segments(tmp_path, streams):
     assert found[test].segment_labels.tolist() == [1, 0]
     assert found[test].segment_labels.dtype == np.int64
     assert train_2 not in found
-    assert has(data.notes, "1 training video without any label", train_2) == 1
+    assert has(caplog.messages, "1 training video without any label", train_2) == 1
     assert found[names[3]].labels.tolist() == [0, 0, 0] and found[names[3]].segments.shape == (0, 2)
     for video in data.train:  # nothing but the video's labels
         assert video.segments.shape == (0, 2) and video.segment_labels.shape == (0,)
@@ -161,10 +161,10 @@ def test_features_may_be_given_opened_and_annotations_loaded(tmp_path, streams):
     assert len(dataset.load(arguments["features"], arguments["annotations"], **SUBSETS).train) == 3
 
 
-def test_one_subset_only(tmp_path, streams):
+def test_one_subset_only(tmp_path, streams, caplog):
     arguments = dict(write(tmp_path, streams), train_subset=None)
     data = feature_files.load(**arguments)
-    assert data.train == [] and len(data.test) == 3 and data.notes == ()
+    assert data.train == [] and len(data.test) == 3 and caplog.messages == []
 
 
 def test_duration_falls_back_on_the_clips(tmp_path, streams):
@@ -177,7 +177,7 @@ def test_duration_falls_back_on_the_clips(tmp_path, streams):
     assert found[second].duration == 0.51
 
 
-def test_missing_videos_are_left_out_where_allowed(tmp_path, streams):
+def test_missing_videos_are_left_out_where_allowed(tmp_path, streams, caplog):
     names = list(streams)
     database = feature_files.database(streams)
     kept = {name: streams[name] for name in names[2:]}
@@ -188,16 +188,16 @@ def test_missing_videos_are_left_out_where_allowed(tmp_path, streams):
         feature_files.load(**arguments)
     data = feature_files.load(**arguments, allow_missing=True)
     assert sorted(videos(data)) == sorted(kept)
-    assert has(data.notes, "2 of 6", names[0], names[1], "left out") == 1
+    assert has(caplog.messages, "2 of 6", names[0], names[1], "left out") == 1
 
 
-def test_surplus_features_are_said(tmp_path, streams):
+def test_surplus_features_are_said(tmp_path, streams, caplog):
     database = feature_files.database(streams)
     surplus = list(database)[0]
     del database[surplus]
     data = feature_files.load(**write(tmp_path, streams, database))
     assert surplus not in videos(data)
-    assert has(data.notes, "1 video without annotation", surplus) == 1
+    assert has(caplog.messages, "1 video without annotation", surplus) == 1
 
 
 # ------------------------------------------------------------------------------------------------
@@ -208,36 +208,40 @@ def test_surplus_features_are_said(tmp_path, streams):
     "declared, warned",
     [(1.0, False), (0.96, False), (1.04, False), (0.94, True), (1.06, True), (0.5, True)],
 )
-def test_geometry_is_held_against_the_durations(tmp_path, declared, warned):
+def test_geometry_is_held_against_the_durations(tmp_path, declared, warned, caplog):
     streams = feature_files.features((100, 40, 20))
     database = feature_files.database(streams)
     for (rgb, _), entry in zip(streams.values(), database.values()):
         entry["duration"] = float(len(rgb))  # 1 s per clip
     data = feature_files.load(**write(tmp_path, streams, database, snippet_seconds=declared))
     assert (
-        has(data.notes, "GEOMETRY", f"{declared:g} s", f"{100 * declared:.0f}%", "imply 1 s")
+        has(caplog.messages, "GEOMETRY", f"{declared:g} s", f"{100 * declared:.0f}%", "imply 1 s")
         == warned
     )
     assert data.snippet_seconds == declared  # a warning, no correction
 
 
-def test_geometry_is_the_median(tmp_path):
+def test_geometry_is_the_median(tmp_path, caplog):
     streams = feature_files.features((10, 10, 10))
     database = feature_files.database(streams)
     database[list(streams)[1]]["duration"] = 5.5  # one video off by 10%
-    assert feature_files.load(**write(tmp_path, streams, database)).notes == ()
+    feature_files.load(**write(tmp_path, streams, database))
+    assert caplog.messages == []
 
 
-def test_geometry_sees_features_of_a_fixed_length(tmp_path):
+def test_geometry_sees_features_of_a_fixed_length(tmp_path, caplog):
     streams = feature_files.features((10, 10, 10, 10))
     database = feature_files.database(streams)
     for seconds, entry in zip((3.0, 4.5, 5.5, 50.0), database.values()):
         entry["duration"] = seconds
-    data = feature_files.load(**write(tmp_path, streams, database))
-    assert has(data.notes, "GEOMETRY: 2 of 4 videos", "0.3 to 5 s") == 1 and len(data.notes) == 1
+    feature_files.load(**write(tmp_path, streams, database))
+    assert (
+        has(caplog.messages, "GEOMETRY: 2 of 4 videos", "0.3 to 5 s") == 1
+        and len(caplog.messages) == 1
+    )
 
 
-def test_undeclared_seconds_are_asked_for_with_the_value_that_fits(tmp_path):
+def test_undeclared_seconds_are_asked_for_with_the_value_that_fits(tmp_path, caplog):
     streams = feature_files.features((100, 40, 20))
     database = feature_files.database(streams)
     for seconds, expected in (
@@ -255,12 +259,8 @@ def test_undeclared_seconds_are_asked_for_with_the_value_that_fits(tmp_path):
         del entry["duration"]
     with pytest.raises(InputError, match=r"--snippet-seconds SECONDS\)$"):
         feature_files.load(**write(tmp_path, streams, database, snippet_seconds=None))
-    assert (
-        feature_files.load(
-            **write(tmp_path, streams, database, snippet_seconds=None), snippet_seconds=0.4
-        ).notes
-        == ()
-    )
+    paths = write(tmp_path, streams, database, snippet_seconds=None)
+    assert feature_files.warnings(caplog, **paths, snippet_seconds=0.4) == []
 
 
 @pytest.mark.parametrize(
@@ -336,33 +336,34 @@ def test_a_file_that_says_a_step_for_some_videos_only(tmp_path, streams):
         feature_files.load(**arguments)
 
 
-def test_long_windows_are_held_against_the_durations(tmp_path):
+def test_long_windows_are_held_against_the_durations(tmp_path, caplog):
     streams = feature_files.features((6, 5, 4))
     database = feature_files.database(streams)
     for (rgb, _), entry in zip(streams.values(), database.values()):
         entry["duration"] = (len(rgb) - 1) * 0.5 + 2.0  # 4.5, 4 and 3.5 s
     arguments = write(tmp_path, streams, database)
-    assert feature_files.load(**arguments, clip_seconds=2.0).notes == ()
+    assert feature_files.warnings(caplog, **arguments, clip_seconds=2.0) == []
     # side by side, 5 clips of 0.5 s cover 2.5 of 4 s; windows of 4 s cover 6 of 4 s
-    assert has(feature_files.load(**arguments).notes, "GEOMETRY", "cover 62% of") == 1
-    data = feature_files.load(**arguments, clip_seconds=4.0)
-    assert has(data.notes, "GEOMETRY: clips of 4 s every 0.5 s cover 150% of") == 1
+    assert has(feature_files.warnings(caplog, **arguments), "GEOMETRY", "cover 62% of") == 1
+    feature_files.load(**arguments, clip_seconds=4.0)
+    assert has(caplog.messages, "GEOMETRY: clips of 4 s every 0.5 s cover 150% of") == 1
 
 
 @pytest.mark.parametrize("declared", [SECONDS, None])
-def test_videos_that_differ_are_told_of_duration_which_puts_it_right(tmp_path, declared):
+def test_videos_that_differ_are_told_of_duration_which_puts_it_right(tmp_path, declared, caplog):
     streams = feature_files.features((10, 10, 10, 10))
     database = feature_files.database(streams)
     for seconds, entry in zip((3.0, 4.5, 5.5, 50.0), database.values()):
         entry["duration"], entry["annotations"][0]["segment"] = seconds, [0, seconds]
     arguments = write(tmp_path, streams, database, snippet_seconds=declared)
     if declared:
-        assert has(feature_files.load(**arguments).notes, "--snippet-seconds duration") == 1
+        assert has(feature_files.warnings(caplog, **arguments), "--snippet-seconds duration") == 1
     else:
         with pytest.raises(InputError, match=r"\(--snippet-seconds duration\).* 0.3 to 5 s"):
             feature_files.load(**arguments)
+    caplog.clear()
     data = feature_files.load(**arguments, snippet_seconds="duration")
-    assert has(data.notes, "GEOMETRY") == 0
+    assert has(caplog.messages, "GEOMETRY") == 0
     found = [of_video(data, name) for name in streams]
     assert found == [(0.3, 0.3), (0.45, 0.45), (0.55, 0.55), (5.0, 5.0)]
 
@@ -376,16 +377,19 @@ def test_duration_over_clips_needs_the_duration(tmp_path, streams):
         feature_files.load(**arguments, snippet_seconds="duration")
 
 
-def test_known_features_of_long_windows_are_asked_about(tmp_path):
+def test_known_features_of_long_windows_are_asked_about(tmp_path, caplog):
     streams = feature_files.features((300, 400, 500))
     database = feature_files.database(streams)
     for (rgb, _), entry in zip(streams.values(), database.values()):
         entry["duration"] = (len(rgb) - 1) * 4 / 30 + 16 / 30
         entry["annotations"][0]["segment"] = [0, entry["duration"]]
     arguments = write(tmp_path, streams, database, snippet_seconds=4 / 30)
-    assert has(feature_files.load(**arguments).notes, "ActionFormer", "--clip-seconds 0.5333") == 1
+    assert (
+        has(feature_files.warnings(caplog, **arguments), "ActionFormer", "--clip-seconds 0.5333")
+        == 1
+    )
     for window in (16 / 30, 4 / 30):
-        assert feature_files.load(**arguments, clip_seconds=window).notes == ()
+        assert feature_files.warnings(caplog, **arguments, clip_seconds=window) == []
     attributes(arguments, snippet_seconds=None)
     with pytest.raises(InputError, match="--snippet-seconds 0.1333.* --clip-seconds 0.5333"):
         feature_files.load(**arguments)
@@ -395,7 +399,7 @@ def test_known_features_of_long_windows_are_asked_about(tmp_path):
 # on disk
 
 
-def test_memory_limit_decides(tmp_path, streams):
+def test_memory_limit_decides(tmp_path, streams, caplog):
     arguments = write(tmp_path, streams)
     size = sum(rgb.size + flow.size for rgb, flow in streams.values()) * 4
     data = feature_files.load(**arguments, memory_limit=size)
@@ -404,4 +408,4 @@ def test_memory_limit_decides(tmp_path, streams):
     data = feature_files.load(**arguments, memory_limit=size - 1)
     assert data.feature_bytes == size and not data.in_memory
     assert isinstance(data.train[0].rgb, features.StoredArray)
-    assert has(data.notes, "stay on disk") == 1
+    assert has(caplog.messages, "stay on disk") == 1

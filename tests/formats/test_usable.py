@@ -101,7 +101,7 @@ def test_features_of_other_videos_are_shown(tmp_path, streams, truth):
 
 @pytest.mark.parametrize("declared", [0.5, None])
 def test_transposed_arrays_are_asked_about_and_the_command_turns_them(
-    tmp_path, streams, truth, capsys, declared
+    tmp_path, streams, truth, capsys, declared, caplog
 ):
     # odd widths: neither halves nor mixed widths
     long = feature_files.features((80, 91, 120, 99, 130, 77))
@@ -120,13 +120,14 @@ def test_transposed_arrays_are_asked_about_and_the_command_turns_them(
     target = tmp_path / "turned.h5"
     argv = [target if word == "OUT.h5" else word for word in command[2:]]
     assert tool(capsys, convert_features, *argv, "--dtype", "float32")[0] == 0
+    caplog.clear()
     data = load(target, truth, snippet_seconds=None)
-    assert data.snippet_seconds == 0.5 and data.notes == ()
+    assert data.snippet_seconds == 0.5 and caplog.messages == []
     for name, video in videos(data).items():
         np.testing.assert_array_equal(video.flow, long[name][1])
 
 
-def test_transposed_arrays_of_equal_lengths(tmp_path, streams, truth):
+def test_transposed_arrays_of_equal_lengths(tmp_path, streams, truth, caplog):
     """2048 clips in 0.5 to 15 s are less than a frame each; 100 are features brought to one length,
     which is said."""
     folder = files(tmp_path / "f", {name: np.ones((2048, 100), "f4") for name in streams})
@@ -134,8 +135,8 @@ def test_transposed_arrays_of_equal_lengths(tmp_path, streams, truth):
         load, folder, truth
     )
     folder = files(tmp_path / "g", {name: np.ones((10, 100), "f4") for name in streams})
-    notes = load(folder, truth, streams="both").notes
-    assert any("GEOMETRY" in note and "resampled" in note for note in notes)
+    load(folder, truth, streams="both")
+    assert any("GEOMETRY" in line and "resampled" in line for line in caplog.messages)
 
 
 def test_transposed_arrays_are_asked_about_the_stream_once_they_are_turned(
@@ -188,15 +189,17 @@ def two_folders(tmp_path, streams):
 
 @pytest.mark.parametrize("which, says", [(4, False), (3, True)])  # a training video, a test video
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_missing_is_one_rule(tmp_path, streams, truth, kind, which, says, capsys):
+def test_every_kind_of_missing_is_one_rule(
+    tmp_path, streams, truth, kind, which, says, capsys, caplog
+):
     name, folder = NAMES[which], two_folders(tmp_path, streams)
     spoil(kind, folder, name)
     line = line_of(load, folder, truth)
     assert name in line and line.endswith("(--allow-missing goes on without them)")
     data = load(folder, truth, allow_missing=True)
     assert sorted(videos(data)) == sorted(set(NAMES) - {name})
-    assert any(name in note and "left out" in note for note in data.notes)
-    segments = [note for note in data.notes if "count as missed" in note]
+    assert any(name in note and "left out" in note for note in caplog.messages)
+    segments = [note for note in caplog.messages if "count as missed" in note]
     assert len(segments) == says
     assert not says or "1 test video of these with 1 segments" in segments[0]
 
@@ -254,7 +257,9 @@ def test_allow_missing_is_not_advised_where_it_fails(tmp_path, streams, truth, c
 # -------------------------------------------------------------------------------------------- times
 
 
-def test_training_videos_without_times_and_test_videos_without_segments(tmp_path, streams, truth):
+def test_training_videos_without_times_and_test_videos_without_segments(
+    tmp_path, streams, truth, caplog
+):
     """Durations may be absent."""
 
     def labels_alone(entry):
@@ -269,12 +274,12 @@ def test_training_videos_without_times_and_test_videos_without_segments(tmp_path
     assert [len(video.segments) for video in data.test] == [0] * 3
     assert [v.name for v in data.test] == NAMES[1::2]
     assert data.test[0].duration == 0.5  # 1 clip
-    assert data.notes == ()
+    assert caplog.messages == []
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not THUMOS.is_dir(), reason="the annotations lie beside the repository")
-def test_clips_against_segments_of_the_thumos14_json_without_durations(tmp_path):
+def test_clips_against_segments_of_the_thumos14_json_without_durations(tmp_path, caplog):
     """BaS-Net's file; the lengths are those of the videos at 0.64 s a clip."""
     durations = annotations.load(THUMOS / "Thumos14reduced-Annotations").videos["duration"]
     truth = annotations.load(THUMOS / "gt-210test.json")
@@ -283,8 +288,9 @@ def test_clips_against_segments_of_the_thumos14_json_without_durations(tmp_path)
             file[name] = np.ones((int(durations[name] // 0.64), 2), "f2")
 
     def notes(seconds):
-        data = load(tmp_path / "f.h5", truth.path, snippet_seconds=seconds, streams="both")
-        return [note for note in data.notes if "GEOMETRY" in note]
+        caplog.clear()
+        load(tmp_path / "f.h5", truth.path, snippet_seconds=seconds, streams="both")
+        return [line for line in caplog.messages if "GEOMETRY" in line]
 
     assert notes(0.64) == []  # 4 of 410 videos
     (short,) = notes(0.1333)
@@ -293,7 +299,7 @@ def test_clips_against_segments_of_the_thumos14_json_without_durations(tmp_path)
 
 
 @pytest.mark.parametrize("with_durations", [True, False])
-def test_segments_in_frames(tmp_path, streams, truth, capsys, with_durations):
+def test_segments_in_frames(tmp_path, streams, truth, capsys, caplog, with_durations):
     def frames(entry):
         entry["annotations"][0]["segment"] = [30, 30 * entry["duration"]]
         if not with_durations:
@@ -301,10 +307,11 @@ def test_segments_in_frames(tmp_path, streams, truth, capsys, with_durations):
 
     edit(truth, frames)
     folder = two_folders(tmp_path, streams)
-    assert any("GEOMETRY" in note and "frames" in note for note in load(folder, truth).notes)
+    load(folder, truth)
+    assert any("GEOMETRY" in line and "frames" in line for line in caplog.messages)
     code, out, err = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
     assert code == 2 and "are these frames" in err  # as a run
-    assert verdict(out) == "not usable, 1 problem(s): a run would stop here"
+    assert verdict(out) == "not usable, 1 problem: a run would stop here"
     edit(truth, lambda entry: entry.update(subset={"train": "x", "test": "y"}[entry["subset"]]))
     code, out, _ = tool(capsys, inspect_features, folder, truth, "--snippet-seconds", "0.5")
     assert code == 0 and "times would be wrong" in verdict(out)  # who is tested is not known
@@ -312,9 +319,11 @@ def test_segments_in_frames(tmp_path, streams, truth, capsys, with_durations):
 
 def test_conversion_says_that_float16_rounds(tmp_path, streams, truth, capsys):
     folder = two_folders(tmp_path, streams)
-    arguments = folder, truth, tmp_path / "out.h5", "--snippet-seconds", "0.5"
-    assert "--dtype float32 keeps every bit" in tool(capsys, convert_features, *arguments)[1]
-    assert "float16" not in tool(capsys, convert_features, *arguments, "--dtype", "float32")[1]
+    seconds = "--snippet-seconds", "0.5"
+    half = tool(capsys, convert_features, folder, truth, tmp_path / "half.h5", *seconds)[1]
+    assert "--dtype float32 keeps every bit" in half
+    arguments = folder, truth, tmp_path / "out.h5", *seconds, "--dtype", "float32"
+    assert "float16" not in tool(capsys, convert_features, *arguments)[1]
     for name, pair in streams.items():
         np.testing.assert_array_equal(
             features.open_features(tmp_path / "out.h5").read(name)[1], pair[1]

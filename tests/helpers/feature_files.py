@@ -22,7 +22,14 @@ def load(features, annotations, *, video_labels="segments", **options):
     truth = annotation_files.load(annotations, video_labels=video_labels)
     how = inspect.signature(open_features).parameters
     opening = {name: options.pop(name) for name in list(options) if name in how}
-    return dataset.load(open_features(features, truth.path, **opening), truth, **options)
+    return dataset.load(open_features(features, truth, **opening), truth, **options)
+
+
+def warnings(caplog, *arguments, **options):
+    """What `load` warns of: a list of lines."""
+    caplog.clear()
+    load(*arguments, **options)
+    return list(caplog.messages)
 
 
 def videos(data):

@@ -21,6 +21,7 @@ import torch
 import dataset
 import eval_detection
 import run
+from formats import annotations as annotation_files
 from formats.features import open_features
 from formats.files import InputError
 
@@ -167,8 +168,9 @@ def load(argv):
     """dataset.load as a command."""
     features, annotations = argv
     try:
-        source = open_features(features, annotations=annotations, snippet_seconds=0.5)
-        dataset.load(source, annotations, train_subset="train", test_subset="test")
+        truth = annotation_files.load(annotations)
+        source = open_features(features, truth, snippet_seconds=0.5)
+        dataset.load(source, truth, train_subset="train", test_subset="test")
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
