@@ -368,8 +368,8 @@ def settle(found, wanted, allow_missing):
     if others:
         line += f"; there are {some(others, 3)}"
         expected = (
-            "the same names but for folders, v_, a video's file suffix, letter case and what all "
-            "names begin or end with"
+            "the annotated names, which may differ in folders, v_, a video's file suffix, letter "
+            "case and what all names begin or end with"
         )
     elif len(missing) < len(names):
         line += "; these are all videos of one of the two subsets"

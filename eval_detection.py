@@ -513,8 +513,8 @@ def bootstrap(ground_truth, tables, tious, protocol="activitynet", seed=0):
 
     tables: (detections, ambiguous or None) each; they share a draw. Drawn with replacement are the
     videos that have a segment or a detection. A video that is drawn twice counts twice, with its
-    segments and its detections. Without a segment there is no mAP, so that such a draw is made
-    again. Detections are matched once: a video's matches do not depend on the other videos. Among
+    segments and its detections. A draw without a segment has no mAP and is replaced by the next
+    one. Detections are matched once: a video's matches do not depend on the other videos. Among
     equal scores the copies of a detection follow each other. Raises ValueError as `evaluate` does.
     """
     tious = np.atleast_1d(np.asarray(tious, dtype=float))

@@ -71,7 +71,7 @@ def page(results, theirs, note):
     """The result page, printed and written alike: (main, detail), blocks of (text, table or None,
     None or the table's rows that the screen shows). The tables of mAP are the main ones.
 
-    results: see jobs.scoring.finish. theirs: {name: {column: percent}}, published rows;
+    results: see jobs.results.finish. theirs: {name: {column: percent}}, published rows;
     note: the sentence beside them.
     """
     main = [(text, table, None) for _, text, table in map_tables(results, theirs)]
