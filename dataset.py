@@ -229,7 +229,7 @@ def _video(found, name, segments, in_memory):
 # ---- usable or not
 @dataclasses.dataclass(frozen=True, eq=False)
 class Survey:
-    """Which videos can be used. A video that cannot be read later moves to `problems`."""
+    """Which videos can be used. Where reading one fails later, its error joins `problems`."""
 
     source: FeatureSource
     truth: "annotation_files.Annotations | None"
