@@ -24,12 +24,13 @@ from paper.runs import TIOU, Page, finished, opened, scores
 from paper.tables import JOINT, ablations, needs_table, rows_of, training_times
 from report import tables
 
-HIGH_RECALL = 0.8  # the paper says "high" and gives no number
+HIGH_RECALL = 0.8  # the paper says "high" and gives no number: the bar is ours
 GAMMA_SPAN = 0.015  # of mAP@0.5 over gamma 0.05 to 0.2 in the paper (Sec. 4.1)
 RULE = (
     "difference: mean over the seeds, in points of percent where no unit is given. p: paired "
     "t-test over the seeds. interval: 95%, of {resamples} bootstrap samples of the videos. A "
-    "verdict needs both, p < 0.05 and an interval without 0."
+    "verdict needs both, p < 0.05 and an interval without 0. The tests are not corrected for their "
+    "number: of 20 rows without any effect, one is expected to have p < 0.05."
 )
 
 
@@ -161,11 +162,10 @@ def _of_labels(s):
         recall = {n: of[..., 0].sum() / of[..., 1].sum() for n, of in counts.items() if step in n}
         worst = min(recall, key=recall.get)
         hits, inside = counts[worst][..., 0], counts[worst][0, :, 1]
-        measured = (
-            f"recall at least {100 * recall[worst]:.1f}% in each phase, high: {HIGH_RECALL:.0%}"
-        )
+        measured = f"recall {100 * recall[worst]:.1f}% in the worst phase"
         test = by_video(hits - HIGH_RECALL * inside, inside)
-        yield Row(f"the recall of {equation}'s labels stays high", "3.4", measured, test)
+        name = f"the recall of {equation}'s labels stays high (above {HIGH_RECALL:.0%}: our bar)"
+        yield Row(name, "3.4: high", measured, test)
 
 
 def _any_class(of_video):
@@ -248,7 +248,8 @@ def _of_negative_bags(s):
     if not n.any():
         raise InputError(s.pool, "no class that a test video lacks", "one")
     means = [f"{of.sum() / len(of) / n.sum():.2f}" for of in (sums, others)]
-    measured = f"largest P of an absent class: Full {means[0]}, Alternating {means[1]} (a softmax)"
+    measured = f"largest P of an absent class: Full {means[0]} (sigmoid), Alternating {means[1]} "
+    measured += "(softmax: another scale)"
     name = "absent classes score lower than with attention"
     yield Row(name, "3.4", measured, by_video(others - sums, n))
 
@@ -276,7 +277,9 @@ def _of_sweeps(s):
             "videos": [GAMMA_SPAN - high, GAMMA_SPAN - low],
         }
         row = row._replace(
-            test=test, measured=f"{row.measured}; {100 * GAMMA_SPAN:g} minus their gap"
+            test=test,
+            measured=f"{row.measured}, the best and the worst gamma by these means; "
+            f"{100 * GAMMA_SPAN:g} minus their gap",
         )
     yield row
     high, low = (Side("em-mil", changes={"lam": lam}) for lam in (0.8, 0.3))
