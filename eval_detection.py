@@ -586,17 +586,17 @@ def _ap_of_videos(scores, positive):
 # ---- the command
 def classes_to_show(ap, each=5):
     """Indices of the `each` best and the `each` worst classes by their mean AP, best first;
-    of few classes, all.
+    all where that hides no more than four.
 
-    ap: (T, C), NaN for classes without ground truth, which are left out where there are
-    more than 2 * `each`.
+    ap: (T, C), NaN for classes without ground truth, which are hidden first.
     """
-    if ap.shape[1] <= 2 * each:
+    most = 2 * each + 4
+    if ap.shape[1] <= most:
         return list(range(ap.shape[1]))
     order = [
         c for c in np.argsort(-ap.mean(axis=0), kind="stable").tolist() if not np.isnan(ap[0, c])
     ]
-    return order if len(order) <= 2 * each else order[:each] + order[-each:]
+    return order if len(order) <= most else order[:each] + order[-each:]
 
 
 def main(argv=None):

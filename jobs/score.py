@@ -142,7 +142,7 @@ def _print(r, per_class):
     log.info(
         f"ground truth  {r['ground_truth']}, subset {r['subset']}: {r['videos']:,} videos, "
         f"{counts['videos']:,} of them with {counts['segments']:,} segments, "
-        f"{counts['classes']} classes; {r['ambiguous_segments']:,} Ambiguous segments"
+        f"{counts['classes']} classes; Ambiguous segments: {r['ambiguous_segments']:,}"
     )
     if r["excluded_videos"]:
         log.info(f"              left out: {', '.join(r['excluded_videos'])}")

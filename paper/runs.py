@@ -431,8 +431,9 @@ def _about(s, variants, page):
             ", ".join(sorted({function(one) for one in made}))
             for function in (record.commit_of, record.trained_on)
         )
+        seeds = f"seeds 1 to {len(s.seeds)}" if len(s.seeds) > 1 else "seed 1"
         lines.append(
-            f"Runs: seeds 1 to {len(s.seeds)}; finished: {done}. Last epoch, recipe "
+            f"Runs: {seeds}; finished: {done}. Last epoch, recipe "
             f"{opts.recipe_of(o, s.environment['processes'])}, mean ± sample standard deviation "
             f"over the seeds; nothing selected on the test set. Code {made[0]['code']} (commit "
             f"{commits}), trained on {places}."

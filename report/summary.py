@@ -154,9 +154,9 @@ def _proposals(method, results):
     """Counts of one method's localization, with what is said of the gate."""
     c = method["localization"]
     line = (
-        f"{method['label']}: {c['proposals']} proposals; {c['pairs_empty']} of {c['pairs']} pairs "
-        f"of video and class without one ({c['pairs_constant']} with a constant score); "
-        f"{c['gate_fallback']} videos with no class above the gate"
+        f"{method['label']}: {count(c['proposals'], 'proposal')}; {c['pairs_empty']} of "
+        f"{count(c['pairs'], 'pair')} of video and class without one ({c['pairs_constant']} with a "
+        f"constant score); {count(c['gate_fallback'], 'video')} with no class above the gate"
     )
     if results["classes_from"] == "oracle":  # the true labels pass, whatever the gate
         return line

@@ -635,9 +635,11 @@ def test_the_tiou_nearest_to_a_half():
 
 
 def test_classes_to_show():
-    ap = np.array([[0.1, np.nan, 0.3, 0.2, 0.5, 0.4]] * 2)
-    assert classes_to_show(ap, each=1) == [4, 0] and classes_to_show(ap, each=2) == [4, 5, 3, 0]
-    assert classes_to_show(ap, each=3) == [0, 1, 2, 3, 4, 5]
+    """The best and worst, best first; all where fewer than five would be hidden."""
+    ap = np.array([[0.1, np.nan, 0.3, 0.6, 0.9, 0.8, 0.2, 0.2]])  # class 1 has no ground truth
+    assert classes_to_show(ap, each=1) == [4, 0]
+    assert classes_to_show(ap, each=2) == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert classes_to_show(ap[:, :7], each=1) == [4, 5, 3, 2, 6, 0]
 
 
 def test_the_evaluator_needs_no_torch():
