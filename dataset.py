@@ -369,7 +369,8 @@ def settle(found, wanted, allow_missing):
         line += f"; there are {some(others, 3)}"
         expected = (
             "the annotated names, which may differ in folders, v_, a video's file suffix, letter "
-            "case and what all names begin or end with"
+            "case and what all names begin or end with (of several files a video, such as "
+            "VIDEO_clip and VIDEO_fps, put one kind into a folder)"
         )
     elif len(missing) < len(names):
         line += "; these are all videos of one of the two subsets"

