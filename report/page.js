@@ -334,7 +334,8 @@ function drawConfusion(confused) {
   const order = [...view.order.filter(c => view.known.has(c)), NONE];
   const [rows, columns] = ["no segment", "missed"].map(
     last => order.map(c => data.classes[c] ?? last));
-  const note = "rows: class of the segment, columns: of the detection; a click shows the videos";
+  const note = "rows: class of the segment, columns: of the detections that overlap it by tIoU 0.1 " +
+    "or more; a click shows the videos";
   figure("left", "Which class is taken for which", note, width => {
     const left = widest(rows) + 8, top = widest(columns) + 8;
     const wide = clamp((width - left - 2) / order.length, 5, 52), high = Math.min(wide, 24);
