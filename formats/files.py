@@ -254,13 +254,32 @@ def take_lock(lock, place, other="another command that writes there"):
             raise InputError(lock.lock_file, error.strerror, expected) from None
 
 
+@contextlib.contextmanager
+def alone(place):
+    """Only this process writes the file or folder at `place` during the block. What killed
+    processes left of a file is removed. InputError where another process writes there.
+    """
+    place = pathlib.Path(os.path.realpath(place))
+    if not place.parent.is_dir():
+        raise InputError(place, os.strerror(errno.ENOENT), "a folder to write in")
+    lock = process_lock(place.with_name(f".{file_name(place.name)}.lock"))
+    take_lock(lock, place)
+    try:
+        sweep(place)
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            os.unlink(lock.lock_file)
+        lock.release()
+
+
 def sweep(path):
     """Removes what killed processes left of `path` while they wrote it with `write_atomically`.
     The caller holds the lock without which nobody writes there.
     """
     path = pathlib.Path(os.path.realpath(path))
-    pattern = f".{glob.escape(file_name(path.stem))}.????????{glob.escape(path.suffix)}"
-    for left in path.parent.glob(pattern):
+    name, digits = glob.escape(file_name(path.stem)), "[0-9a-f]" * 8
+    for left in path.parent.glob(f".{name}.{digits}{glob.escape(path.suffix)}"):
         left.unlink(missing_ok=True)
 
 

@@ -22,7 +22,7 @@ import localize
 import opts
 from engine import run_folder
 from formats import clip_scores, detections, exports, video_scores
-from formats.files import InputError, check_kinds, load_json, process_lock, take_lock
+from formats.files import InputError, alone, check_kinds, file_name, load_json
 from formats.program import log
 from jobs import record, setup
 from methods import METHODS, apply
@@ -118,31 +118,28 @@ def new_folder(place):
     where something is there, and where another process writes there.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
-    hidden = place.with_name(f".{place.name}.partial")
-    lock = process_lock(place.with_name(f".{place.name}.lock"))
-    take_lock(lock, place)
-    try:
+    hidden = place.with_name(f".{file_name(place.name)}.partial")
+    with alone(place):
         if place.suffix in (".json", ".csv") or place.exists() and not place.is_dir():
             raise InputError(place, "the name of a file", "a folder to write to")
         if place.exists() and any(place.iterdir()):
             raise InputError(place, "files there", "a new folder to write to")
         shutil.rmtree(hidden, ignore_errors=True)
         hidden.mkdir()
-        yield hidden
-        if place.exists():
-            place.rmdir()
-        os.rename(hidden, place)
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
-        lock.release()
-        Path(lock.lock_file).unlink(missing_ok=True)
+        try:
+            yield hidden
+            if place.exists():
+                place.rmdir()
+            os.rename(hidden, place)
+        finally:
+            shutil.rmtree(hidden, ignore_errors=True)
 
 
 def place_of(command, folder, words):
     """Where a job on the run in `folder` writes: --out, or a new folder in the run's, which is
     called by the words, and numbered from 2 on.
     """
-    name = re.sub(r"[^\w.-]+", "-", "-".join(words))[:80]
+    name = file_name(re.sub(r"[^\w.-]+", "-", "-".join(words)))
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     new = next(folder / name for name in names if not (folder / name).exists())
     return Path(command.out or new)

@@ -106,7 +106,8 @@ def page_claims(s):
         try:
             rows += parts(s)
         except InputError as error:
-            rows.append(Row(f"{parts.__doc__.strip('.')}", "", why=str(error)))
+            what = parts.__name__.removeprefix("_of_").replace("_", " ")
+            rows.append(Row(what, "", why=str(error)))
     why = "table1 and table2 show the published rows; their data are needed"
     rows.append(Row("state of the art", "4.2, Tables 1, 2", why=why))
     why = "needs p(z given X), which the paper does not give"

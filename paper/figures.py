@@ -10,7 +10,7 @@ import eval_detection
 import localize
 from engine import labels, run_folder
 from formats import annotations
-from formats.files import InputError
+from formats.files import InputError, file_name
 from jobs import results, setup
 from methods import apply
 from paper.runs import TIOU, Page, finished, opened
@@ -87,7 +87,9 @@ def timeline_of(record, classes, label, truth, found, rule, note):
         table.loc[table["label"] == label, ["t_start", "t_end"]].to_numpy()
         for table in (truth, found)
     )
-    stem = "".join(ch if ch.isalnum() or ch in "-_" else "_" for ch in f"{record.name}-{label}")
+    # no name has a line break: so no two pairs have one file, whatever their names are
+    sign = "\n" if "-" in label else "-"
+    stem = file_name(f"{record.name}{sign}{label}")
     about = label, record.name, note
     return stem, figures.Timeline(l, edges, record.duration, levels, real, mine, *about)
 

@@ -25,6 +25,7 @@ import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import filelock
 import numpy as np
@@ -408,10 +409,11 @@ def write(s, name, title, variants, page):
     log.info(f"\nFiles: {folder}/")
     body = [f"# {title}", *about]
     body += [tables.block(*block, tables.markdown) for block in page.blocks]
-    pictures = [f"![{file}]({file})" for file in page.figures]
+    links = [quote(file) for file in page.figures]
+    pictures = [f"![{link}]({link})" for link in links]
     tables.write_text(folder / f"{name}.md", "\n\n".join(body + pictures))
     tables.write_csv(folder / f"{name}.csv", page.frame)
-    return "\n\n".join(body + [f"![{file}](../{folder.name}/{file})" for file in page.figures])
+    return "\n\n".join(body + [f"![{link}](../{folder.name}/{link})" for link in links])
 
 
 def _about(s, variants, page):

@@ -36,7 +36,6 @@ from report import tables
 
 MAX_ROWS = 8  # curves of a video, first of the classes with ground truth, then the best detections
 MAX_POINTS = 400  # of a training curve
-ROUNDING = 1e-5  # a weighted mean of float32 scores may end just outside [0, 1]
 DRAWS, LEAST_DRAWS = 1000, 50  # of the test videos, for the interval
 LAMBDAS = tuple(k / 10 for k in range(11))
 GAMMAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
@@ -159,7 +158,7 @@ def _method(method, shown, truth, ambiguous, index):
     found, own = _by_video(table, _segments(table, index, ["score"])), []
     for video, curves in zip(shown, method.curves):
         labels, rows = {label for label, *_ in video["t"]}, found[video["n"]]
-        own.append({"d": rows, **_curves(video["n"], curves, rows, labels)})
+        own.append({"d": rows, **_curves(curves, rows, labels)})
     protocols = {
         name: _judged(table, name, results, shown, truth, ambiguous, index)
         for name, results in method.protocols.items()
@@ -174,7 +173,7 @@ def _method(method, shown, truth, ambiguous, index):
     }
 
 
-def _curves(name, curves, found, own):
+def _curves(curves, found, own):
     """q Q, r a row for each class that is drawn (c class, g whether it passed the gate, y its P, or
     its curve within x and the levels l), h how many classes are not drawn.
 
@@ -193,21 +192,15 @@ def _curves(name, curves, found, own):
         if label >= np.shape(curves.curves)[1]:  # a class that was not trained
             pass
         elif curves.q is not None:
-            row["y"] = _packed(_probability(curves.p[:, label], name))
+            row["y"] = _packed(curves.p[:, label])
         else:
             values = np.asarray(curves.curves[:, label], np.float64)
             row["x"] = low, high = float(values.min()), float(values.max())
             row["y"] = _packed((values - low) / ((high - low) or 1))
             row["l"] = [_number(level, 6) for level in curves.levels[:, label]]
         rows.append(row)
-    q = "" if curves.q is None else _packed(_probability(curves.q, name))
+    q = "" if curves.q is None else _packed(curves.q)
     return {"q": q, "r": rows, "h": len(labels) - len(rows)}
-
-
-def _probability(values, name):
-    if not np.all((values >= -ROUNDING) & (values <= 1 + ROUNDING)):
-        raise ValueError(f"{name}: found scores outside [0, 1], expected Q and P in it")
-    return values
 
 
 # ---- detections and ground truth

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import re
 
 import numpy as np
 import pandas as pd
@@ -108,8 +109,8 @@ def block(caption, table, printed):
 
 
 def markdown(table):
-    """A table for Markdown, aligned like `text`."""
-    rows = [[cell.replace("|", "\\|") for cell in row] for row in table]
+    """A table for Markdown, aligned like `text`. Signs that Markdown or HTML reads are escaped."""
+    rows = [[re.sub(r"([\\`*\[\]<>|&])", r"\\\1", cell) for cell in row] for row in table]
     rows.insert(1, [":--"] + ["--:"] * (len(table[0]) - 1))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

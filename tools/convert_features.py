@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import dataset  # noqa: E402  (the repository is on the path from here on)
 import opts  # noqa: E402
-from formats import annotations, features, layouts  # noqa: E402
+from formats import annotations, features, files, layouts  # noqa: E402
 from formats.files import InputError  # noqa: E402
 from formats.program import log, program  # noqa: E402
 
@@ -46,12 +46,13 @@ def main(argv=None):
     with program(lambda: "; nothing was written", last=argv is None):
         args = arguments().parse_args(argv)
         asked = opts.reading(args) | {"transpose": args.transpose}
-        check_target(args.out)
-        truth = annotations.load(args.annotations)
-        source = features.open_features(args.features, truth, **asked)
-        compression = "gzip" if args.compress else None
-        with contextlib.closing(source):
-            convert(source, truth, args.out, args.dtype, compression, args.allow_missing)
+        with files.alone(args.out):
+            check_target(args.out)
+            truth = annotations.load(args.annotations)
+            source = features.open_features(args.features, truth, **asked)
+            compression = "gzip" if args.compress else None
+            with contextlib.closing(source):
+                convert(source, truth, args.out, args.dtype, compression, args.allow_missing)
 
 
 def check_target(out):

@@ -137,8 +137,8 @@ def test_an_interrupted_conversion_leaves_no_file(tmp_path, monkeypatch, capsys)
 
     def interrupted(source, name):
         if name == NAMES[3]:
-            # the conversion is under way, beside its final name
-            assert len(list(out.iterdir())) == 1
+            # the conversion is under way, beside its final name, and locked
+            assert len(list(out.iterdir())) == 2
             os.kill(os.getpid(), signal.SIGINT)
         return read(source, name)
 

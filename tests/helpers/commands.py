@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 from pathlib import Path
 
@@ -62,23 +63,26 @@ FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["commands", "matplotlib.figure", "matplotlib.backends.backend_agg"])
 
 
-def start(argv, output, file_limit=None, save_every=-1):
+def start(argv, output, file_limit=None, save_every=-1, program=run.main, event=None):
     """Starts `run.py ARGV` in a child; what it prints goes to OUTPUT.out and OUTPUT.err. Returns
     the process.
 
     file_limit: largest size in bytes of a file that it may write, the nearest thing to a full disk.
-    save_every: seconds between checkpoints; by default there is one after every epoch.
+    save_every: seconds between checkpoints; by default there is one after every epoch. program: the
+    main of another command. event: the child kills itself before its event of this number, see
+    `_watched`.
     """
     # for the server, which starts with the first
     os.environ["PYTHONPATH"] = os.pathsep.join(sys.path)
     process = FORKS.Process(
-        target=_child, args=([str(a) for a in argv], str(output), file_limit, save_every)
+        target=_child,
+        args=([str(a) for a in argv], str(output), file_limit, save_every, program, event),
     )
     process.start()
     return process
 
 
-def _child(argv, output, file_limit, save_every):
+def _child(argv, output, file_limit, save_every, program, event):
     for fd, suffix in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(output + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), fd)
     os.chdir(ROOT)
@@ -87,12 +91,30 @@ def _child(argv, output, file_limit, save_every):
     if file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit))
     sys.argv[1:] = argv
-    run.main()
+    if event is not None:
+        _watched(output, event)
+    program()
 
 
-def command(argv, output, file_limit=None, save_every=-1):
+def _watched(output, event):
+    """Kills this process before the event of this number: each time that it opens, makes, renames
+    or removes something in the folder of OUTPUT. OUTPUT.events has a byte for each until then.
+    """
+    within, events = os.path.dirname(output), open(output + ".events", "wb", buffering=0)
+    kinds = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
+
+    def hook(kind, values):
+        if kind in kinds and str(values[0]).startswith(within):
+            if events.tell() == event:
+                os.kill(os.getpid(), signal.SIGKILL)
+            events.write(b".")
+
+    sys.addaudithook(hook)
+
+
+def command(argv, output, file_limit=None, save_every=-1, program=run.main):
     """Runs `run.py ARGV` to its end: (exit code, what it printed, what it printed to stderr)."""
-    return ended(start(argv, output, file_limit, save_every), output)
+    return ended(start(argv, output, file_limit, save_every, program), output)
 
 
 def ended(process, output, timeout=300):

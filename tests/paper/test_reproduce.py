@@ -585,10 +585,31 @@ def test_clips_of_long_windows_lie_at_the_middle_of_their_windows_in_figure_5():
     record = Record("v w", 12.0, np.ones(1), {"em-mil": scores}, 2.0, 6.0)
     found = pd.DataFrame([(4.0, 6.0, "x"), (0.0, 1.0, "y")], columns=["t_start", "t_end", "label"])
     stem, timeline = figures.timeline_of(record, "x", "x", found[:0], found, localize.Rule(), "")
-    assert stem == "v_w-x" and timeline.edges.tolist() == [2, 4, 6, 8]
+    assert stem == "v w-x" and timeline.edges.tolist() == [2, 4, 6, 8]
     assert timeline.scores.tolist() == [0, 0.8, 0] and timeline.duration == 12
     assert timeline.predictions.tolist() == [[4, 6]] and timeline.ground_truth.tolist() == []
     assert timeline.threshold == pytest.approx([0.8 / 3 + 0.15 * 0.8])
+
+
+def test_no_two_pairs_of_video_and_class_share_a_picture():
+    pairs = [
+        ("test.1", "x"),
+        ("test 1", "x"),
+        ("a-b", "c"),
+        ("a", "b-c"),
+        ("a/b", "c"),
+        ("a_b", "c"),
+    ]
+    pairs += [("\u6f22" * 60, "x" * 24), ("\u6f22" * 60, "x" * 25)]
+    stems = set()
+    for name, label in pairs:
+        scores = {"q": np.zeros(3), "p": np.zeros((3, 1))}
+        record = Record(name, 3.0, np.ones(1), {"em-mil": scores}, 1.0, 1.0)
+        none = pd.DataFrame(columns=["t_start", "t_end", "label"])
+        about = record, [label], label, none, none, localize.Rule(), ""
+        stems.add(figures.timeline_of(*about)[0])
+    assert len(stems) == len(pairs) and max(len(stem.encode()) for stem in stems) < 240
+    assert stems >= {"test.1-x", "test 1-x", "a-b-c"} and not any("/" in stem for stem in stems)
 
 
 def test_the_average_over_all_is_left_out_only_where_another_column_is_the_same():
