@@ -79,13 +79,14 @@ def main(argv=None):
     add("--dim", default=128, help="dimensions of a stream's features [128]")
     add("--seed", default=1, help="seed of videos, weights and order [1]")
     args, found = parser.parse_args(argv), {}
-    with program(last=argv is None):
+    with program(last=argv is None), contextlib.ExitStack() as stack:
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         released = Released(args.release, args.dim)
         print_circumstances(args)
         cpu.choose_threads(np.mean(CLIPS), 2 * args.dim)
         for number in ("float64", "float32"):
             log.info(f"running: {number}")
-            torch.set_default_dtype(getattr(torch, number))  # float32, the usual one, comes last
+            torch.set_default_dtype(getattr(torch, number))
             found[number] = figures(released, args, number)
         rows = [[what, *(show(of[what]) for of in found.values())] for what in found["float64"]]
         log.info("\n" + tables.markdown([["what", *found], *rows]))
