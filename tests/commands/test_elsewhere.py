@@ -9,6 +9,7 @@ import pytest
 from places import ROOT
 
 PAGE = (ROOT / "docs" / "elsewhere.md").read_text(encoding="utf-8")
+pytestmark = pytest.mark.slow
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, flags=re.S)
 PRINTED = ["[1. 0.]\n", "a 1.0 3.0 Jump 0.625\n", "torch.Size([50]) torch.Size([50, 20])\n"]
 

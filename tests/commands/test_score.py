@@ -277,6 +277,7 @@ def test_every_form_of_activitynet(golden_sets, form):
     np.testing.assert_allclose(e["map"], expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_the_command_runs_as_a_program(files):
     shutil.copy(files / "gt.json", files / "é.json")
     argv = ROOT / "eval_detection.py", files / "é.json", files / "found.csv"

@@ -467,6 +467,7 @@ def test_the_code_hash_changes_with_the_files_that_decide_a_run(tmp_path, monkey
     assert len(seen) == 7
 
 
+@pytest.mark.slow
 def test_all_that_a_run_loads_is_in_the_code_hash():
     """Of this repository, as Python itself says after the import of run.py."""
     loaded = python("-c", "import run, sys; print(*sys.modules)").stdout.split()
@@ -520,6 +521,7 @@ def test_the_environment_names_the_processor(monkeypatch):
     assert on_gpu == {**found, "device": "cuda", "processor": "GPU 1"}
 
 
+@pytest.mark.slow
 def test_the_environment_names_the_instructions_in_use():
     """Those that PyTorch is told to use, not the best that the processor has."""
     code = "import torch, engine.run_folder as f; print(f.environment(torch.device('cpu')))"

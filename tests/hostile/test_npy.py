@@ -479,8 +479,9 @@ def test_traps_are_read_or_refused_in_time(tmp_path):
     assert in_child(read_traps, tmp_path) == expected
 
 
-@pytest.mark.parametrize("rounds", [100, pytest.param(6000, marks=pytest.mark.slow)])
-def test_damage_at_random_gives_arrays_or_one_line(tmp_path, rounds):
+@pytest.mark.slow
+def test_damage_at_random_gives_arrays_or_one_line(tmp_path):
+    rounds = 6000
     values, refused = map(int, in_child(read_damaged, tmp_path / "a.npy", rounds))
     assert values + refused == 2 * rounds and min(values, refused) > rounds / 50
 

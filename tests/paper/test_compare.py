@@ -229,6 +229,7 @@ def test_the_command_shows_what_the_runs_say(folders, tmp_path, capsys):
     assert "recipe paper, but" in out and "bootstrap samples" in out
 
 
+@pytest.mark.slow
 def test_both_sides_are_of_the_first_localizer_of_a(tmp_path, capsys):
     flags = write_set(tmp_path / "data")
     at = flags.index("--method") + 1
@@ -243,6 +244,7 @@ def test_both_sides_are_of_the_first_localizer_of_a(tmp_path, capsys):
     assert all(c["a"].tolist() == c["b"].tolist() for c in found["columns"].values())
 
 
+@pytest.mark.slow
 def test_two_methods_of_one_folder(tmp_path):
     flags = write_set(tmp_path / "data")  # em-mil and wtalc
     for seed in ("1", "2"):
@@ -300,6 +302,7 @@ def differs(capsys, a, b):
     return found
 
 
+@pytest.mark.slow
 def test_runs_on_other_features_are_told_apart(folders, tmp_path, capsys):
     """The same videos and segments, features with noise."""
     o = json.loads((folders[0] / "s1" / "opts.json").read_text())

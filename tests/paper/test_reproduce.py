@@ -30,6 +30,8 @@ from jobs.setup import wanted
 from paper import figures, runs, sweeps, tables
 from report import published
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
@@ -113,7 +115,6 @@ def fails(capsys, *argv):
 # ------------------------------------------------------------------------------------------ runs
 
 
-@pytest.mark.slow
 def test_what_is_missing_is_trained_side_by_side(small, capsys):
     flags, s = small
     make(s, "attention", {"objective": "attention"}, seeds=[1])
@@ -127,7 +128,6 @@ def test_what_is_missing_is_trained_side_by_side(small, capsys):
     assert set(runs.finished(s, "attention")) == set(runs.finished(s, "em-mil")) == {1, 2}
 
 
-@pytest.mark.slow
 def test_a_failing_seed_does_not_lose_the_others(small, tmp_path, capsys):
     flags, s = elsewhere(small, tmp_path / "out", "--seeds", "2")
     broken = runs.planned(s, "em-mil", 2).folder
@@ -299,7 +299,6 @@ def test_a_run_left_at_work_is_waited_for(small, tmp_path, monkeypatch, capsys):
     assert len(slept) >= 3 and (folder / "results.json").read_bytes() == whole
 
 
-@pytest.mark.slow
 def test_stopping_takes_the_runs_along(small, tmp_path):
     flags = [*small[0][:-6], *words("--out {} --seeds 1 --cycle-epochs 4000", tmp_path / "out")]
     process = subprocess.Popen(
