@@ -436,7 +436,7 @@ def stretch(durations, lengths, step=1.0, window=1.0):
 
 def fits(stretched):
     """Whether the clips cover the durations within 5%, in the median. stretched: of `stretch`."""
-    return abs(1 / np.median(stretched) - 1) <= GEOMETRY_TOLERANCE
+    return abs(1 / float(np.median(stretched)) - 1) <= GEOMETRY_TOLERANCE
 
 
 def differing(stretched):
@@ -521,7 +521,7 @@ def _durations_off(found):
         implied = _implied_text(found.truth, each, fitting_convention(durations, lengths))
         yield (
             f"{found.source.path}: GEOMETRY: clips of {seconds_text(of_annotated)} cover "
-            f"{100 / np.median(stretched):.0f}% of the annotated durations "
+            f"{100 / float(np.median(stretched)):.0f}% of the annotated durations "
             f"(median), so times will be wrong; {implied}: check snippet_seconds"
         )
     if off.any():
