@@ -505,7 +505,7 @@ class Parser(argparse.ArgumentParser):
         found, rest = self.parse_known_args(argv)
         if rest:
             known = re.findall(r"(?<![\w-])--[a-z-]+", self.format_help())
-            near = difflib.get_close_matches(rest[0].split("=")[0], known, n=1)
+            near = difflib.get_close_matches(rest[0].split("=")[0], known, 1, 0.7)
             raise InputError(rest[0], "no such option", f"{near[0]}?" if near else "none (--help)")
         return found
 
