@@ -383,7 +383,7 @@ def _say_left_out(found, wanted):
     source, truth, problems = found.source, found.truth, found.problems
     surplus = [name for name in source.names if name not in truth.videos.index]
     if surplus:
-        unused = f"{count(surplus, 'video')} without annotation not used"
+        unused = f"{count(surplus, 'video')} not used, which have no annotation or are excluded"
         log.warning(f"{source.path}: {unused}: {some(surplus)}")
     n = sum(map(len, wanted))
     missing = [name for name in problems if name not in source]

@@ -167,7 +167,7 @@ def find_videos(path):
         except UnicodeEncodeError:
             raise InputError(file, "a name that is not UTF-8", "one that is: rename it") from None
     if not videos:
-        endings = f"names that end in {' '.join(sorted(SUFFIXES))}"
+        endings = f"names that end in {' '.join(sorted(SUFFIXES))} (of frames: docs/elsewhere.md)"
         raise InputError(path, f"no video among {files.count(found, 'file')}", endings)
     return dict(sorted(videos.items()))
 

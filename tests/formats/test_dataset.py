@@ -197,7 +197,7 @@ def test_surplus_features_are_said(tmp_path, streams, caplog):
     del database[surplus]
     data = feature_files.load(**write(tmp_path, streams, database))
     assert surplus not in videos(data)
-    assert has(caplog.messages, "1 video without annotation", surplus) == 1
+    assert has(caplog.messages, "1 video not used", surplus) == 1
 
 
 # ------------------------------------------------------------------------------------------------
