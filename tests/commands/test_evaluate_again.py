@@ -27,11 +27,14 @@ from report import tables
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """The folder of a run whose features and annotations have been deleted since."""
-    folder = tmp_path_factory.mktemp("trained")
-    flags = commands.write_set(folder / "data")
-    run.main([*flags, "--method", "em-mil", "untrimmednet", "wtalc", "--out", str(folder / "run")])
-    shutil.rmtree(folder / "data")
-    return folder / "run"
+
+    def make(folder):
+        flags = commands.write_set(folder / "data")
+        methods = "--method em-mil untrimmednet wtalc --out".split()
+        run.main([*flags, *methods, str(folder / "run")])
+        shutil.rmtree(folder / "data")
+
+    return commands.once(tmp_path_factory, "evaluated", make) / "run"
 
 
 @pytest.fixture

@@ -31,15 +31,19 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
-    return commands.write_set(tmp_path_factory.mktemp("data"))
+    folder = commands.once(tmp_path_factory, "resumed_set", commands.write_set)
+    paths = folder / "features.h5", folder / "annotations.json"
+    return [*words("--dataset custom --features {} --annotations {}", *paths), *commands.FLAGS]
 
 
 @pytest.fixture(scope="module")
 def whole(flags, tmp_path_factory):
     """The folder of a run that nothing interrupted."""
-    folder = tmp_path_factory.mktemp("whole")
-    assert command([*flags, "--out", folder / "run"], folder / "output")[0] == 0
-    return folder / "run"
+
+    def make(folder):
+        assert command([*flags, "--out", folder / "run"], folder / "output")[0] == 0
+
+    return commands.once(tmp_path_factory, "whole", make) / "run"
 
 
 def test_an_uninterrupted_run_has_all_parts(whole):
