@@ -13,6 +13,7 @@ import commands
 import numpy as np
 import pytest
 import torch
+import toy_sets
 from commands import FORKS, words
 from places import ROOT
 
@@ -233,16 +234,10 @@ def test_an_error_of_one_is_the_error_of_all_and_said_once():
 
 def _videos(n):
     rng = np.random.default_rng(0)
+    dims = 6, 5
     return [
-        dataset.Video(
-            f"v{i}",
-            *(rng.normal(size=(4, d)).astype(np.float32) for d in (6, 5)),
-            np.eye(3, dtype=np.float32)[i % 2],
-            4.0,
-            np.zeros((0, 2)),
-            np.zeros(0, int),
-            1.0,
-            1.0,
+        toy_sets.video(
+            f"v{i}", *(rng.normal(size=(4, d)).astype(np.float32) for d in dims), np.eye(3)[i % 2]
         )
         for i in range(n)
     ]
