@@ -14,7 +14,6 @@ import pytest
 import torch
 from places import ROOT, python
 
-import dataset
 import eval_detection
 import opts
 import run
@@ -299,15 +298,3 @@ def test_videos_without_features_are_missed_not_forgiven(tmp_path, capsys):
         del file["video_08"]
     results = run.main([*flags, "--allow-missing", "--out", str(tmp_path / "out")])
     assert results["test"]["videos"] == 4 and results["test"]["segments"] == 5
-
-
-def test_training_videos_carry_no_segments(tmp_path):
-    write_set(tmp_path)
-    data = dataset.load(
-        tmp_path / "features.h5",
-        tmp_path / "annotations.json",
-        train_subset="train",
-        test_subset="test",
-    )
-    assert all(len(v.segments) == 0 and len(v.segment_labels) == 0 for v in data.train)
-    assert all(len(v.segments) == 1 for v in data.test)

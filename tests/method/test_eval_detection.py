@@ -472,90 +472,48 @@ def test_averages():
 # ------------------------------------------------------------------------- kinds of detections
 
 
-def test_error_profile_by_hand():
-    truth = ground_truth(("a", 0, 10, "x"), ("a", 20, 30, "y"), ("a", 40, 50, "x"))
-    found = detections(
-        ("a", 0, 10, "x", 0.9),  # true positive
-        ("a", 0, 9, "x", 0.8),  # double detection
-        ("a", 0, 3, "x", 0.7),  # localization, tIoU 0.3
-        ("a", 20, 30, "x", 0.6),  # wrong label
-        ("a", 20, 23, "x", 0.5),  # confusion
-        ("a", 60, 70, "x", 0.4),  # background
-        ("a", 29.5, 60, "x", 0.3),  # localization: 10/30.5 of x, 0.5/40 of y
-        ("b", 0, 10, "x", 0.2),  # background: nothing in this video
-        ("a", 0, 10, "w", 0.1),  # a class without ground truth: not counted
-    )
-    expected = {
-        "true positive": 1,
-        "double detection": 1,
-        "localization": 2,
-        "wrong label": 1,
-        "confusion": 1,
-        "background": 2,
-        "ignored": 0,
-        "missed segments": 2,
-    }
+def test_kinds_of_detections_by_hand():
+    truth = ground_truth(("a", 40, 50, "x"), ("a", 20, 30, "y"), ("a", 0, 10, "x"))
+    rows = [  # in no order of scores, each with its kind and the segment that it is judged by
+        (("a", 60, 70, "x", 0.95), "background", -1),
+        (("a", 0, 9, "x", 0.8), "double detection", 2),  # of a better one
+        (("a", 0, 10, "w", 0.99), "", -1),  # a class without ground truth: not counted
+        (("a", 0, 10, "x", 0.9), "true positive", 2),
+        (("a", 0, 3, "x", 0.7), "localization", 2),  # tIoU 0.3
+        (("a", 20, 30, "x", 0.6), "wrong label", 1),
+        (("b", 0, 10, "x", 0.2), "background", -1),  # nothing in this video
+        (("a", 20, 23, "x", 0.5), "confusion", 1),
+        (("a", 20, 23, "y", 0.4), "localization", 1),
+        (("a", 29.5, 60, "x", 0.3), "localization", 0),  # 10/30.5 of x, 0.5/40 of y
+        (("a", 22, 44, "x", 0.1), "confusion", 1),  # 8/24 of y, more than 4/28 of x
+    ]
+    found = detections(*[row for row, _, _ in rows])
+    kinds, hit, judged_by = detection_kinds(truth, found)
+    assert kinds.tolist() == [kind for _, kind, _ in rows]
+    assert judged_by.tolist() == [segment for _, _, segment in rows]
+    assert hit.tolist() == [False, False, True]
+    at_less, hit, _ = detection_kinds(truth, found, 0.3)
+    assert at_less[8] == at_less[9] == "true positive" and hit.tolist() == [True] * 3
+    names = [name for name in eval_detection.KINDS if name]
+    expected = {name: kinds.tolist().count(name) for name in names} | {"missed segments": 2}
     assert error_profile(truth, found) == expected
     ambiguous = ground_truth(("a", 65, 80, "Ambiguous"), ("b", 9, 10, "Ambiguous"))
     assert error_profile(truth, found, ambiguous=ambiguous) == expected
-    assert error_profile(truth, found, 0.5, "thumos-2015", ambiguous) == {
-        **expected,
-        "background": 0,
-        "ignored": 2,
-    }
-
-
-def test_error_profile_counts_every_detection_once():
-    for seed in range(40):
-        truth, found, _ = random_tables(seed)
-        truth, found = ground_truth(*truth), detections(*found)
-        profile = error_profile(truth, found)
-        missed = profile.pop("missed segments")
-        assert sum(profile.values()) == found["label"].isin(truth["label"]).sum()
-        assert profile["true positive"] + missed == len(truth)
-    profile = error_profile(TRUTH, FOUND[:0])
-    assert profile.pop("missed segments") == 3 and not any(profile.values())
-
-
-def test_detection_kinds_by_hand():
-    truth = ground_truth(
-        ("b", 20, 30, "y"), ("a", 40, 50, "x"), ("b", 0, 10, "x"), ("a", 0, 10, "z")
-    )
-    found = detections(
-        ("a", 60, 70, "x", 0.95),  # background
-        ("b", 0, 9, "x", 0.8),  # double detection of a better one
-        ("a", 0, 10, "w", 0.7),  # a class without ground truth
-        ("b", 0, 10, "x", 0.9),  # true positive
-        ("b", 20, 30, "x", 0.6),  # wrong label
-        ("b", 20, 23, "y", 0.5),  # localization, tIoU 0.3
-        ("b", 20, 23, "x", 0.4),  # confusion
-    )
-    kinds, hit, judged_by = detection_kinds(truth, found)
-    assert kinds.tolist() == [
-        "background",
-        "double detection",
-        "",
-        "true positive",
-        "wrong label",
-        "localization",
-        "confusion",
-    ]
-    assert hit.tolist() == [False, False, True, False]
-    assert judged_by.tolist() == [-1, 2, -1, 2, 0, 0, 0]
-    kinds, hit, _ = detection_kinds(truth, found, 0.3)
-    assert kinds[5] == "true positive" and hit.tolist() == [True, False, True, False]
-    ambiguous = ground_truth(("a", 65, 80, "Ambiguous"))
-    assert detection_kinds(truth, found, 0.5, "thumos-2015", ambiguous)[0][0] == "ignored"
+    forgiven = {**expected, "background": 0, "ignored": 2}
+    assert error_profile(truth, found, 0.5, "thumos-2015", ambiguous) == forgiven
 
 
 def test_found_segments_are_as_many_as_true_positives():
     for seed in range(40):
         truth, found, ambiguous = random_tables(seed)
         for protocol in PROTOCOLS:
-            settings = 0.4, protocol
-            kinds, hit, _ = detection_kinds(ground_truth(*truth), detections(*found), *settings)
-            assert hit.sum() == np.count_nonzero(kinds == "true positive")
-            for label in {row[3] for row in truth}:
+            tables = ground_truth(*truth), detections(*found), 0.4, protocol
+            kinds, hit, _ = detection_kinds(*tables)
+            profile = error_profile(*tables)
+            assert profile["true positive"] == hit.sum() == len(truth) - profile["missed segments"]
+            known = {row[3] for row in truth}
+            assert sum(kind != "" for kind in kinds) == sum(row[3] in known for row in found)
+            for label in known:
                 own = [k for k, row in enumerate(truth) if row[3] == label]
                 assert hit[own].sum() == sum(
                     kind == "true positive" and row[3] == label for kind, row in zip(kinds, found)
