@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from toy_sets import streams, tiny
+from toy_sets import SETTINGS, streams, tiny
 
 import localize
 import opts
@@ -25,20 +25,6 @@ from formats.clip_scores import Record
 from formats.files import InputError
 from methods import METHODS
 
-PHASES = (("M", 2, 1e-2, "bag"), ("E", 2, 1e-2, "frozen"), ("M", 1, 1e-2, "frozen"))
-SETTINGS = {
-    "em-mil": dict(
-        phases=PHASES,
-        gamma=0.1,
-        keep_peak=False,
-        rgb_weight=0.5,
-        objective="pseudo-labels",
-        joint="off",
-        videos_per_step=1,
-    ),
-    "untrimmednet": dict(lr=1e-2, untrimmednet_epochs=3),
-    "wtalc": dict(lr=1e-2, wtalc_iterations=20, wtalc_max_clips=750),
-}
 CLASSIFIERS = [name for name, method in METHODS.items() if method.classifies]
 
 
