@@ -88,11 +88,6 @@ def test_evaluating_again_and_predicting_keep_the_window(plain, longer, tmp_path
     assert "found clips of 0.5 s, expected clips of 1.5 s every 0.5 s as in training" in error
 
 
-def test_a_run_does_not_go_on_with_another_window(plain, longer, capsys):
-    argv = ["--resume", longer, "--clip-seconds", "1"]
-    assert "--clip-seconds: found 1.0, expected 1.5" in commands.refused(argv, capsys)
-
-
 @pytest.fixture(scope="module")
 def two_rates(tmp_path_factory):
     """(flags, folder) of the set where every second video has half of the frame rate: clips of 0.5
@@ -168,10 +163,3 @@ def test_a_window_beside_duration_over_clips_is_refused(two_rates, tmp_path, cap
     error = commands.refused([*argv, "--out", tmp_path / "run"], capsys)
     assert "--clip-seconds: found with --snippet-seconds duration" in error
     assert not (tmp_path / "run").exists()
-
-
-def test_what_is_no_step(two_rates, tmp_path, capsys):
-    for value in ("durations", "0", "nan"):
-        argv = [*two_rates[0], "--snippet-seconds", value, "--out", tmp_path / "run"]
-        error = commands.refused(argv, capsys)
-        assert "--snippet-seconds: found" in error and "(0, inf) or duration" in error

@@ -23,11 +23,14 @@ METHODS = ("em-mil", "untrimmednet", "wtalc")
 
 
 def trained_on(folder, **kwargs):
-    """(folder of a run by all methods, {name: (rgb, flow)} of all its videos, names of its test
-    videos).
-    """
+    """A run by all methods, as `of_run` returns it."""
     flags = commands.write_set(folder / "data", **kwargs)
     run.main([*flags, "--method", *METHODS, "--out", str(folder / "run")])
+    return of_run(folder)
+
+
+def of_run(folder):
+    """(folder of the run, {name: (rgb, flow)} of all its videos, names of its test videos)."""
     source = features.open_features(folder / "data/features.h5")
     streams = {name: source.read(name) for name in source.names}
     source.close()
@@ -36,7 +39,7 @@ def trained_on(folder, **kwargs):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    return trained_on(tmp_path_factory.mktemp("trained"))
+    return of_run(commands.once(tmp_path_factory, "predicted", trained_on))
 
 
 @pytest.fixture(scope="module")

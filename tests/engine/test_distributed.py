@@ -13,6 +13,7 @@ import commands
 import numpy as np
 import pytest
 import torch
+import toy_sets
 from commands import FORKS, words
 from places import ROOT
 
@@ -233,34 +234,13 @@ def test_an_error_of_one_is_the_error_of_all_and_said_once():
 
 def _videos(n):
     rng = np.random.default_rng(0)
+    dims = 6, 5
     return [
-        dataset.Video(
-            f"v{i}",
-            *(rng.normal(size=(4, d)).astype(np.float32) for d in (6, 5)),
-            np.eye(3, dtype=np.float32)[i % 2],
-            4.0,
-            np.zeros((0, 2)),
-            np.zeros(0, int),
-            1.0,
-            1.0,
+        toy_sets.video(
+            f"v{i}", *(rng.normal(size=(4, d)).astype(np.float32) for d in dims), np.eye(3)[i % 2]
         )
         for i in range(n)
     ]
-
-
-SETTINGS = {
-    "em-mil": dict(
-        phases=(("M", 2, 1e-3, "bag"), ("E", 1, 1e-3, "frozen")),
-        gamma=0.1,
-        keep_peak=False,
-        rgb_weight=0.5,
-        objective="pseudo-labels",
-        joint="off",
-        videos_per_step=1,
-    ),
-    "untrimmednet": dict(lr=1e-3, untrimmednet_epochs=3),
-    "wtalc": dict(lr=1e-3, wtalc_iterations=3, wtalc_max_clips=750),
-}
 
 
 class _Kept(RunFolder):
@@ -281,7 +261,7 @@ def _fit(folder, what, n, bad=None, resume=False, until_epoch=None):
     run = _Kept(folder, seed=1, resume=resume)
     run.generator("model", 0)
     method = METHODS[what]
-    model = run.register(what, method(6, 5, 3, method.Settings(**SETTINGS[what])))
+    model = run.register(what, method(6, 5, 3, method.Settings(**toy_sets.SETTINGS[what])))
     if until_epoch is not None:
         model.phases = model.phases[:until_epoch]
     model.fit(TrainingSet(videos), run)
@@ -304,9 +284,9 @@ def test_uneven_shards_and_a_process_without_videos_train_alike(tmp_path):
         assert all(np.isfinite(list(r["loss"].values())).all() for r in records)
         assert all(np.array_equal(a, b) for a, b in zip(weights, other[0], strict=True))
         assert [r["videos"] for r in records] == {
-            "em-mil": [n] * 3,
+            "em-mil": [n] * 5,
             "untrimmednet": [n] * 3,
-            "wtalc": [3 * wtalc.BATCH * min(n, 2)],
+            "wtalc": [20 * wtalc.BATCH * min(n, 2)],
         }[what]
         if what == "em-mil":
             of_bag = labels.read(folder, 1, "M")  # of all videos, in the order of the set

@@ -113,18 +113,6 @@ def test_every_optimizer_steps_and_moves_its_parameters_only():
     )
 
 
-def test_weight_decay_is_added_to_the_gradient():
-    """Without decay the loss's gradient is 0 here, and the weight stays."""
-    weights = []
-    for decay in (0.0, 0.01):
-        network = one_weight()
-        train_epoch(
-            [([bag(0, [[0.0]])], 1)], mean_square(network), [Adam(network.parameters(), 0.5, decay)]
-        )
-        weights.append(network.weight.item())
-    assert weights == pytest.approx([2.0, 1.5])
-
-
 def test_gradients_do_not_pile_up():
     """A parameter that a step does not touch is not moved by an earlier step's gradient."""
     network, other = one_weight(), one_weight()

@@ -202,6 +202,11 @@ def test_a_folder_has_one_run(tmp_path):
     RunFolder(tmp_path).close()
 
 
+def test_a_new_run_where_a_checkpoint_lies(whole, tmp_path):
+    shutil.copytree(whole[0], tmp_path / "run")
+    refused(lambda: RunFolder(tmp_path / "run", seed=3), tmp_path / "run", "checkpoint")
+
+
 def test_a_run_that_cannot_begin_releases_the_folder(tmp_path):
     (tmp_path / CHECKPOINT).write_bytes(b"")
     refused(lambda: RunFolder(tmp_path, resume=True), tmp_path / CHECKPOINT)

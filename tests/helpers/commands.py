@@ -10,6 +10,7 @@ import signal
 import sys
 from pathlib import Path
 
+import filelock
 import h5py
 import numpy as np
 import pytest
@@ -54,6 +55,20 @@ def write_set(folder, seed=0, n_train=8, n_test=4, dims=(6, 5), past_end=0.0):
     (folder / "annotations.json").write_text(json.dumps({"database": database}))
     paths = folder / "features.h5", folder / "annotations.json"
     return [*words("--dataset custom --features {} --annotations {}", *paths), *FLAGS]
+
+
+def once(tmp_path_factory, name, make):
+    """The folder that make(folder) fills: once for all test processes, which may only read it.
+    Tests are shared out one by one, so a module's fixture alone is made in every process, and again
+    when a process comes back to the module."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with filelock.FileLock(base / f"{name}.lock"):
+        if not (base / f"{name}.made").exists():
+            (base / name).mkdir()
+            make(base / name)
+            (base / f"{name}.made").touch()
+    return base / name
 
 
 # ------------------------------------------------------------------------------------------------

@@ -5,6 +5,22 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+# a short training by each method
+PHASES = (("M", 2, 1e-2, "bag"), ("E", 2, 1e-2, "frozen"), ("M", 1, 1e-2, "frozen"))
+SETTINGS = {
+    "em-mil": dict(
+        phases=PHASES,
+        gamma=0.1,
+        keep_peak=False,
+        rgb_weight=0.5,
+        objective="pseudo-labels",
+        joint="off",
+        videos_per_step=1,
+    ),
+    "untrimmednet": dict(lr=1e-2, untrimmednet_epochs=3),
+    "wtalc": dict(lr=1e-2, wtalc_iterations=20, wtalc_max_clips=750),
+}
+
 
 def video(name, rgb, flow, labels):
     return SimpleNamespace(name=name, rgb=rgb, flow=flow, labels=np.asarray(labels, np.float32))

@@ -140,66 +140,52 @@ def segments_of(text):
     return [(row[0], *map(float, row[1:])) for row in map(str.split, text.split(";")) if row]
 
 
+def tables_of(truth, found):
+    """Ground truth and detections, all of a class x."""
+    rows = [(*row[:3], "x", row[3]) for row in segments_of(found)]
+    return ground_truth(*[(*row, "x") for row in segments_of(truth)]), detections(*rows)
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_small_cases(name, protocol):
-    *texts, expected = CASES[name]
-    truth, found, ambiguous = map(segments_of, texts)
-    truth = ground_truth(*[(*row, "x") for row in truth])
-    found = detections(*[(*row[:3], "x", row[3]) for row in found])
-    ambiguous = pd.DataFrame(ambiguous, columns=["video", "t_start", "t_end"])
-    result = evaluate(truth, found, [0.5], protocol, ambiguous)
+    truth, found, ambiguous, expected = CASES[name]
+    ambiguous = pd.DataFrame(segments_of(ambiguous), columns=["video", "t_start", "t_end"])
+    result = evaluate(*tables_of(truth, found), [0.5], protocol, ambiguous)
     assert result.ap.shape == (1, 1)
     assert result.ap[0, 0] == pytest.approx(expected[PROTOCOLS.index(protocol)], abs=1e-12)
 
 
-def test_equal_overlap_takes_the_later_ground_truth():
-    """[0, 10] overlaps both halves by 0.5; having taken [5, 10], it leaves [0, 5] to the
-    second detection."""
-    truth = ground_truth(("a", 0, 5, "x"), ("a", 5, 10, "x"))
-    first = detections(("a", 0, 10, "x", 0.9), ("a", 0, 5, "x", 0.8))
-    second = detections(("a", 0, 10, "x", 0.9), ("a", 5, 10, "x", 0.8))
-    assert evaluate(truth, first, 0.5).map[0] == 1
-    assert evaluate(truth, second, 0.5).map[0] == 0.5
+ANET, T14, T15 = PROTOCOLS
+# protocols, tIoU, truth, detections, mAP
+TIES = [
+    # [0, 10] overlaps both halves by 0.5: it takes the later one and leaves [0, 5] to the second
+    ([ANET], 0.5, "a 0 5; a 5 10", "a 0 10 0.9; a 0 5 0.8", 1),
+    ([ANET], 0.5, "a 0 5; a 5 10", "a 0 10 0.9; a 5 10 0.8", 1 / 2),
+    # two at tIoU 0.8: the higher score, in either order of rows
+    ([T14, T15], 0.5, "a 0 10", "a 0 8 0.1; a 2 10 0.9", 1),
+    ([T14, T15], 0.5, "a 0 10", "a 2 10 0.9; a 0 8 0.1", 1),
+    # equal scores, too: the earlier row. [0, 6] finds only [0, 8] near enough
+    ([T14, T15], 0.7, "a 0 10; a 0 6", "a 2 10 0.5; a 0 8 0.5", 1),
+    ([T15], 0.7, "a 0 10; a 0 6", "a 0 8 0.5; a 2 10 0.5", 1 / 2),
+    ([T14], 0.7, "a 0 10; a 0 6", "a 0 8 0.5; a 2 10 0.5", 6 / 11),
+    # ground truths choose in the order of rows: the first takes [0, 10], which both want, and the
+    # other has [2, 10] left, at tIoU 0.8 of [0, 10] and 0.7 of [0, 9]
+    ([T15], 0.75, "a 0 9; a 0 10", "a 0 10 0.9; a 2 10 0.8", 1),
+    ([T15], 0.75, "a 0 10; a 0 9", "a 0 10 0.9; a 2 10 0.8", 1 / 2),
+    # equal scores: a miss in b before a hit in a, by rows in activitynet, by videos in thumos-2015
+    ([ANET], 0.5, "a 0 10; b 0 10", "b 50 60 0.5; a 0 10 0.5", 1 / 4),
+    ([ANET], 0.5, "a 0 10; b 0 10", "a 0 10 0.5; b 50 60 0.5", 1 / 2),
+    ([T15], 0.5, "a 0 10; b 0 10", "b 50 60 0.5; a 0 10 0.5", 1 / 2),
+    ([T15], 0.5, "a 0 10; b 0 10", "a 0 10 0.5; b 50 60 0.5", 1 / 2),
+]
 
 
-def test_equal_overlap_takes_the_detection_with_the_higher_score_in_thumos():
-    truth = ground_truth(("a", 0, 10, "x"))
-    # tIoU 0.8 both
-    found = detections(("a", 0, 8, "x", 0.1), ("a", 2, 10, "x", 0.9))
-    for protocol in ("thumos-2014", "thumos-2015"):
-        assert evaluate(truth, found, 0.5, protocol).map[0] == 1
-        assert evaluate(truth, found[::-1], 0.5, protocol).map[0] == 1
-
-
-def test_equal_overlap_and_score_take_the_earlier_detection_in_thumos():
-    """[0, 10] takes the earlier row of two with tIoU 0.8; [0, 6] finds only [0, 8] near enough."""
-    truth = ground_truth(("a", 0, 10, "x"), ("a", 0, 6, "x"))
-    found = detections(("a", 2, 10, "x", 0.5), ("a", 0, 8, "x", 0.5))
-    for protocol in ("thumos-2014", "thumos-2015"):
-        assert evaluate(truth, found, 0.7, protocol).map[0] == 1
-        assert evaluate(truth, found[::-1], 0.7, protocol).map[0] < 1
-
-
-def test_thumos_ground_truths_choose_in_row_order():
-    """Whoever chooses first takes the detection that both want, and the other may be left
-    with too little."""
-    found = detections(("a", 0, 10, "x", 0.9), ("a", 2, 10, "x", 0.8))
-    # [0, 9] takes [0, 10] (0.9); [0, 10] gets [2, 10] (0.8)
-    greedy = ground_truth(("a", 0, 9, "x"), ("a", 0, 10, "x"))
-    assert evaluate(greedy, found, 0.75, "thumos-2015").map[0] == 1
-    # [0, 10] takes its equal; [0, 9] is left with 0.7
-    other = ground_truth(("a", 0, 10, "x"), ("a", 0, 9, "x"))
-    assert evaluate(other, found, 0.75, "thumos-2015").map[0] == 0.5
-
-
-def test_ties_follow_rows_in_activitynet_and_videos_in_thumos_2015():
-    truth = ground_truth(("a", 0, 10, "x"), ("b", 0, 10, "x"))
-    good_last = detections(("b", 50, 60, "x", 0.5), ("a", 0, 10, "x", 0.5))
-    assert evaluate(truth, good_last, 0.5).map[0] == 0.25
-    assert evaluate(truth, good_last, 0.5, "thumos-2015").map[0] == 0.5
-    assert evaluate(truth, good_last[::-1], 0.5).map[0] == 0.5
-    assert evaluate(truth, good_last[::-1], 0.5, "thumos-2015").map[0] == 0.5
+@pytest.mark.parametrize("protocols, tiou, truth, found, expected", TIES)
+def test_ties_by_hand(protocols, tiou, truth, found, expected):
+    for protocol in protocols:
+        result = evaluate(*tables_of(truth, found), tiou, protocol)
+        assert result.map[0] == pytest.approx(expected, abs=1e-12), protocol
 
 
 # -------------------------------------------------------------------------------- literal programs
@@ -486,90 +472,48 @@ def test_averages():
 # ------------------------------------------------------------------------- kinds of detections
 
 
-def test_error_profile_by_hand():
-    truth = ground_truth(("a", 0, 10, "x"), ("a", 20, 30, "y"), ("a", 40, 50, "x"))
-    found = detections(
-        ("a", 0, 10, "x", 0.9),  # true positive
-        ("a", 0, 9, "x", 0.8),  # double detection
-        ("a", 0, 3, "x", 0.7),  # localization, tIoU 0.3
-        ("a", 20, 30, "x", 0.6),  # wrong label
-        ("a", 20, 23, "x", 0.5),  # confusion
-        ("a", 60, 70, "x", 0.4),  # background
-        ("a", 29.5, 60, "x", 0.3),  # localization: 10/30.5 of x, 0.5/40 of y
-        ("b", 0, 10, "x", 0.2),  # background: nothing in this video
-        ("a", 0, 10, "w", 0.1),  # a class without ground truth: not counted
-    )
-    expected = {
-        "true positive": 1,
-        "double detection": 1,
-        "localization": 2,
-        "wrong label": 1,
-        "confusion": 1,
-        "background": 2,
-        "ignored": 0,
-        "missed segments": 2,
-    }
+def test_kinds_of_detections_by_hand():
+    truth = ground_truth(("a", 40, 50, "x"), ("a", 20, 30, "y"), ("a", 0, 10, "x"))
+    rows = [  # in no order of scores, each with its kind and the segment that it is judged by
+        (("a", 60, 70, "x", 0.95), "background", -1),
+        (("a", 0, 9, "x", 0.8), "double detection", 2),  # of a better one
+        (("a", 0, 10, "w", 0.99), "", -1),  # a class without ground truth: not counted
+        (("a", 0, 10, "x", 0.9), "true positive", 2),
+        (("a", 0, 3, "x", 0.7), "localization", 2),  # tIoU 0.3
+        (("a", 20, 30, "x", 0.6), "wrong label", 1),
+        (("b", 0, 10, "x", 0.2), "background", -1),  # nothing in this video
+        (("a", 20, 23, "x", 0.5), "confusion", 1),
+        (("a", 20, 23, "y", 0.4), "localization", 1),
+        (("a", 29.5, 60, "x", 0.3), "localization", 0),  # 10/30.5 of x, 0.5/40 of y
+        (("a", 22, 44, "x", 0.1), "confusion", 1),  # 8/24 of y, more than 4/28 of x
+    ]
+    found = detections(*[row for row, _, _ in rows])
+    kinds, hit, judged_by = detection_kinds(truth, found)
+    assert kinds.tolist() == [kind for _, kind, _ in rows]
+    assert judged_by.tolist() == [segment for _, _, segment in rows]
+    assert hit.tolist() == [False, False, True]
+    at_less, hit, _ = detection_kinds(truth, found, 0.3)
+    assert at_less[8] == at_less[9] == "true positive" and hit.tolist() == [True] * 3
+    names = [name for name in eval_detection.KINDS if name]
+    expected = {name: kinds.tolist().count(name) for name in names} | {"missed segments": 2}
     assert error_profile(truth, found) == expected
     ambiguous = ground_truth(("a", 65, 80, "Ambiguous"), ("b", 9, 10, "Ambiguous"))
     assert error_profile(truth, found, ambiguous=ambiguous) == expected
-    assert error_profile(truth, found, 0.5, "thumos-2015", ambiguous) == {
-        **expected,
-        "background": 0,
-        "ignored": 2,
-    }
-
-
-def test_error_profile_counts_every_detection_once():
-    for seed in range(40):
-        truth, found, _ = random_tables(seed)
-        truth, found = ground_truth(*truth), detections(*found)
-        profile = error_profile(truth, found)
-        missed = profile.pop("missed segments")
-        assert sum(profile.values()) == found["label"].isin(truth["label"]).sum()
-        assert profile["true positive"] + missed == len(truth)
-    profile = error_profile(TRUTH, FOUND[:0])
-    assert profile.pop("missed segments") == 3 and not any(profile.values())
-
-
-def test_detection_kinds_by_hand():
-    truth = ground_truth(
-        ("b", 20, 30, "y"), ("a", 40, 50, "x"), ("b", 0, 10, "x"), ("a", 0, 10, "z")
-    )
-    found = detections(
-        ("a", 60, 70, "x", 0.95),  # background
-        ("b", 0, 9, "x", 0.8),  # double detection of a better one
-        ("a", 0, 10, "w", 0.7),  # a class without ground truth
-        ("b", 0, 10, "x", 0.9),  # true positive
-        ("b", 20, 30, "x", 0.6),  # wrong label
-        ("b", 20, 23, "y", 0.5),  # localization, tIoU 0.3
-        ("b", 20, 23, "x", 0.4),  # confusion
-    )
-    kinds, hit, judged_by = detection_kinds(truth, found)
-    assert kinds.tolist() == [
-        "background",
-        "double detection",
-        "",
-        "true positive",
-        "wrong label",
-        "localization",
-        "confusion",
-    ]
-    assert hit.tolist() == [False, False, True, False]
-    assert judged_by.tolist() == [-1, 2, -1, 2, 0, 0, 0]
-    kinds, hit, _ = detection_kinds(truth, found, 0.3)
-    assert kinds[5] == "true positive" and hit.tolist() == [True, False, True, False]
-    ambiguous = ground_truth(("a", 65, 80, "Ambiguous"))
-    assert detection_kinds(truth, found, 0.5, "thumos-2015", ambiguous)[0][0] == "ignored"
+    forgiven = {**expected, "background": 0, "ignored": 2}
+    assert error_profile(truth, found, 0.5, "thumos-2015", ambiguous) == forgiven
 
 
 def test_found_segments_are_as_many_as_true_positives():
     for seed in range(40):
         truth, found, ambiguous = random_tables(seed)
         for protocol in PROTOCOLS:
-            settings = 0.4, protocol
-            kinds, hit, _ = detection_kinds(ground_truth(*truth), detections(*found), *settings)
-            assert hit.sum() == np.count_nonzero(kinds == "true positive")
-            for label in {row[3] for row in truth}:
+            tables = ground_truth(*truth), detections(*found), 0.4, protocol
+            kinds, hit, _ = detection_kinds(*tables)
+            profile = error_profile(*tables)
+            assert profile["true positive"] == hit.sum() == len(truth) - profile["missed segments"]
+            known = {row[3] for row in truth}
+            assert sum(kind != "" for kind in kinds) == sum(row[3] in known for row in found)
+            for label in known:
                 own = [k for k, row in enumerate(truth) if row[3] == label]
                 assert hit[own].sum() == sum(
                     kind == "true positive" and row[3] == label for kind, row in zip(kinds, found)
@@ -642,15 +586,11 @@ def test_classes_to_show():
     assert classes_to_show(ap[:, :7], each=1) == [4, 5, 3, 2, 6, 0]
 
 
-def test_the_evaluator_needs_no_torch():
-    code = "import sys, eval_detection; sys.exit('torch' in sys.modules)"
-    assert python("-c", code).returncode == 0
-
-
 def test_a_copy_of_the_file_alone_evaluates(tmp_path):
     shutil.copy(ROOT / "eval_detection.py", tmp_path)
     code = (
-        "import pandas as pd, eval_detection as e\n"
+        "import sys, pandas as pd, eval_detection as e\n"
+        "assert 'torch' not in sys.modules\n"
         "t = pd.DataFrame([('a', 0, 10, 'x')], columns=['video', 't_start', 't_end', 'label'])\n"
         "print(e.evaluate(t, t.assign(score=1.0), [0.5]).map)\n"
         "try: e.evaluate(t, t, [0.5])\n"

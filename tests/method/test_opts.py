@@ -119,6 +119,8 @@ def test_the_recipe_is_named_with_all_that_departs_from_it(flags, processes, nam
         ("--tiou 0.5 0", "--tiou", "0.0"),
         ("--seed -1", "--seed", "-1"),
         ("--snippet-seconds durations", "--snippet-seconds", "'durations'"),
+        ("--snippet-seconds 0", "--snippet-seconds", "0.0"),
+        ("--snippet-seconds nan", "--snippet-seconds", "nan"),
         ("--recipe best", "--recipe", "'best'"),
         ("--method em-mil magic", "--method", "'magic'"),
         ("--dataset thumos", "--dataset", "'thumos'"),
@@ -192,7 +194,7 @@ def test_each_option_has_a_group_and_help():
             "resume",
             "--features x --lambda 0.1 --tiou 0.5 --device cpu",
             "--seed 5 --lr 1 --cycle 2 --train-subset a --snippet-seconds 1 --exclude-video a "
-            "--recipe release --dataset custom --streams rgb",
+            "--clip-seconds 1 --recipe release --dataset custom --streams rgb",
         ),
         (
             "evaluate",

@@ -50,44 +50,26 @@ def features(v):
     return torch.from_numpy(v.rgb), torch.from_numpy(v.flow)
 
 
-def test_the_first_m_step_by_hand(tmp_path):
-    """Uniform attention, softmax over classes: -log of the mean probability of the class, of each
-    stream.
-    """
+@pytest.mark.parametrize("targets", ["bag", "frozen"])
+@pytest.mark.parametrize("step", ["E", "M"])
+def test_a_step_by_hand(tmp_path, step, targets):
+    """-log of the class's probability, weighed by the attention: of each stream for the branch that
+    is trained, averaged over the streams for the frozen one; uniform attention at the start."""
     (v,) = small_set(1)
-    _, log = fit(tmp_path, [v], [Phase("M", 1, 1e-3, "bag")])
-    logits = fresh().classifier(*features(v))
-    for stream in ("rgb", "flow"):
-        expected = -getattr(logits, stream).softmax(1)[:, 0].mean().log().item()
+    _, log = fit(tmp_path, [v], [Phase(step, 1, 1e-3, targets)])
+    model = fresh()
+    q, p = model.assignment(*features(v)), model.classifier(*features(v))
+    attention = {name: getattr(q, name)[:, 0].softmax(0) for name in ("rgb", "flow")}
+    probability = {name: getattr(p, name).softmax(1)[:, 0] for name in ("rgb", "flow")}
+    frozen = attention if step == "M" else probability
+    mean = (frozen["rgb"] + frozen["flow"]) / 2
+    if step == "M" and targets == "bag":
+        mean = torch.full_like(mean, 1 / len(mean))
+    for stream, trained in (probability if step == "M" else attention).items():
+        expected = -(mean * trained).sum().log().item()
         assert log[0]["loss"][stream] == pytest.approx(expected, rel=1e-5)
     assert not {"positive", "empty", "changed"} & log[0].keys()  # of labels in [0, 1] only
     assert not (tmp_path / "labels").exists()
-
-
-@pytest.mark.parametrize("targets", ["bag", "frozen"])
-def test_an_e_step_by_hand(tmp_path, targets):
-    """The attention of each stream weighs the class's probability, averaged over the streams and
-    frozen.
-    """
-    (v,) = small_set(1)
-    _, log = fit(tmp_path, [v], [Phase("E", 1, 1e-3, targets)])
-    model = fresh()
-    q, p = model.assignment(*features(v)), model.classifier(*features(v))
-    probability = (p.rgb.softmax(1) + p.flow.softmax(1))[:, 0] / 2
-    for stream in ("rgb", "flow"):
-        expected = -(getattr(q, stream)[:, 0].softmax(0) * probability).sum().log().item()
-        assert log[0]["loss"][stream] == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_later_m_step_by_hand(tmp_path):
-    (v,) = small_set(1)
-    _, log = fit(tmp_path, [v], [Phase("M", 1, 1e-3, "frozen")])
-    model = fresh()
-    q, p = model.assignment(*features(v)), model.classifier(*features(v))
-    attention = (q.rgb.softmax(0) + q.flow.softmax(0))[:, 0] / 2
-    for stream in ("rgb", "flow"):
-        expected = -(attention * getattr(p, stream).softmax(1)[:, 0]).sum().log().item()
-        assert log[0]["loss"][stream] == pytest.approx(expected, rel=1e-5)
 
 
 def test_scores_lie_in_the_unit_interval_and_phases_freeze(tmp_path):

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from toy_sets import streams, tiny
+from toy_sets import SETTINGS, streams, tiny
 
 import localize
 import opts
@@ -25,20 +25,6 @@ from formats.clip_scores import Record
 from formats.files import InputError
 from methods import METHODS
 
-PHASES = (("M", 2, 1e-2, "bag"), ("E", 2, 1e-2, "frozen"), ("M", 1, 1e-2, "frozen"))
-SETTINGS = {
-    "em-mil": dict(
-        phases=PHASES,
-        gamma=0.1,
-        keep_peak=False,
-        rgb_weight=0.5,
-        objective="pseudo-labels",
-        joint="off",
-        videos_per_step=1,
-    ),
-    "untrimmednet": dict(lr=1e-2, untrimmednet_epochs=3),
-    "wtalc": dict(lr=1e-2, wtalc_iterations=20, wtalc_max_clips=750),
-}
 CLASSIFIERS = [name for name, method in METHODS.items() if method.classifies]
 
 
@@ -139,17 +125,15 @@ def test_a_video_that_is_not_finite_is_named(name, tmp_path):
 
 # ------------------------------------------------------------------------------------------------
 # one stream
-@pytest.mark.parametrize("objective", ["pseudo-labels", "attention"])
 @pytest.mark.parametrize("stream", ["rgb", "flow"])
-@pytest.mark.parametrize("name", METHODS)
-def test_one_stream_trains_scores_and_is_localized(name, stream, objective, tmp_path):
-    if name != "em-mil" and objective == "attention":
-        pytest.skip("an option of EM-MIL")
+@pytest.mark.parametrize(
+    "name, changes", [*((name, {}) for name in METHODS), ("em-mil", {"objective": "attention"})]
+)
+def test_one_stream_trains_scores_and_is_localized(name, changes, stream, tmp_path):
     videos = tiny()
     for v in videos:  # the stream that shows the class, under either name
         v.rgb, v.flow = (v.rgb, None) if stream == "rgb" else (None, v.rgb)
     dims = (6, None) if stream == "rgb" else (None, 6)
-    changes = {"objective": objective} if name == "em-mil" else {}
     model, folder = made(name, dims, **changes), RunFolder(tmp_path)
     before = weights(model)
     model.fit(TrainingSet(videos), folder)
