@@ -697,28 +697,6 @@ def test_missing_files_folders_and_pipes(tmp_path, load):
     assert "expected a readable file" in line_of(load, tmp_path / "file" / "a.npy")
 
 
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
-)
-def test_no_permission(tmp_path):
-    path = tmp_path / "a.npy"
-    np.save(path, np.zeros(2))
-    path.chmod(0)
-    assert "found no permission to read" in line_of(load_npy, path)
-
-
-def test_no_permission_as_the_system_reports_it(tmp_path, monkeypatch):
-    np.save(tmp_path / "a.npy", np.zeros(2))
-
-    def refuse(*args, **kwargs):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", refuse)
-    line = line_of(load_npy, tmp_path / "a.npy")
-    monkeypatch.undo()
-    assert line == f"{tmp_path / 'a.npy'}: found no permission to read, expected a readable file"
-
-
 def test_an_input_error_is_one_line_whatever_is_in_it():
     assert str(InputError("a\nb\x1b[31m\r\u2028\ud800c")) == "a b [31m   c"
 
