@@ -632,14 +632,6 @@ def test_broken_pt_files_are_one_line(tmp_path):
     assert "compressed archive" in line_of(load_pt, tmp_path / "1.pt")
 
 
-def test_json_content_and_encodings(tmp_path):
-    path = tmp_path / "a.json"
-    content = {"database": {"caf\u00e9": [1, 2.5, None, True, "x"]}}
-    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
-        path.write_bytes(json.dumps(content, ensure_ascii=False).encode(encoding))
-        assert load_json(path) == content
-
-
 JSON = [
     ("empty", b"", "found an empty file, expected valid JSON"),
     ("blank", b" \n", "found an empty file"),
