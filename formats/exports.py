@@ -2,13 +2,7 @@
 
     write_export("via", "via.json", detections, {"video_1": 63.2, ...})
 
-fiftyone     FiftyOne:
-                 fo.Dataset.from_dir(dataset_type=fo.types.FiftyOneTemporalDetectionDataset,
-                                     labels_path=FILE, data_path=FOLDER_OF_THE_VIDEOS)
-labelstudio  Label Studio: the .xml beside the file is the project's labeling interface, the file is
-             imported, the videos lie in a folder that Label Studio serves (local files storage).
-via          VGG Image Annotator 3 for video: the file is opened as a project; the browser then asks
-             for each video, since a page may not open files on its own.
+docs/data.md says how each program opens its file (FiftyOne, Label Studio, VGG Image Annotator 3).
 """
 
 import json

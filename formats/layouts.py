@@ -215,12 +215,13 @@ def _per_video(found, files):
     if use_marks and any(stream is None for _, stream, _ in files):
         such = some((file.name for file, *_ in files), 2)
         log.warning(f"{found.path}: the streams are told by the files' names, such as {such}")
-    stems = {file.stem for file, *_ in files} | (set(names) if use_marks else set())
+    # video_features writes VIDEO_fps.npy and VIDEO_timestamps_ms.npy beside VIDEO_clip.npy
+    extras = {file: re.fullmatch(r"(.+)_(fps|timestamps_ms)", file.stem) for file, *_ in files}
+    stems = {file.stem for file, extra in extras.items() if not extra}
+    stems |= {stem.rpartition("_")[0] for stem in stems} | (set(names) if use_marks else set())
     named = {}  # file -> (name, stream, folders)
     for (file, stream, folders), (name, word) in zip(files, marks):
-        # video_features writes VIDEO_fps.npy and VIDEO_timestamps_ms.npy beside the features
-        extra = re.fullmatch(r"(.+)_(fps|timestamps_ms)", file.stem)
-        if not extra or extra[1] not in stems:
+        if not extras[file] or extras[file][1] not in stems:
             marked = use_marks and word
             named[file] = (name, word, folders) if marked else (file.stem, stream, folders)
     crops = _crops(named)
@@ -435,7 +436,7 @@ def _kind(node, where, key):
     if any(set(STREAMS) & set(names) for names in inside):
         return "canonical"
     if any(_of_one_video(names, key) for names in inside):
-        return "videos"
+        return "arrays" if _of_one_video(members, None) else "videos"
     # arrays have the same names in several videos; groups of videos have each its own
     apart = len(set(map(frozenset, inside))) == len(inside) < sum(map(len, inside))
     parts = all(stream_word(name) or name.lower() in SUBSETS for name in members)
@@ -485,7 +486,10 @@ def _arrays(value, where, key):
     named = {str(decoded(name)): name for name in value}
 
     def under(name, place):
-        return _leaf(_member(value, named[name], place), place, seconds)
+        member = _member(value, named[name], place)
+        if _is_group(member) and len(member) == 1:  # VIDEO/rgb/features
+            member = _member(member, next(iter(member)), place)
+        return _leaf(member, place, seconds)
 
     if key is not None:
         if key not in named:

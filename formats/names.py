@@ -11,7 +11,7 @@ from collections import Counter
 
 from formats.program import log
 
-VIDEO_SUFFIX = re.compile(r"\.(mp4|avi|mkv|webm|mov|m4v|flv|mpe?g|wmv|3gp|ts)$", re.IGNORECASE)
+VIDEO_SUFFIX = re.compile(r"\.(mp4|avi|mkv|webm|mov|m4v|flv|mpe?g|wmv|3gp|ogv|ts)$", re.IGNORECASE)
 SUBSETS = {
     "train": "train",
     "training": "train",

@@ -20,7 +20,7 @@ import eval_detection
 import opts
 from engine import run_folder
 from formats.detections import read_detections
-from formats.files import InputError, some
+from formats.files import InputError, count, some
 from formats.program import log
 from jobs import record, results
 from methods import METHODS
@@ -256,8 +256,9 @@ def _head(a, b, found):
     ]
     differs = found["differs"] or ["nothing that is recorded"]
     lines.append(f"They differ in (A, B): {'; '.join(differs)}")
+    pairs = count(found["seeds"], "pair of seeds", "pairs of seeds")
     lines.append(
-        f"{len(found['seeds'])} pairs of seeds: {', '.join(map(str, found['seeds']))}; "
+        f"{pairs}: {', '.join(map(str, found['seeds']))}; "
         f"protocol {found['protocol']}; {a.truth['video'].nunique()} test videos with segments"
     )
     return lines

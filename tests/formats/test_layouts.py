@@ -97,6 +97,7 @@ ONE_FILE = [
     ("all.h5:class_{k}/{name}", "all.h5", "hdf5", None),
     ("all.h5:class_{k}/{name}/{stream}", "all.h5", "hdf5", None),
     ("all.h5:features/{name}", "all.h5", "hdf5", None),
+    ("all.h5:{name}/{stream}/features", "all.h5", "hdf5", None),
     ("{stream}_{subset}.h5:{name}", "", "hdf5", "flow_test.h5, flow_train.h5"),
     ("{subset}.h5:{name}/{stream}", "", "hdf5", "test.h5, train.h5"),
     ("{stream}/{subset}.h5:{name}", "", "hdf5", "test.h5, train.h5"),
@@ -135,13 +136,14 @@ def test_every_layout_loads_to_the_same_tensors(tmp_path, truth, writer, layout,
 # ------------------------------------------------------------------------------------------- names
 
 
-@pytest.mark.parametrize("pattern", ["{name}_{stream}.npy", "{name}.npy"])
+@pytest.mark.parametrize("pattern", ["{name}_{stream}.npy", "{name}.npy", "{name}_clip.npy"])
 def test_the_extra_files_of_video_features_are_no_videos(tmp_path, pattern):
     lay(tmp_path, pattern, STREAMS)
     for name in STREAMS:
         save(tmp_path / f"{name}_fps.npy", np.array(25.0))
         save(tmp_path / f"{name}_timestamps_ms.npy", np.arange(3.0))
-    assert open_features(tmp_path, streams="both").names == sorted(STREAMS)
+    names = [name.removesuffix("_clip") for name in open_features(tmp_path, streams="both").names]
+    assert names == sorted(STREAMS)
 
 
 def test_a_video_may_be_called_like_a_stream(tmp_path):

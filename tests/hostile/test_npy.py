@@ -632,14 +632,6 @@ def test_broken_pt_files_are_one_line(tmp_path):
     assert "compressed archive" in line_of(load_pt, tmp_path / "1.pt")
 
 
-def test_json_content_and_encodings(tmp_path):
-    path = tmp_path / "a.json"
-    content = {"database": {"caf\u00e9": [1, 2.5, None, True, "x"]}}
-    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
-        path.write_bytes(json.dumps(content, ensure_ascii=False).encode(encoding))
-        assert load_json(path) == content
-
-
 JSON = [
     ("empty", b"", "found an empty file, expected valid JSON"),
     ("blank", b" \n", "found an empty file"),
@@ -695,28 +687,6 @@ def test_missing_files_folders_and_pipes(tmp_path, load):
     )
     (tmp_path / "file").write_text("")
     assert "expected a readable file" in line_of(load, tmp_path / "file" / "a.npy")
-
-
-@pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything"
-)
-def test_no_permission(tmp_path):
-    path = tmp_path / "a.npy"
-    np.save(path, np.zeros(2))
-    path.chmod(0)
-    assert "found no permission to read" in line_of(load_npy, path)
-
-
-def test_no_permission_as_the_system_reports_it(tmp_path, monkeypatch):
-    np.save(tmp_path / "a.npy", np.zeros(2))
-
-    def refuse(*args, **kwargs):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr("builtins.open", refuse)
-    line = line_of(load_npy, tmp_path / "a.npy")
-    monkeypatch.undo()
-    assert line == f"{tmp_path / 'a.npy'}: found no permission to read, expected a readable file"
 
 
 def test_an_input_error_is_one_line_whatever_is_in_it():
