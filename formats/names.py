@@ -11,7 +11,8 @@ from collections import Counter
 
 from formats.program import log
 
-VIDEO_SUFFIX = re.compile(r"\.(mp4|avi|mkv|webm|mov|m4v|flv|mpe?g|wmv|3gp|ogv|ts)$", re.IGNORECASE)
+VIDEO_SUFFIXES = "3gp avi flv m4v mkv mov mp4 mpeg mpg ogv ts webm wmv".split()
+VIDEO_SUFFIX = re.compile(rf"\.({'|'.join(VIDEO_SUFFIXES)})$", re.IGNORECASE)
 SUBSETS = {
     "train": "train",
     "training": "train",

@@ -29,10 +29,10 @@ from extract import parts
 from formats import files
 from formats.files import InputError
 from formats.layouts import STREAMS
+from formats.names import VIDEO_SUFFIX, VIDEO_SUFFIXES
 from formats.program import Bar, log, printed, program
 
 FPS = {"thumos14": 12, "activitynet12": 25}  # Sec. 4.1
-SUFFIXES = set(".3gp .avi .flv .m4v .mkv .mov .mp4 .mpeg .mpg .ogv .ts .webm .wmv".split())
 FLOWS = {"tvl1": "TV-L1", "dis": "DIS, not the paper's TV-L1"}
 
 
@@ -155,7 +155,7 @@ def find_videos(path):
     found = [path] if path.is_file() else sorted(files.files_below(path, _unreadable))
     videos = {}
     for file in found:
-        if file.name.startswith(".") or file.suffix.lower() not in SUFFIXES:
+        if file.name.startswith(".") or not VIDEO_SUFFIX.search(file.name):
             continue
         other = videos.setdefault(file.stem, file)
         if other != file:
@@ -167,7 +167,7 @@ def find_videos(path):
         except UnicodeEncodeError:
             raise InputError(file, "a name that is not UTF-8", "one that is: rename it") from None
     if not videos:
-        endings = f"names that end in {' '.join(sorted(SUFFIXES))} (of frames: docs/elsewhere.md)"
+        endings = f"names that end in {' '.join(VIDEO_SUFFIXES)} (of frames: docs/elsewhere.md)"
         raise InputError(path, f"no video among {files.count(found, 'file')}", endings)
     return dict(sorted(videos.items()))
 
