@@ -63,6 +63,12 @@ def test_text_is_aligned_and_markdown_parses():
         "| EM-MIL | 100.0 | 7.0 ± 0.1 |",
         "| a\\|b | - | 5.0 |",
     ]
+    hostile = [["x", "1"], ["`a|b\\", "2"], ["<b>[y](z)", "3"], ["*c* &lt;", "4"]]
+    assert [row.split(" | ")[0] for row in tables.markdown(hostile).splitlines()[2:]] == [
+        "| \\`a\\|b\\\\",
+        "| \\<b\\>\\[y\\](z)",
+        "| \\*c\\* \\&lt;",
+    ]
 
 
 def test_map_frame_keeps_every_run_unrounded():
