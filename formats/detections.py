@@ -124,7 +124,7 @@ def write_detections(table, path):
     else:
         raise InputError(path, f"suffix {path.suffix!r}", ".json, .csv or .txt")
     with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 # ---- against a ground truth

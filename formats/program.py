@@ -78,7 +78,8 @@ def _signals(last):
 # ---- log lines
 class _Lines(logging.Formatter):
     def format(self, record):
-        text = record.getMessage()
+        text = record.getMessage()  # names in it may hold signs that steer a terminal
+        text = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
         return f"warning: {text}" if record.levelno == logging.WARNING else text
 
 

@@ -117,6 +117,7 @@ def new_folder(place):
     Nothing is left of a block that fails, and what a killed process has left is removed. InputError
     where something is there, and where another process writes there.
     """
+    place = Path(os.path.realpath(place))  # of a link, the folder that it leads to
     place.parent.mkdir(parents=True, exist_ok=True)
     hidden = place.with_name(f".{file_name(place.name)}.partial")
     with alone(place):

@@ -398,7 +398,7 @@ def _write(path, about, content, intervals):
         tables="".join(_map_table(*table, *intervals[table[0]]) for table in about.maps),
     )
     with write_atomically(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _map_table(protocol, caption, rows, draws, intervals):

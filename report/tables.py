@@ -110,7 +110,10 @@ def block(caption, table, printed):
 
 def markdown(table):
     """A table for Markdown, aligned like `text`. Signs that Markdown or HTML reads are escaped."""
-    rows = [[re.sub(r"([\\`*\[\]<>|&])", r"\\\1", cell) for cell in row] for row in table]
+    rows = [
+        [re.sub(r"([\\`*\[\]<>|&])", r"\\\1", " ".join(cell.split())) for cell in row]
+        for row in table
+    ]
     rows.insert(1, [":--"] + ["--:"] * (len(table[0]) - 1))
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
@@ -158,9 +161,11 @@ def phase_table(records):
 
 # ---- files
 def write_text(path, content):
-    """Writes text, such as Markdown, as UTF-8 with one newline at its end."""
+    """Writes text, such as Markdown, as UTF-8 with one newline at its end; what is no character, in
+    the name of a file, as JSON escapes it."""
+    content = (content.rstrip("\n") + "\n").encode("utf-8", errors="backslashreplace")
     with write_atomically(path) as temporary:
-        temporary.write_text(content.rstrip("\n") + "\n", encoding="utf-8")
+        temporary.write_bytes(content)
 
 
 def write_json(path, value):

@@ -266,6 +266,30 @@ def test_several_subsets_to_train_on(tmp_path):
     assert about["train_videos"] == 9
 
 
+@pytest.mark.slow
+def test_places_whose_names_are_not_utf8(tmp_path):
+    place = tmp_path / os.fsdecode(b"caf\xe9")
+    try:
+        place.mkdir()
+    except OSError:
+        pytest.skip("this file system has no such names")
+    flags = write_set(tmp_path / "data")
+    (tmp_path / "data").rename(place / "data")
+    flags = [flag.replace(str(tmp_path), str(place)) for flag in flags]
+    for argv in ([*flags, "--out", place / "run"], ["--evaluate", place / "run"]):
+        done = python("run.py", *argv)
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+    assert json.loads((place / "run" / "opts.json").read_text())["features"] == flags[3]
+
+
+def test_results_go_where_a_link_leads(finished, tmp_path):
+    link = tmp_path / "link"
+    (tmp_path / "empty").mkdir()
+    link.symlink_to(tmp_path / "empty")
+    run.main(["--evaluate", str(finished[0]), "--out", str(link)])
+    assert link.is_symlink() and (tmp_path / "empty" / "results.json").exists()
+
+
 def test_training_alone_leaves_networks_for_predict(tmp_path, capsys):
     flags = in_folds(tmp_path / "data")
     folder = tmp_path / "run"

@@ -104,6 +104,14 @@ def test_the_program_goes_on_whatever_its_output_is(stream, tmp_path, monkeypatc
         pass
 
 
+def test_signs_that_steer_a_terminal_are_blanks(tmp_path, capsys):
+    with program():
+        keep_log(tmp_path / "log.txt")
+        log.warning("a\x1b[31m\rb\nc")
+    for text in (capsys.readouterr().out, (tmp_path / "log.txt").read_text()):
+        assert text == "warning: a [31m b\nc\n"
+
+
 def test_a_log_that_cannot_be_written(tmp_path, capsys):
     (tmp_path / "log.txt").symlink_to("/dev/full")
 

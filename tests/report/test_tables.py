@@ -94,6 +94,7 @@ def test_json_is_strict_and_plain(tmp_path):
             "path": tmp_path,
             "inf": float("inf"),
             "name": "é",
+            "file": "caf\udce9",  # as Python reads a name that is not UTF-8
         },
     )
     assert json.loads(path.read_text(encoding="utf-8")) == {
@@ -103,8 +104,9 @@ def test_json_is_strict_and_plain(tmp_path):
         "path": str(tmp_path),
         "inf": None,
         "name": "é",
+        "file": "caf\udce9",
     }
-    assert "é" in path.read_text(encoding="utf-8")
+    assert "é" in path.read_text(encoding="utf-8") and r"caf\udce9" in path.read_text()
 
 
 def test_csv_of_frames_and_of_tables(tmp_path):
@@ -122,8 +124,6 @@ def test_failed_write_keeps_the_old_file_and_nothing_else(tmp_path):
         loop = []
         loop.append(loop)
         tables.write_json(path, loop)
-    with pytest.raises(UnicodeEncodeError):  # fails in the middle of writing
-        tables.write_text(path, "\ud800")
     assert json.loads(path.read_text()) == [1]
     assert [p.name for p in tmp_path.iterdir()] == ["r.json"]
 
