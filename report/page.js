@@ -76,6 +76,7 @@ function widest(words) {                       // pixels of the longest of these
 }
 
 // The data are rounded already, by page.py, to the digits that these functions show.
+const breakable = name => name.split(/(?<=_)/).map(part => m`${part}<wbr>`);
 const percent = value => value === null ? "–" : value.toFixed(1);
 const seconds = t => `${+t.toFixed(3)} s`;
 const short = value => +value.toFixed(4);
@@ -258,8 +259,8 @@ function drawCounts() {                        // what depends on the class and 
     drawBins("right", "Segments found, by length", view.truth, LENGTHS, " s", length);
   } else {
     const edges = Array.from({length: 11}, (_, k) => +(low + k * wide).toFixed(3));
-    drawBins("left", "Lengths of the detections", kept, LENGTHS, " s", length);
-    drawBins("right", "Scores", kept, edges, "", one => Math.min(one.score, edges[9]));
+    drawBins("left", "Scores", kept, edges, "", one => Math.min(one.score, edges[9]));
+    drawBins("right", "Lengths of the detections", kept, LENGTHS, " s", length);
   }
 }
 
@@ -270,8 +271,9 @@ function drawClasses(counts) {
   const row = (c, ...cells) => {
     const words = KINDS.map(({word}, kind) => counts[c][kind] && `${counts[c][kind]} ${word}`);
     const parts = KINDS.map(({style}, kind) => [counts[c][kind], style]);
-    const picture = bar(parts, most, words.filter(Boolean).join(", "));
-    return tableRow([data.classes[c], ...cells, picture], m`data-do="label" data-of="${c}" class="${
+    const picture = sum(counts[c]) ? bar(parts, most, words.filter(Boolean).join(", "))
+      : m`<small>no detection</small>`;
+    return tableRow([breakable(data.classes[c]), ...cells, picture], m`data-do="label" data-of="${c}" class="${
       c === state.label ? "chosen" : ""}"`);
   };
   let order, head, rows;
@@ -296,7 +298,8 @@ function drawKinds(counts) {
   const totals = KINDS.map((_, kind) => sum(counts.map((row, c) => chosen({c}) ? row[kind] : 0)));
   const total = sum(totals), of = state.label === null ? "" : ` of ${data.classes[state.label]}`;
   $("kindhead").textContent = `Detections${of}`;
-  $("leastvalue").textContent = `${state.least.toFixed(3)}: ${total} of ${count(found, chosen)}`;
+  $("leastvalue").textContent = `${state.least.toFixed(3)}: ${total} of ${
+    number(count(found, chosen), "detection")}`;
   if (!judged) return;
   const place = judged.ap.findIndex(([c]) => c === state.label), one = place >= 0;
   const rows = KINDS.map(({word, hint, style}, kind) => {
@@ -334,11 +337,11 @@ function drawConfusion(confused) {
   const order = [...view.order.filter(c => view.known.has(c)), NONE];
   const [rows, columns] = ["no segment", "missed"].map(
     last => order.map(c => data.classes[c] ?? last));
-  const note = "rows: class of the segment, columns: of the detections that overlap it by tIoU 0.1 " +
-    "or more; a click shows the videos";
+  const note = "rows: true class, columns: class of the detections that overlap it by tIoU 0.1 or more, " +
+    "hits and shifted ones alike; a click shows the videos";
   figure("left", "Which class is taken for which", note, width => {
     const left = widest(rows) + 8, top = widest(columns) + 8;
-    const wide = clamp((width - left - 2) / order.length, 5, 52), high = Math.min(wide, 24);
+    const wide = clamp((width - left - 2) / order.length, 5, 52), high = Math.min(wide, 18);
     const cells = order.map((of, row) => order.map((c, column) => {
       const n = confused[of][c], share = 0.1 + 0.75 * n / sum(confused[of]);
       const x = left + column * wide, y = top + row * high, style = of === c ? "own" : "other";
@@ -736,6 +739,7 @@ function zoom(factor) {                        // around the middle of what is s
 
 function drawSweep() {                         // mAP over lambda and gamma
   const {sweep} = view.method;
+  document.querySelector("nav [href='#sweep']").hidden = !sweep;
   $("sweep").replaceChildren();
   $("sweepnote").textContent = !sweep ? "" : (sweep.own ? "Framed: this run. " : "") +
     (sweep.coarse ? "A coarser grid than usual, to save time. " : "") +
@@ -816,9 +820,12 @@ function chartSvg({title, x: below, y: above, percent, shade, series}, width) {
   const epochs = steps(1, last, width / 90).filter(Number.isInteger).map(
     epoch => text(epoch, x(epoch), bottom + 14, "middle"));
   const lines = series.map((part, k) => {
-    const path = part.y.map((value, i) => {    // a null: the line is broken
-      const pen = i && part.y[i - 1] !== null ? "L" : "M";
-      return value === null ? "" : `${pen}${x(part.x[i]).toFixed(1)} ${y(value).toFixed(1)}h0.1`;
+    const path = part.y.map((value, i) => {    // a null: the line is broken; a dash for one alone
+      const [before, after] = [part.y[i - 1] ?? null, part.y[i + 1] ?? null];
+      const at = (epoch, more = 0) => `${(x(epoch) + more).toFixed(1)} ${y(value).toFixed(1)}`;
+      if (value === null) return "";
+      if (before === null && after === null) return `M${at(part.x[i], -2)}h4`;
+      return (before === null ? "M" : "L") + at(part.x[i]);
     });
     return m`<path d="${path.join("")}" class="line line${k % 6}"/>`;
   });
@@ -935,6 +942,11 @@ function listen() {
   on("timeline", "click", clickTimeline);
   on("timeline", "keydown", keyOnTimeline);
   new ResizeObserver(() => drawTimeline()).observe($("timeline"));
+  const side = $("side"), hold = () => {       // its end stays in sight while the left half goes on
+    side.style.top = `${Math.min(0, innerHeight - side.offsetHeight)}px`;
+  };
+  new ResizeObserver(hold).observe(side);
+  window.addEventListener("resize", hold);
 }
 
 function start() {

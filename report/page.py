@@ -258,7 +258,8 @@ def _costs(truth, table, kinds, settings, classes, before):
 
 
 def _intervals(methods, protocol, truth, ambiguous):
-    """(draws, {label: "low–high" of each column of the table of mAP}): 95% over test videos."""
+    """(draws, {label: "low–high" of each column of the table of mAP}, a sentence on the differences
+    of the methods): 95% over test videos."""
     tious = methods[0].protocols[protocol]["tious"]
     tables = [(method.detections, ambiguous) for method in methods]
     end = time.perf_counter() + SECONDS / len(methods[0].protocols)
@@ -268,12 +269,21 @@ def _intervals(methods, protocol, truth, ambiguous):
         samples.append([[*values, *more.values()] for values, more in zip(maps, averages)])
         if time.perf_counter() > end and len(samples) >= LEAST_DRAWS:
             break
-    low, high = 100 * np.percentile(samples, eval_detection.INTERVAL, axis=0)  # (n, columns)
+    samples = 100 * np.array(samples)  # (draws, methods, columns)
+    low, high = np.percentile(samples, eval_detection.INTERVAL, axis=0)
     texts = {
         method.label: [f"{a:.1f}–{b:.1f}" for a, b in zip(low[k], high[k])]
         for k, method in enumerate(methods)
     }
-    return len(samples), texts
+    at = tious.index(eval_detection.main_tiou(tious))
+    maps = [100 * method.protocols[protocol]["map"][at] for method in methods]
+    compared = []
+    for k, method in enumerate(methods[1:], 1):
+        low, high = np.percentile(samples[:, 0, at] - samples[:, k, at], eval_detection.INTERVAL)
+        pair = f"{methods[0].label} minus {method.label}"
+        compared.append(f"{pair} {maps[0] - maps[k]:+.1f} ({low:+.1f} to {high:+.1f})")
+    said = f" Which is better? mAP@{tious[at]:g}, {'; '.join(compared)}: an interval with 0 in it"
+    return len(samples), texts, f"{said} leaves it open." if compared else ""
 
 
 def _sweep(method, protocol, results, truth, ambiguous):
@@ -401,7 +411,7 @@ def _write(path, about, content, intervals):
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
-def _map_table(protocol, caption, rows, draws, intervals):
+def _map_table(protocol, caption, rows, draws, intervals, compared):
     """A table of mAP with the intervals under its numbers; a phone shows mAP at the main tIoU and
     the averages first."""
     columns = rows[0][1:]
@@ -421,7 +431,8 @@ def _map_table(protocol, caption, rows, draws, intervals):
         f'<tbody>{"".join(body)}</tbody></table><p class="hint">'
         '<label class="phone"><input type="checkbox" class="all"> all tIoU. </label>'
         f"Small: 95% interval over the test videos ({draws:,} draws with replacement{fewer}). "
-        "One seed: what another training would change is not in it.</p></div>"
+        "One seed: what another training would change is not in it."
+        f"{html.escape(compared)}</p></div>"
     )
 
 

@@ -295,6 +295,7 @@ def test_numbers_are_rounded_once(show):
     tab = show(run, methods=[method])
     assert rows_of(tab, "#classes") == {"y": ["1.2", "0 of 20", ""], "x": ["17.7", "1 of 1", ""]}
     assert [mean_std(value) for value in (0.177451, 1 / 80)] == ["17.7", "1.2"]
+    assert tab.locator("#classes tbody td:last-child").all_inner_texts() == ["no detection", ""]
     assert tab.locator(".lane.detected title").text_content() == "hit, 2 s to 12.345 s, score 0.123"
     assert tab.locator(".lane.detected text").text_content() == "0.123"
 
@@ -683,7 +684,17 @@ def test_names_from_outside_stay_words(show, found):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_phone_width_and_colours(show, found, scheme):
     tious = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-    tab = show(found, width=390, height=844, context=dict(color_scheme=scheme), tious=tious)
+    names = {c: f"WALKING_DOWNSTAIRS_{k}" for k, c in enumerate(found.classes)}
+    truth = found.truth.replace({"label": names})
+    run = dataclasses.replace(found, classes=list(names.values()), truth=truth)
+    tab = show(run, width=390, height=844, context=dict(color_scheme=scheme), tious=tious)
+    lines = """() => [...document.querySelectorAll("#classes th[scope]")].flatMap(name =>
+        [...name.childNodes].filter(one => one.data).map(word => {
+            const range = document.createRange();
+            range.selectNode(word);
+            return range.getClientRects().length;
+        }))"""
+    assert tab.evaluate(lines) == 3 * len(names) * [1]  # words of a name, each in one line
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
     red, green, blue = tab.evaluate(
         "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
@@ -725,6 +736,26 @@ def test_the_first_screen_of_a_laptop_shows_what_a_supervisor_asks(show, found):
     assert float(number.inner_text().split()[0]) == pytest.approx(
         100 * eval_detection.evaluate(found.truth, found.detections, 0.3).map[0], abs=0.05
     )
+
+
+def test_the_right_half_goes_along_where_the_left_one_is_longer(show):
+    tab = show(synthetic.results(30, 20, 60), 1440)
+    for height in (600, 900):  # pixels, less and more than the right half
+        tab.set_viewport_size(dict(width=1440, height=height))
+        tab.evaluate("scrollTo(0, 260)")
+        side = tab.locator("#side").bounding_box()
+        ends = side["y"], side["y"] + side["height"] - height
+        assert max(ends) == pytest.approx(0, abs=1)
+
+
+def test_an_epoch_between_two_pauses_of_its_step_is_seen(show, found):
+    log = [synthetic.epoch(k, "ME"[k % 2], 1, {"rgb": 1.0 / k}) for k in range(1, 9)]
+    lengths = (
+        show(found, log=log)
+        .locator("#charts path.line")
+        .evaluate_all("lines => lines.map(line => line.getTotalLength())")
+    )
+    assert len(lengths) == 2 and min(lengths) > 3 * 4  # pixels: four epochs of each step
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -92,6 +92,19 @@ def test_intervals_are_those_of_the_draws(found, tmp_path, monkeypatch):
     assert "60 draws" in text and "fewer than usual" not in text and "One seed" in text
 
 
+def test_methods_are_compared_on_the_same_draws(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(page, "DRAWS", 60)
+    other = dataclasses.replace(found, rule=dataclasses.replace(found.rule, lam=0.1))
+    methods = [synthetic.method(found, "A"), synthetic.method(other, "B")]
+    synthetic.write(tmp_path / "a.html", found, methods)
+    tables = [(method.detections, None) for method in methods]
+    draws = np.array(list(islice(eval_detection.bootstrap(found.truth, tables, [0.5]), 60)))
+    low, high = 100 * np.percentile(draws[:, 0, 0] - draws[:, 1, 0], (2.5, 97.5))
+    own, theirs = (eval_detection.score(found.truth, t, [0.5]).map[0] for t, _ in tables)
+    said = f"mAP@0.5, A minus B {100 * (own - theirs):+.1f} ({low:+.1f} to {high:+.1f})"
+    assert said in (tmp_path / "a.html").read_text()
+
+
 def test_where_time_is_short_there_are_fewer_draws_and_a_coarser_grid(found, tmp_path, monkeypatch):
     whole = {"DRAWS": 60, "SECONDS": 0.0, "LAMBDAS": np.arange(11) / 10, "GAMMAS": (0, 0.1, 0.2)}
     for name, value in whole.items():
